@@ -179,7 +179,7 @@ def plot_style():
         'grid.alpha': .25, 'font.size': 9.5, 'axes.titleweight': 'bold', 'figure.constrained_layout.use': True,
         'axes.prop_cycle': plt.cycler(color=['#0b6e99', '#d9730d', '#448361', '#9065b0', '#c14c8a', '#787774'])})
 
-# %% ../nbs/01_catalogue.ipynb #b8e730be
+# %% ../nbs/01_catalogue.ipynb #94c12ef7
 def genre_shares(films:pd.DataFrame)->pd.DataFrame: # A row a year, a column a genre, values from 0 to 1
     "Share of each year's films that have each genre."
     return pd.DataFrame(labels(films), columns=list(GENRES)).groupby(films.year.to_numpy()).mean()
@@ -188,7 +188,7 @@ def new_name_share(films:pd.DataFrame)->pd.Series: # Share from 0 to 1, by year
     "Of the people credited on a year's films, the share that no earlier year had seen."
     people = pd.DataFrame({'year': films.year, 'name': films.directors + films.writers + films['cast']}).explode('name').dropna().drop_duplicates()
     first = people.groupby('name').year.transform('min')
-    return (first == people.year).groupby(people.year).mean()
+    return (first == people.year).groupby(people.year).mean().rename_axis(None)
 
 # %% ../nbs/01_catalogue.ipynb #db292e8e
 @dataclass(frozen=True)
@@ -216,11 +216,11 @@ def before(films:pd.DataFrame, start='2008-01')->pd.DataFrame: # The Films recor
     "The films that arrived before the replay starts."
     return films[films.arrived < _month(start)].reset_index(drop=True)
 
-# %% ../nbs/01_catalogue.ipynb #bab91318
+# %% ../nbs/01_catalogue.ipynb #5a99e1ab
 def _month(text):
     "The first day of a month written like 2008-01."
-    try: return pd.Timestamp(pd.Period(str(text), 'M').start_time)
-    except ValueError: raise ValueError(f'start = {text!r}: expected a month like 2008-01') from None
+    if not re.fullmatch(r'\d{4}-(0[1-9]|1[0-2])', str(text)): raise ValueError(f'start = {text!r}: expected a month like 2008-01')
+    return pd.Timestamp(f'{text}-01')
 
 # %% ../nbs/01_catalogue.ipynb #c87da305
 def write_source(path)->dict: # Package, release, SHA-256 of its file
