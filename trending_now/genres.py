@@ -134,7 +134,7 @@ def _check_labels(films, labels):
     if not np.isin(y, (0, 1)).all(): raise ValueError(f'labels hold {y[~np.isin(y, (0, 1))][0]!r}: expected 0 or 1')
     return y.astype(np.uint8)
 
-# %% ../nbs/02_genres.ipynb #00bc6e2c
+# %% ../nbs/02_genres.ipynb #5f6f1f9d
 class GenreBooster:
     "XGBoost over twelve genres. `features` is a version (a fresh `FilmFeatures` at each fit) or a `FilmFeatures` that is shared and kept."
     def __init__(self, features='v2', trees:int=150, depth:int=5, learning_rate:float=.12, subsample:float=.8, colsample:float=.5, threads:int=2, seed:int=7):
@@ -161,7 +161,7 @@ class GenreBooster:
         c = self.config
         data = xgb.DMatrix(self.features.observe(films, y).transform(films), y)
         params = dict(objective='binary:logistic', tree_method='hist', max_depth=c['depth'], eta=c['learning_rate'], subsample=c['subsample'],
-                      colsample_bytree=c['colsample'], nthread=c['threads'], seed=c['seed'], base_score=.2)
+                      colsample_bytree=c['colsample'], nthread=c['threads'], seed=c['seed'], base_score=str([.2]*len(GENRES)))
         return xgb.train(params, data, rounds, xgb_model=start)
 
     def predict_proba(self, films)->np.ndarray: # (films, 12), values from 0 to 1
