@@ -134,10 +134,10 @@ def _check_labels(films, labels):
     if not np.isin(y, (0, 1)).all(): raise ValueError(f'labels hold {y[~np.isin(y, (0, 1))][0]!r}: expected 0 or 1')
     return y.astype(np.uint8)
 
-# %% ../nbs/02_genres.ipynb #5f6f1f9d
+# %% ../nbs/02_genres.ipynb #159eb27d
 class GenreBooster:
     "XGBoost over twelve genres. `features` is a version (a fresh `FilmFeatures` at each fit) or a `FilmFeatures` that is shared and kept."
-    def __init__(self, features='v2', trees:int=150, depth:int=5, learning_rate:float=.12, subsample:float=.8, colsample:float=.5, threads:int=2, seed:int=7):
+    def __init__(self, features='v2', trees:int=150, depth:int=5, learning_rate:float=.12, subsample:float=.8, colsample:float=.5, threads:int=1, seed:int=7):
         self.config = dict(trees=trees, depth=depth, learning_rate=learning_rate, subsample=subsample, colsample=colsample, threads=threads, seed=seed)
         self._own = features if isinstance(features, str) else None
         self.features = FilmFeatures(features) if self._own else features

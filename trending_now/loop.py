@@ -321,7 +321,7 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.
 <h2>Clicks</h2><div class="box">{{ clicks|safe }}</div><p class="note">The same visitors come to each policy's page, with the same luck.</p>
 <h2>Week by week</h2><div class="box"><table><tr>{% for c in week_head %}<th>{{ c }}</th>{% endfor %}</tr>{% for r in week_rows %}<tr>{% for v in r %}<td>{{ v }}</td>{% endfor %}</tr>{% endfor %}</table></div></html>'''
 
-# %% ../nbs/17_loop.ipynb #560d95ea
+# %% ../nbs/17_loop.ipynb #d65be33f
 def verdict(ws)->str: # One or two sentences
     "What the data says about the weekly policy."
     s = settings_of(ws).loop
@@ -330,7 +330,8 @@ def verdict(ws)->str: # One or two sentences
         d, low, high = difference(ws, 'weekly', other)
         word = 'worse than' if high < 0 else 'better than' if low > 0 else 'not distinguishable from'
         parts.append(f'{word} {name} (micro-F1 {d:+.3f}, 95% interval {low:+.3f} to {high:+.3f})')
-    return f'Retraining every {s.retrain_every} week(s) on the last {s.window_weeks} weeks is {parts[0]} and {parts[1]}.'
+    every = 'week' if s.retrain_every == 1 else f'{s.retrain_every} weeks'
+    return f'Retraining every {every} on the last {s.window_weeks} weeks is {parts[0]} and {parts[1]}.'
 
 def plot_clicks(ws):
     "Clicks of each policy, relative to never retraining, as a running total."

@@ -47,7 +47,7 @@ class Replay:
     start:str = knob('2008-01', 'calendar month', 'month of film history that the first service week brings in', pattern=_MONTH)
     months_per_week:int = knob(1, 'calendar months', 'film history that one service week brings in', 1, 12)
 
-# %% ../nbs/00_ground_rules.ipynb #dd6d75de
+# %% ../nbs/00_ground_rules.ipynb #4b7ca30b
 @dataclass(frozen=True)
 class Genres:
     "The genre model that serves the page."
@@ -55,7 +55,7 @@ class Genres:
     trees:int = knob(150, 'trees a genre', 'boosting rounds of a full fit', 1, 2000)
     depth:int = knob(5, 'levels', 'largest depth of a tree', 1, 12)
     learning_rate:float = knob(.12, 'share of a step', 'how far each tree moves the prediction', .001, 1)
-    threads:int = knob(2, 'threads', 'threads of a fit; another number may change the last digits', 1, 64)
+    threads:int = knob(1, 'threads', 'threads of a fit; another number may change the last digits', 1, 64)
 
 # %% ../nbs/00_ground_rules.ipynb #1567e5dd
 @dataclass(frozen=True)
