@@ -78,3 +78,6 @@ def report(workspace:Workspace=Path('.trending_now'), settings:SettingsFile=None
         loop.settings_of(workspace)
         _OUT.print(f'Report: {loop.report(workspace)}')
     _guarded(work)
+
+# %% ../nbs/17b_command_line.ipynb #114707b0
+if __name__ == '__main__' and '__file__' in globals(): app()
