@@ -31,14 +31,14 @@ def uninterrupted(tmp_path_factory):
     return state(ws), time.time() - begun
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_run_killed_at_random_moments_ends_in_the_same_state(tmp_path, uninterrupted, seed):
     want, seconds = uninterrupted
     rng, kills = random.Random(seed), 0
     args, env = cli("run", "--weeks", 5, "--workspace", tmp_path / "ws")
-    for _ in range(4):
+    for _ in range(3):
         p = subprocess.Popen(args, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(1.5, max(2.5, seconds)))
+        time.sleep(rng.uniform(.15, .6) * seconds / (1 + kills))
         kills += p.poll() is None
         p.send_signal(signal.SIGKILL)
         p.wait()
