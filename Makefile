@@ -42,7 +42,7 @@ docs: .venv/.all ## build the docs site into _docs/
 	$(BIN)/python tools/build_docs.py
 
 bench: .venv/.all ## measure speed, side by side
-	for f in bench/*.py; do $(BIN)/python "$$f"; done
+	for f in bench/*.py; do $(BIN)/python "$$f" || exit 1; done
 
 clean: ## remove what was built; workspaces stay
 	rm -rf .venv _docs _proc build

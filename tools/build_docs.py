@@ -96,6 +96,7 @@ def stage_cells(nb: dict, figures: Path, stem: str, rename: dict) -> None:
         if cell["cell_type"] == "raw": cell["source"] = without(source(cell), ("output-file", "format-links"))
         opts, _ = options(source(cell)) if cell["cell_type"] == "code" else ({}, "")
         for i, output in enumerate(cell.get("outputs", [])):
+            if "text/markdown" in (data := output.get("data", {})): data["text/markdown"] = relink("".join(data["text/markdown"]), lambda t: renamed(t, rename))
             if (found := picture(output, stem, n + 1, opts)) is None: continue
             n += 1
             figures.mkdir(exist_ok=True)

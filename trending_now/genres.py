@@ -6,9 +6,9 @@
 __all__ = ['N_HASH', 'NUMBERS', 'ROLES', 'PRIOR', 'RATE', 'CreditLog', 'FilmFeatures', 'GenreBooster', 'Scores', 'evaluate',
            'prequential', 'tune_thresholds', 'seal', 'check_seal']
 
-# %% ../nbs/02_genres.ipynb #c3cff03e
+# %% ../nbs/02_genres.ipynb #cd9cc585
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from pathlib import Path
 import numpy as np
@@ -43,10 +43,10 @@ def _keep_zeros(dense):
     rows, cols = np.nonzero(~np.isnan(dense))
     return sparse.csr_matrix((dense[rows, cols], (rows, cols)), dense.shape)
 
-# %% ../nbs/02_genres.ipynb #8300d66e
+# %% ../nbs/02_genres.ipynb #6d030c5f
 ROLES = ('directors', 'writers', 'cast')
 
-def _credits(films, rows=None):
+def _credits(films):
     "Long form: (row of the film, role, code of the person), one line a credit."
     out = [(i, r, _code(ROLES[r], name)) for i, film in enumerate(films[list(ROLES)].itertuples(index=False))
            for r, names in enumerate(film) for name in set(names)]
@@ -83,21 +83,19 @@ def _search_within(values, start, end, wanted):
         lo, hi = np.where(up, mid+1, lo), np.where(open_ & ~up, mid, hi)
     return lo
 
-# %% ../nbs/02_genres.ipynb #256dfd36
+# %% ../nbs/02_genres.ipynb #d7d16c66
 PRIOR = 1.
 
-def _profile(log, films, role, rate):
-    "The block of one role: 12 shrunk genre rates, log of the films behind them, share of known people; NaN where nobody is credited."
-    row, r, person = _credits(films)
-    row, person = row[r == role], person[r == role]
-    n, counts = log.before(person, _days(films)[row])
-    total = lambda x: np.stack([np.bincount(row, weights=c, minlength=len(films)) for c in np.atleast_2d(x.T)], axis=1)
+def _profile(log, day, row, person, rate):
+    "The block of one role for films that arrived on `day` (films,): 12 shrunk genre rates, log of the films behind them, share of known people; NaN where nobody is credited."
+    n, counts = log.before(person, day[row])
+    total = lambda x: np.stack([np.bincount(row, weights=c, minlength=len(day)) for c in np.atleast_2d(x.T)], axis=1)
     people, made = total(np.ones(len(row))), total(n)
     out = np.hstack([(total(counts) + PRIOR*rate) / (made + PRIOR), np.log1p(made), total(n > 0) / np.maximum(people, 1)])
     out[people[:, 0] == 0] = np.nan
     return out.astype(np.float32)
 
-# %% ../nbs/02_genres.ipynb #59d539d2
+# %% ../nbs/02_genres.ipynb #69d812d6
 class FilmFeatures:
     "Films as a sparse matrix. 'v1': the film alone. 'v2': also the credit profiles of its makers, from films that arrived earlier."
     def __init__(self, version:str='v2'): # 'v1' or 'v2'
@@ -106,10 +104,11 @@ class FilmFeatures:
 
     def observe(self, films, labels):
         "Remember who made `films` (with 0/1 labels (n, 12)); films seen before, by `film_id`, are passed over."
-        ids = np.array([_code(i) for i in films.film_id], np.uint64)
-        new = ~np.isin(ids, self.seen)
+        if not len(films): return self
+        y, ids = _check_labels(films, labels), np.array([_code(i) for i in films.film_id], np.uint64)
+        new = ~np.isin(ids, self.seen) & ~pd.Series(ids).duplicated().to_numpy()
         if self.version == 'v1' or not new.any(): return self
-        films, y = films[new], _check_labels(films, labels)[new]
+        films, y = films[new], y[new]
         row, role, person = _credits(films)
         self.log.add(person, _days(films)[row], y[row])
         self.seen = np.concatenate([self.seen, ids[new]])
@@ -119,7 +118,8 @@ class FilmFeatures:
         "csr_matrix float32 (films, columns). What it holds for a film depends on that film and on earlier arrivals only."
         base = _film_columns(films)
         if self.version == 'v1': return base
-        blocks = [_profile(self.log, films, role, RATE) for role in range(len(ROLES))]
+        row, role, person = _credits(films)
+        blocks = [_profile(self.log, _days(films), row[role == r], person[role == r], RATE) for r in range(len(ROLES))]
         return sparse.hstack([base, *map(_keep_zeros, blocks)], format='csr')
 
 # %% ../nbs/02_genres.ipynb #52fdc612
@@ -134,7 +134,7 @@ def _check_labels(films, labels):
     if not np.isin(y, (0, 1)).all(): raise ValueError(f'labels hold {y[~np.isin(y, (0, 1))][0]!r}: expected 0 or 1')
     return y.astype(np.uint8)
 
-# %% ../nbs/02_genres.ipynb #159eb27d
+# %% ../nbs/02_genres.ipynb #accf188f
 class GenreBooster:
     "XGBoost over twelve genres. `features` is a version (a fresh `FilmFeatures` at each fit) or a `FilmFeatures` that is shared and kept."
     def __init__(self, features='v2', trees:int=150, depth:int=5, learning_rate:float=.12, subsample:float=.8, colsample:float=.5, threads:int=1, seed:int=7):
@@ -158,10 +158,10 @@ class GenreBooster:
 
     def _train(self, films, y, rounds, start=None):
         import xgboost as xgb
-        c = self.config
+        c, so_far = self.config, start.num_boosted_rounds() if start else 0
         data = xgb.DMatrix(self.features.observe(films, y).transform(films), y)
         params = dict(objective='binary:logistic', tree_method='hist', max_depth=c['depth'], eta=c['learning_rate'], subsample=c['subsample'],
-                      colsample_bytree=c['colsample'], nthread=c['threads'], seed=c['seed'], base_score=str([.2]*len(GENRES)))
+                      colsample_bytree=c['colsample'], nthread=c['threads'], seed=c['seed'] + so_far, base_score=str([.2]*len(GENRES)))
         return xgb.train(params, data, rounds, xgb_model=start)
 
     def predict_proba(self, films)->np.ndarray: # (films, 12), values from 0 to 1
@@ -175,8 +175,8 @@ class GenreBooster:
         "Which genres are above their thresholds."
         return (self.predict_proba(films) >= self.thresholds).astype(np.uint8)
 
-# %% ../nbs/02_genres.ipynb #934e671e
-@dataclass(frozen=True, repr=False)
+# %% ../nbs/02_genres.ipynb #19f5dbd8
+@dataclass(frozen=True, repr=False, eq=False)
 class Scores:
     "How good a set of tags is. `intervals` holds (low, high) for micro_f1 and macro_f1."
     micro_f1:float
@@ -189,6 +189,7 @@ class Scores:
         (a, b), (c, d) = self.intervals['micro_f1'], self.intervals['macro_f1']
         return f'micro-F1 {self.micro_f1:.3f} ({a:.3f} to {b:.3f}), macro-F1 {self.macro_f1:.3f} ({c:.3f} to {d:.3f})'
 
+    def _repr_html_(self): return f'<p>{self!r}</p>{self.per_genre.round(3).to_html()}'
     def _repr_markdown_(self): return f'{self!r}\n\n{self.per_genre.round(3).to_html()}'
 
 # %% ../nbs/02_genres.ipynb #eeb7014c
@@ -207,10 +208,18 @@ def _hits(y, tags):
     y, t = y.astype(bool), tags.astype(bool)
     return np.stack([y & t, ~y & t, y & ~t], axis=1).astype(float)
 
-# %% ../nbs/02_genres.ipynb #782aa288
+# %% ../nbs/02_genres.ipynb #bc745826
 def _micro(counts): return _f1(*np.moveaxis(counts.sum(axis=-1), -1, 0))
 def _per_genre(counts): return _f1(*np.moveaxis(counts, -2, 0))
 def _bounds(x, level): return np.quantile(x, [(1-level)/2, (1+level)/2], axis=0)
+
+def _check_pair(labels, proba):
+    "Labels 0/1 and probabilities as arrays (films, 12); ValueError for shapes that do not fit or values that are not allowed."
+    y, p = np.asarray(labels), np.asarray(proba, float)
+    if y.shape != p.shape or y.ndim != 2 or y.shape[1] != len(GENRES) or not len(y): raise ValueError(f'labels {y.shape} and probabilities {p.shape}: expected two tables of one shape (films, {len(GENRES)}) with at least one film')
+    if not np.isin(y, (0, 1)).all(): raise ValueError(f'labels hold {y[~np.isin(y, (0, 1))][0]!r}: expected 0 or 1')
+    if not ((p >= 0) & (p <= 1)).all(): raise ValueError(f'a probability is {p[~((p >= 0) & (p <= 1))][0]!r}: expected 0 to 1')
+    return y, p
 
 def _slice_values(films):
     "The slices of a set of films: decade, language (the first), size of the cast."
@@ -228,7 +237,7 @@ def _slices(hits, films, n_boot, rng, level, smallest=30):
             out.append((name, str(value), len(idx), float(_micro(hits[idx].sum(0))), low, high))
     return pd.DataFrame(out, columns=['slice', 'value', 'films', 'micro_f1', 'low', 'high'])
 
-# %% ../nbs/02_genres.ipynb #015d04a7
+# %% ../nbs/02_genres.ipynb #4ccd171c
 def evaluate(
     labels,           # 0/1 (films, 12)
     proba,            # Probabilities (films, 12)
@@ -238,15 +247,15 @@ def evaluate(
     rng=None,         # Random generator of the bootstrap
     level:float=.95,  # Level of the intervals
 )->Scores:
-    "F1 scores with percentile bootstrap intervals over films; ValueError for shapes that do not fit or probabilities outside [0, 1]."
-    y, p = np.asarray(labels), np.asarray(proba, float)
-    if y.shape != p.shape or y.ndim != 2 or not len(y): raise ValueError(f'labels {y.shape} and probabilities {p.shape}: expected two tables of one shape with at least one film')
-    if not ((p >= 0) & (p <= 1)).all(): raise ValueError(f'a probability is {p[~((p >= 0) & (p <= 1))][0]!r}: expected 0 to 1')
+    "F1 scores with percentile bootstrap intervals over films; ValueError for shapes that do not fit, labels other than 0 and 1, probabilities outside [0, 1]."
+    y, p = _check_pair(labels, proba)
+    if np.shape(thresholds) not in ((), (len(GENRES),)): raise ValueError(f'thresholds have shape {np.shape(thresholds)}: expected one number or {len(GENRES)}')
+    if films is not None and len(films) != len(y): raise ValueError(f'{len(films)} films for {len(y)} rows of labels')
     rng = stream(7, 'evaluate') if rng is None else rng
     hits = _hits(y, p >= thresholds)
     boot, total = _resampled(hits, n_boot, rng), hits.sum(0)
     genre, (low, high) = _per_genre(total), _bounds(_per_genre(boot), level)
-    table = pd.DataFrame({'f1': genre, 'low': low, 'high': high, 'support': y.sum(0)}, index=list(GENRES[:y.shape[1]]))
+    table = pd.DataFrame({'f1': genre, 'low': low, 'high': high, 'support': y.sum(0)}, index=list(GENRES))
     intervals = {'micro_f1': tuple(_bounds(_micro(boot), level).tolist()), 'macro_f1': tuple(_bounds(_per_genre(boot).mean(axis=1), level).tolist())}
     return Scores(float(_micro(total)), float(genre.mean()), table, _slices(hits, films, n_boot, rng, level), intervals)
 
@@ -264,15 +273,14 @@ def prequential(
         model.features.observe(week.films, truth[-1])
     return np.vstack(proba), np.vstack(truth)
 
-# %% ../nbs/02_genres.ipynb #79ace946
+# %% ../nbs/02_genres.ipynb #b771775f
 def tune_thresholds(
     labels,        # 0/1 (films, 12) of past films
     proba,         # Their probabilities (films, 12), made before the labels were known
     prior=30,      # Positives that the common threshold counts for
 )->np.ndarray:     # A threshold for each genre
     "Thresholds with the best F1 on past films; rare genres lean on the best common threshold."
-    y, p = np.asarray(labels), np.asarray(proba)
-    if y.shape != p.shape or not len(y): raise ValueError(f'labels {y.shape} and probabilities {p.shape}: expected two tables of one shape with at least one film')
+    y, p = _check_pair(labels, proba)
     grid = np.arange(.1, .61, .02)
     counts = np.stack([_hits(y, p >= t).sum(0) for t in grid])
     common, best, n = grid[_micro(counts).argmax()], grid[_per_genre(counts).argmax(axis=0)], y.sum(0)
