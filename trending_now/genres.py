@@ -125,13 +125,13 @@ class FilmFeatures:
 # %% ../nbs/02_genres.ipynb #52fdc612
 RATE = np.array([.53, .33, .16, .14, .13, .12, .11, .10, .07, .07, .055, .05]) # Rough shares of the genres: what an unknown person is taken for
 
-# %% ../nbs/02_genres.ipynb #901a3f1d
+# %% ../nbs/02_genres.ipynb #1555d433
 def _check_labels(films, labels):
     "Labels as uint8 (films, 12); ValueError otherwise."
     y = np.asarray(labels)
     if not len(films): raise ValueError('no films: expected at least one')
     if y.shape != (len(films), len(GENRES)): raise ValueError(f'labels have shape {y.shape}: expected {(len(films), len(GENRES))}')
-    if not np.isin(y, (0, 1)).all(): raise ValueError(f'labels hold {y[~np.isin(y, (0, 1))][0]!r}: expected 0 or 1')
+    if not np.isin(y, (0, 1)).all(): raise ValueError(f'labels hold {y[~np.isin(y, (0, 1))][0]}: expected 0 or 1')
     return y.astype(np.uint8)
 
 # %% ../nbs/02_genres.ipynb #accf188f
@@ -208,7 +208,7 @@ def _hits(y, tags):
     y, t = y.astype(bool), tags.astype(bool)
     return np.stack([y & t, ~y & t, y & ~t], axis=1).astype(float)
 
-# %% ../nbs/02_genres.ipynb #bc745826
+# %% ../nbs/02_genres.ipynb #8230f66a
 def _micro(counts): return _f1(*np.moveaxis(counts.sum(axis=-1), -1, 0))
 def _per_genre(counts): return _f1(*np.moveaxis(counts, -2, 0))
 def _bounds(x, level): return np.quantile(x, [(1-level)/2, (1+level)/2], axis=0)
@@ -217,8 +217,8 @@ def _check_pair(labels, proba):
     "Labels 0/1 and probabilities as arrays (films, 12); ValueError for shapes that do not fit or values that are not allowed."
     y, p = np.asarray(labels), np.asarray(proba, float)
     if y.shape != p.shape or y.ndim != 2 or y.shape[1] != len(GENRES) or not len(y): raise ValueError(f'labels {y.shape} and probabilities {p.shape}: expected two tables of one shape (films, {len(GENRES)}) with at least one film')
-    if not np.isin(y, (0, 1)).all(): raise ValueError(f'labels hold {y[~np.isin(y, (0, 1))][0]!r}: expected 0 or 1')
-    if not ((p >= 0) & (p <= 1)).all(): raise ValueError(f'a probability is {p[~((p >= 0) & (p <= 1))][0]!r}: expected 0 to 1')
+    if not np.isin(y, (0, 1)).all(): raise ValueError(f'labels hold {y[~np.isin(y, (0, 1))][0]}: expected 0 or 1')
+    if not ((p >= 0) & (p <= 1)).all(): raise ValueError(f'a probability is {p[~((p >= 0) & (p <= 1))][0]}: expected 0 to 1')
     return y, p
 
 def _slice_values(films):
