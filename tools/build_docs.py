@@ -107,10 +107,10 @@ def stage_cells(nb: dict, figures: Path, stem: str, rename: dict) -> None:
 def stage_symbols(cells: list) -> None:
     "Shorten nbdev's descriptions of symbols: no link to source on a host that is not configured, no signature where the source is shown."
     cells[:] = names_first(cells)
-    shown = False
+    below = None
     for cell in reversed(cells):
-        if described(cell): stage_symbol(cell, shown)
-        else: shown = EXPORTED_FOLD in source(cell)
+        if not described(cell): below = cell
+        else: stage_symbol(cell, shown=below is not None and EXPORTED_FOLD in source(below) and place(cell, below) >= 0)
     for cell in cells: cell["source"] = source(cell).replace(EXPORTED_FOLD, "")
 
 

@@ -286,7 +286,7 @@ def tune_thresholds(
     common, best, n = grid[_micro(counts).argmax()], grid[_per_genre(counts).argmax(axis=0)], y.sum(0)
     return np.round((n*best + prior*common) / (n + prior), 4)
 
-# %% ../nbs/02_genres.ipynb #e9b2de41
+# %% ../nbs/02_genres.ipynb #59ee3c20
 def _sums(folder): return {p.relative_to(folder).as_posix(): sha256(p.read_bytes()).hexdigest() for p in sorted(Path(folder).rglob('*')) if p.is_file() and p.name != 'checksums.json'}
 
 def seal(folder)->dict: # SHA-256 by file
@@ -299,7 +299,8 @@ def check_seal(folder):
     "ValueError that names the first file which is missing, new or changed since `seal`; FileNotFoundError if there is no seal."
     path = Path(folder)/'checksums.json'
     if not path.exists(): raise FileNotFoundError(f'{path}: no such file; a saved model has one')
-    want, have = json.loads(path.read_text()), _sums(folder)
+    try: want, have = json.loads(path.read_bytes()), _sums(folder)
+    except ValueError as e: raise ValueError(f'{path} cannot be read ({e}); do not use this model') from None
     for name in sorted({*want, *have}):
         what = 'is missing' if name not in have else 'was not there when the model was saved' if name not in want else 'has changed' if have[name] != want[name] else ''
         if what: raise ValueError(f'{folder}: {name} {what}; do not use this model')
