@@ -14,9 +14,10 @@ from trending_now.curation import *
 
 ROOT = Path(__file__).parents[1]
 FILMS = load_films()
+SOME = FILMS.iloc[::12].reset_index(drop=True)
 WINDOWS = st.one_of(st.builds(LatestWindow, st.integers(1, 60), st.integers(1, 12)), st.builds(AllHistory), st.builds(RecentPlusSample, st.integers(1, 30), st.integers(0, 300)))
 MOMENTS = st.datetimes(pd.Timestamp("1938-01-01").to_pydatetime(), pd.Timestamp("2015-12-31").to_pydatetime()).map(lambda t: pd.Timestamp(t).floor("s"))
-quick = hypothesis_settings(max_examples=40, deadline=None)
+quick = hypothesis_settings(max_examples=25, deadline=None)
 
 
 def rng(seed=0): return np.random.default_rng(seed)
@@ -57,7 +58,7 @@ def kept(shop):
 @quick
 @given(WINDOWS, MOMENTS)
 def test_no_window_holds_a_film_that_had_not_arrived(window, now):
-    chosen, lineage = curate(FILMS, window, rng=rng(), now=now)
+    chosen, lineage = curate(SOME, window, rng=rng(), now=now)
     assert (chosen.arrived < now).all() and chosen.film_id.is_unique and chosen.arrived.is_monotonic_increasing
     assert lineage.films == len(chosen) == len(lineage.rows)
 
@@ -65,24 +66,24 @@ def test_no_window_holds_a_film_that_had_not_arrived(window, now):
 @quick
 @given(WINDOWS, MOMENTS)
 def test_films_to_come_change_nothing(window, now):
-    past = FILMS[FILMS.arrived < now]
-    whole, cut = (curate(f, window, rng=rng(), now=now) for f in (FILMS, past))
-    assert whole[1] == cut[1] and whole[0].equals(cut[0])
+    past = SOME[SOME.arrived < now]
+    whole, cut = (curate(f, window, rng=rng(), now=now) for f in (SOME, past))
+    assert whole[1].to_json() == replace(cut[1], commit=whole[1].commit).to_json() and whole[0].equals(cut[0])
 
 
 @quick
 @given(WINDOWS, MOMENTS, st.integers(0, 99))
 def test_a_lineage_gives_the_same_rows_back_after_a_trip_through_json(window, now, seed):
-    chosen, lineage = curate(FILMS.sample(900, random_state=seed), window, rng=rng(seed), now=now)
+    chosen, lineage = curate(SOME.sample(600, random_state=seed), window, rng=rng(seed), now=now)
     again = Lineage.from_json(lineage.to_json())
     assert again == lineage
-    pd.testing.assert_frame_equal(again.verify(FILMS.sample(900, random_state=seed)).films, chosen)
+    pd.testing.assert_frame_equal(again.verify(SOME.sample(600, random_state=seed)).films, chosen)
 
 
 def test_a_flood_to_come_does_not_change_todays_window():
     flood = FILMS.tail(50).sample(5000, replace=True, random_state=0)
     flood = flood.assign(film_id=[f"f{i}" for i in range(5000)])
-    assert curate(pd.concat([FILMS, flood]), LatestWindow(4), now="2012-01-01")[1] == curate(FILMS, LatestWindow(4), now="2012-01-01")[1]
+    assert curate(pd.concat([FILMS, flood]), LatestWindow(4), now="2012-01-01")[1].rows == curate(FILMS, LatestWindow(4), now="2012-01-01")[1].rows
 
 
 def test_old_films_are_drawn_with_equal_chances():

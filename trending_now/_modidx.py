@@ -134,6 +134,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'trending_now.curation._cached': ('curation.html#_cached', 'trending_now/curation.py'),
                                        'trending_now.curation._commit': ('curation.html#_commit', 'trending_now/curation.py'),
                                        'trending_now.curation._count': ('curation.html#_count', 'trending_now/curation.py'),
+                                       'trending_now.curation._day': ('curation.html#_day', 'trending_now/curation.py'),
                                        'trending_now.curation._describe': ('curation.html#_describe', 'trending_now/curation.py'),
                                        'trending_now.curation._digest': ('curation.html#_digest', 'trending_now/curation.py'),
                                        'trending_now.curation._draw': ('curation.html#_draw', 'trending_now/curation.py'),

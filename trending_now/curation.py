@@ -122,7 +122,7 @@ def _faults(films):
     yield strange != '', 'label outside the list: ' + strange
     yield (strange == '') & _no_genre(films.genres), 'none of the 12 genres'
 
-# %% ../nbs/05_curation.ipynb #09003ad1
+# %% ../nbs/05_curation.ipynb #9e98c663
 FLOOD, TIMES = 1000, 10
 
 def _flooded(arrived, ok, months_per_week, limit):
@@ -132,7 +132,8 @@ def _flooded(arrived, ok, months_per_week, limit):
     usual = count.sort_values().iloc[:-1].median() if len(count) > 1 else 0
     limit = limit or max(FLOOD, TIMES*usual)
     n = week.map(count).fillna(0).astype(int)
-    return n > limit, 'week held: ' + n.astype(str) + f' films in a week, allowed {limit:.0f}'
+    month = (week*months_per_week).fillna(0).astype(int)
+    return n > limit, 'week held: ' + n.astype(str) + f' films (allowed {limit:.0f}) from ' + (month//12).astype(str) + '-' + (month%12+1).astype(str).str.zfill(2)
 
 # %% ../nbs/05_curation.ipynb #de53ea8f
 def quarantine(
@@ -405,7 +406,7 @@ def _select(films, window, sampler, rng, now, limit):
     held = window.select(good, now, rng)
     return (held if sampler is None else _draw(sampler, held, rng)), held, bad
 
-# %% ../nbs/05_curation.ipynb #1af64cce
+# %% ../nbs/05_curation.ipynb #a51015f2
 def curate(
     films:pd.DataFrame, # Films record, as it came
     window,             # `LatestWindow`, `AllHistory`, `RecentPlusSample`, or another object with `.select(films, now, rng)`
@@ -427,17 +428,19 @@ def curate(
     rows = dict(zip(chosen.film_id.tolist(), row_hashes(chosen).tolist()))
     days = chosen.arrived.dt.strftime('%Y-%m-%d').tolist()
     how = _describe(sampler)
-    lineage = Lineage(rule=f'{window} before {now}' + (f', then {_spoken(how)}' if how else ''), films=len(chosen), start=days[0] if days else None, end=days[-1] if days else None,
+    lineage = Lineage(rule=f'{window} before {_day(now)}' + (f', then {_spoken(how)}' if how else ''), films=len(chosen), start=days[0] if days else None, end=days[-1] if days else None,
         rows_sha256=_digest(rows), rows=rows, now=now.isoformat(), window=_plain_window(window), sampler=how, seed=state, limit=limit,
         quarantined=_reasons(bad), notes=_notes(window, held, bad, now), source=source, commit=_commit(_root()),
         settings=asdict(settings) if hasattr(settings, '__dataclass_fields__') else settings, parent=parent, packages=_packages())
     return chosen, lineage
 
-# %% ../nbs/05_curation.ipynb #5b6222ac
+# %% ../nbs/05_curation.ipynb #144a3716
 def _after(films):
     "A second after the last arrival; the beginning of time for no films."
     last = pd.to_datetime(films.arrived, errors='coerce').max()
     return pd.Timestamp('1900-01-01') if pd.isna(last) else last.ceil('s') + pd.Timedelta(seconds=1)
+
+def _day(now): return f'{now:%Y-%m-%d}' if now == now.normalize() else str(now)
 
 def _plain_window(window):
     "A window of this chapter as plain values; None for one that can't be made again from its name."
@@ -451,7 +454,7 @@ def _reasons(bad):
 def _notes(window, held, bad, now):
     "What a person should know about a curated set."
     out = [r for r in bad.reason.unique() if 'week held' in r][:5]
-    if not len(held): out.append(f'the window is empty: {window} before {now} hold no film to learn from')
+    if not len(held): out.append(f'the window is empty: {window} before {_day(now)} hold no film to learn from')
     elif hasattr(window, 'start'):
         edges = pd.date_range(window.start(now), periods=window.weeks+1, freq=pd.DateOffset(months=window.months_per_week))
         out += [f'no film in the week from {a:%Y-%m-%d}' for a, b in zip(edges, edges[1:]) if not ((held.arrived >= a) & (held.arrived < b)).any()]
