@@ -155,6 +155,13 @@ def test_md5s_are_those_of_dvc(shop):
         assert tracked(name, root=shop)[1]["md5"] in recorded and tracked(name, rev="two", root=shop)[1]["md5"] in recorded
 
 
+def test_md5s_are_those_that_dvc_repro_recorded(tmp_path):
+    lock = (ROOT / "dvc.lock").read_text()
+    FILMS.to_parquet(tmp_path / "films.parquet", index=False)
+    write_weeks(load_films(tmp_path / "films.parquet"), tmp_path / "weeks")
+    for name in ("films.parquet", "weeks"): assert f"md5: {tracked(name, root=tmp_path)[1]['md5']}\n" in lock
+
+
 def test_a_changed_row_is_named(kept):
     films, lineage = kept
     with pytest.raises(LineageError, match="1 of .* rows have changed: " + films.film_id.iloc[3]): lineage.verify(films.assign(critic_count=films.critic_count + (np.arange(len(films)) == 3)))

@@ -723,9 +723,13 @@ def paired(
     mean, half = d.mean().unstack(), d.sem().unstack() * t.ppf(.975, curves.seed.nunique()-1)
     return pd.DataFrame({'difference': mean, 'low': mean-half, 'high': mean+half})
 
-# %% ../nbs/05_curation.ipynb #b02b9cf3
-def plot_paired(table, ax, names=None):
-    "Lines of differences over labels with a band each; the names stand at their ends."
+# %% ../nbs/05_curation.ipynb #2a5ef876
+def plot_paired(
+    table,      # As `paired` gives it
+    ax,         # Matplotlib axes
+    names=None, # Which buyers; None: all
+):
+    "Lines of differences over labels with a band each; the names stand at their ends. KeyError for a name that is not in the table."
     for k, name in enumerate(names or table.index.unique('buyer')):
         d = table.loc[name]
         ax.plot(d.index, d.difference, color=f'C{k}')
