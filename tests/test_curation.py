@@ -147,6 +147,14 @@ def test_wrong_types_are_set_aside_and_do_not_crash():
     assert len(good) == 0 and bad.reason.tolist() == ["impossible runtime long", "impossible year soon", "no title", "no film_id", "no arrival date"]
 
 
+def test_of_two_rows_for_a_film_the_one_that_arrived_first_is_curated_and_verified():
+    late = SOME.tail(5).assign(arrived=lambda d: d.arrived + pd.Timedelta(days=9), runtime=77.)
+    both = pd.concat([late, SOME])
+    chosen, lineage = curate(both, AllHistory(), now="2015-06-01")
+    for films in (chosen, lineage.verify(both).films): assert row_hashes(films).tolist() == row_hashes(SOME).tolist()
+    assert lineage.quarantined == {"duplicate film_id": 5}
+
+
 # Lineage
 
 def test_md5s_are_those_of_dvc(shop):

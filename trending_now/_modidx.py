@@ -144,6 +144,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'trending_now.curation._frame': ('curation.html#_frame', 'trending_now/curation.py'),
                                        'trending_now.curation._generator': ('curation.html#_generator', 'trending_now/curation.py'),
                                        'trending_now.curation._git': ('curation.html#_git', 'trending_now/curation.py'),
+                                       'trending_now.curation._in_order': ('curation.html#_in_order', 'trending_now/curation.py'),
                                        'trending_now.curation._jsonable': ('curation.html#_jsonable', 'trending_now/curation.py'),
                                        'trending_now.curation._labels_fault': ('curation.html#_labels_fault', 'trending_now/curation.py'),
                                        'trending_now.curation._labels_of': ('curation.html#_labels_of', 'trending_now/curation.py'),

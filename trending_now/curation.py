@@ -377,7 +377,7 @@ def _generator(state):
     bits.state = state
     return np.random.Generator(bits)
 
-# %% ../nbs/05_curation.ipynb #ba4500ba
+# %% ../nbs/05_curation.ipynb #8d839abb
 def _describe(sampler):
     "A sampler as plain values. A partial of `random_sample` or `stratified_sample` can be drawn again; others are pinned by the ids they chose."
     if sampler is None: return None
@@ -398,10 +398,15 @@ def _draw(sampler, films, rng):
         raise ValueError(f'the sampler gave {at!r}: expected different positions from 0 to {len(films)-1}')
     return films.iloc[np.sort(at)].reset_index(drop=True)
 
+def _in_order(films):
+    "Films in order of arrival, with days as days; those without one last."
+    films = films.assign(arrived=pd.to_datetime(films.arrived, errors='coerce').to_numpy())
+    return films.sort_values(['arrived', 'film_id'], kind='stable', ignore_index=True)
+
 def _select(films, window, sampler, rng, now, limit):
     "The whole rule: (chosen films, what the window held, what was set aside)."
-    films = films.assign(arrived=pd.to_datetime(films.arrived, errors='coerce').to_numpy())
-    past = films[~(films.arrived >= now)].sort_values(['arrived', 'film_id'], kind='stable', ignore_index=True)
+    films = _in_order(films)
+    past = films[~(films.arrived >= now)]
     good, bad = quarantine(past, limit, getattr(window, 'months_per_week', 1))
     held = window.select(good, now, rng)
     return (held if sampler is None else _draw(sampler, held, rng)), held, bad
@@ -460,7 +465,7 @@ def _notes(window, held, bad, now):
         out += [f'no film in the week from {a:%Y-%m-%d}' for a, b in zip(edges, edges[1:]) if not ((held.arrived >= a) & (held.arrived < b)).any()]
     return tuple(out)
 
-# %% ../nbs/05_curation.ipynb #3322c0c8
+# %% ../nbs/05_curation.ipynb #12fa0219
 def _some(items, n=5):
     "The first few of many, and how many more."
     items = list(map(str, items))
@@ -476,7 +481,7 @@ def _reread(source, root):
 
 def _rows_problems(lineage, films):
     "Which recorded rows are gone or have changed: (their films in order, problems)."
-    now = films[films.film_id.isin(lineage.rows)].drop_duplicates('film_id').set_index('film_id', drop=False)
+    now = _in_order(films[films.film_id.isin(lineage.rows)]).drop_duplicates('film_id').set_index('film_id', drop=False)
     there = set(now.index)
     gone = [i for i in lineage.rows if i not in there]
     now = now.loc[[i for i in lineage.rows if i in there]].reset_index(drop=True)
