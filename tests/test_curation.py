@@ -10,6 +10,7 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from scipy.stats import binomtest, entropy
 from trending_now import curation
 from trending_now.catalogue import GENRES, labels, load_films, source_file, write_weeks
+from trending_now.annotation import *
 from trending_now.curation import *
 
 ROOT = Path(__file__).parents[1]
