@@ -332,6 +332,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'trending_now.triggers._feature': ('triggers.html#_feature', 'trending_now/triggers.py'),
                                        'trending_now.triggers._gap': ('triggers.html#_gap', 'trending_now/triggers.py'),
                                        'trending_now.triggers._ks_exact': ('triggers.html#_ks_exact', 'trending_now/triggers.py'),
+                                       'trending_now.triggers._ks_tail': ('triggers.html#_ks_tail', 'trending_now/triggers.py'),
                                        'trending_now.triggers._need': ('triggers.html#_need', 'trending_now/triggers.py'),
                                        'trending_now.triggers._numbers': ('triggers.html#_numbers', 'trending_now/triggers.py'),
                                        'trending_now.triggers._positive': ('triggers.html#_positive', 'trending_now/triggers.py'),
