@@ -1,7 +1,14 @@
 """The loop as processes: killed, resumed, locked."""
 import hashlib, json, os, random, signal, subprocess, sys, time
 from pathlib import Path
+from dataclasses import replace
+import pandas as pd
 import pytest
+from trending_now import loop, reporting
+from trending_now.catalogue import load_films, replay
+from trending_now.curation import Lineage
+from trending_now.genres import GenreBooster
+from trending_now.settings import Genres, Loop, Settings
 
 ENV = {**os.environ, "TRENDING_NOW_GENRES_TREES": "6", "TRENDING_NOW_LOOP_ALL_HISTORY_EVERY": "3", "TRENDING_NOW_DINERS_VISITORS": "300"}
 
@@ -51,8 +58,8 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_state(tmp_path, uninter
 def test_a_half_written_version_is_thrown_away(tmp_path, uninterrupted):
     ws = tmp_path / "ws"
     assert run_to_the_end(ws, 1).returncode == 0
-    (ws / "models" / "tmp-weekly-0001").mkdir()
-    (ws / "models" / "tmp-weekly-0001" / "model.ubj").write_text("half")
+    (ws / "models" / "tmp-service-0001").mkdir()
+    (ws / "models" / "tmp-service-0001" / "model.ubj").write_text("half")
     assert run_to_the_end(ws).returncode == 0
     assert state(ws) == uninterrupted[0]
 
@@ -70,9 +77,46 @@ def test_the_report_needs_nothing_from_elsewhere(tmp_path):
     assert page.count("<svg") == 2 and not any(f'{a}="http' in page for a in ("src", "href"))
 
 
-@pytest.mark.parametrize("module", ["catalogue", "settings", "claims", "diners", "cli"])
+def test_a_version_can_be_made_again_from_its_lineage_bit_for_bit(tmp_path):
+    ws = tmp_path / "ws"
+    assert run_to_the_end(ws, 3).returncode == 0
+    for name in ("service-0002", "weekly-0002"):
+        folder = ws / "models" / name
+        lineage = Lineage.from_json((folder / "lineage.json").read_text())
+        rows = lineage.verify(root=ws if lineage.source else None, films=None if lineage.source else everything(ws)).films
+        again = loop._fit(ws, 3, rows, lineage.parent)
+        assert again.model.save_raw("ubj") == GenreBooster.load(folder).model.save_raw("ubj")
+    assert lineage.parent is None and Lineage.from_json((ws / "models" / "service-0002" / "lineage.json").read_text()).parent == "service-0001"
+
+
+def everything(ws):
+    return pd.concat([pd.read_parquet(ws / "history.parquet"), *(pd.read_parquet(p) for p in sorted(ws.glob("weeks/*/films.parquet")))], ignore_index=True)
+
+
+def test_bad_rows_an_empty_week_and_a_flood_are_set_aside_and_the_loop_goes_on(tmp_path, monkeypatch):
+    films = load_films()
+    month = lambda text: (films.arrived >= f"{text}-01") & (films.arrived < pd.Timestamp(f"{text}-01") + pd.DateOffset(months=1))
+    new = films[month("2008-01")].reset_index(drop=True)
+    broken = pd.concat([new.iloc[[0]], new.iloc[[1]].assign(film_id="x1", runtime=99_999.), new.iloc[[2]].assign(film_id="x2")], ignore_index=True)
+    broken.at[2, "genres"] = ["Drama", "Cooking"]
+    again = new.iloc[[3]].assign(arrived=pd.Timestamp("2008-03-05"))
+    flood = pd.concat([new.iloc[[4]]] * 50_000, ignore_index=True).assign(arrived=pd.Timestamp("2008-04-05"), film_id=[f"f{i}" for i in range(50_000)])
+    world = pd.concat([films[~month("2008-02") & (films.arrived < "2008-06")], broken, again, flood], ignore_index=True).sort_values(["arrived", "film_id"], ignore_index=True)
+    monkeypatch.setattr(loop, "_source", lambda: world)
+    monkeypatch.setattr(loop, "_replayed", lambda start, months, weeks: list(replay(world, start, 5)))
+    table = loop.run(tmp_path / "ws", replace(Settings(), genres=Genres(trees=4), loop=Loop(all_history_every=3)), weeks=5, progress=False)
+    assert table.films.tolist()[1] == 0 and table.films.sum() < 1000
+    aside = loop.set_aside(tmp_path / "ws")
+    why = {w: " ".join(r.reason) for w, r in aside.groupby("week")}
+    assert all(word in why[0] for word in ("duplicate", "impossible runtime", "label outside the list: Cooking"))
+    assert "earlier week" in why[2] and "films in a week" in why[3] and (aside.week == 3).sum() >= 50_000
+    page = reporting.report(tmp_path / "ws").read_text()
+    assert "impossible runtime" in page and "50,0" in page and len(page) < 3_000_000
+
+
+@pytest.mark.parametrize("module", ["catalogue", "settings", "claims", "diners", "triggers", "curation", "retraining", "loop", "reporting", "cli"])
 def test_a_light_module_loads_no_heavy_library(module):
-    code = f"import sys, trending_now.{module}; print([m for m in ('xgboost', 'torch', 'transformers', 'wandb', 'dvc', 'airflow') if m in sys.modules])"
+    code = f"import sys, trending_now.{module}; print([m for m in ('xgboost', 'torch', 'transformers', 'sklearn', 'river', 'wandb', 'dvc', 'airflow') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 

@@ -10,8 +10,9 @@ from scipy.special import rel_entr
 from scipy.stats import binomtest, chi2_contingency, ks_2samp, mannwhitneyu
 from statsmodels.stats.multitest import multipletests
 from trending_now.catalogue import GENRES
+from trending_now.drift import _auc
 from trending_now.triggers import (AnyOf, Drift, DriftTrigger, Firing, ManualTrigger, PerformanceTrigger, ScheduleTrigger, Status, VolumeTrigger,
-                                   _auc, adjust, adwin, best_interval, build, chi2, classifier_drift, f1_from_corrections, freshness_value, js, js_shares, ks, page_hinkley, psi, psi_shares)
+                                   adjust, adwin, best_interval, build, chi2, classifier_drift, f1_from_corrections, freshness_value, js, js_shares, ks, page_hinkley, psi, psi_shares)
 
 NOW = pd.Timestamp("2024-03-05 09:00", tz="UTC")
 shares = st.integers(2, 12).flatmap(lambda n: st.tuples(*[st.lists(st.floats(.01, 1), min_size=n, max_size=n).map(lambda x: np.array(x)/sum(x))]*2))

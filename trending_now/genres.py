@@ -305,7 +305,7 @@ def check_seal(folder):
         what = 'is missing' if name not in have else 'was not there when the model was saved' if name not in want else 'has changed' if have[name] != want[name] else ''
         if what: raise ValueError(f'{folder}: {name} {what}; do not use this model')
 
-# %% ../nbs/02_genres.ipynb #75239f4b
+# %% ../nbs/02_genres.ipynb #62d33dc7
 def _booster_save(self, folder):
     "Write the model to a folder that is new or empty, and seal it."
     if self.model is None: raise ValueError('this GenreBooster has not been fitted: call fit first')
@@ -314,7 +314,7 @@ def _booster_save(self, folder):
     if any(folder.iterdir()): raise ValueError(f'{folder} is not empty: expected a new folder')
     self.model.save_model(folder/'model.ubj')
     log = self.features.log
-    np.savez_compressed(folder/'features.npz', person=log.person, day=log.day, counts=np.packbits(log.counts, axis=1), seen=self.features.seen)
+    np.savez(folder/'features.npz', person=log.person, day=log.day, counts=np.packbits(log.counts, axis=1), seen=self.features.seen)
     (folder/'config.json').write_text(json.dumps({'kind': 'GenreBooster', 'features': self.features.version, **self.config, 'thresholds': list(map(float, self.thresholds))}, indent=1) + '\n')
     seal(folder)
 
