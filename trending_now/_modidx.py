@@ -418,6 +418,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'trending_now.reporting': { 'trending_now.reporting._aside': ('report.html#_aside', 'trending_now/reporting.py'),
                                         'trending_now.reporting._figure': ('report.html#_figure', 'trending_now/reporting.py'),
                                         'trending_now.reporting._grid': ('report.html#_grid', 'trending_now/reporting.py'),
+                                        'trending_now.reporting._news': ('report.html#_news', 'trending_now/reporting.py'),
                                         'trending_now.reporting._rolling': ('report.html#_rolling', 'trending_now/reporting.py'),
                                         'trending_now.reporting._svg': ('report.html#_svg', 'trending_now/reporting.py'),
                                         'trending_now.reporting.difference': ('report.html#difference', 'trending_now/reporting.py'),

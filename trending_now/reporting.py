@@ -135,7 +135,7 @@ def rule(settings)->str: # A phrase
     how = {'stateless': full, 'stateful': append, 'hybrid': f'{append}, and every {r.full_every} weeks {full}'}[r.strategy]
     return f"on {' or '.join(w for w in when if w) or 'request only'}: {how}"
 
-# %% ../nbs/17b_report.ipynb #5355e01c
+# %% ../nbs/17b_report.ipynb #50fa1fd3
 def report(
     ws,    # Workspace
 )->Path:   # Where the page is
@@ -149,8 +149,13 @@ def report(
     path.write_text(Environment(autoescape=True).from_string(_PAGE).render(weeks=len(t), films=f'{t.films.sum():,}', first=t.month.iloc[0], last=t.month.iloc[-1], verdict=verdict(t),
         summary=_grid(summary(t), rename={'micro_f1': 'micro-F1', 'cpu_seconds': 'CPU seconds'}), rule=rule(s), window=s.loop.window_weeks, every=s.loop.all_history_every,
         initial=f"{_get_json(Path(ws)/'costs'/'initial.json')['cpu_seconds']:.1f}", f1=_figure(plot_policies, t), clicks=_figure(plot_clicks, t),
-        firings=_grid(firings(ws).drop(columns='version')), aside=_grid(_aside(ws)), weekly=_grid(weekly, rename={f'f1_{p}': f'F1 {p}' for p in POLICIES})))
+        firings=_grid(_news(firings(ws)).drop(columns='version')), aside=_grid(_aside(ws)), weekly=_grid(weekly, rename={f'f1_{p}': f'F1 {p}' for p in POLICIES})))
     return path
+
+def _news(firings):
+    "Firings without the weeks in which the same thing was held back once more."
+    again = (firings.trigger == 'held back') & (firings.reason.str.split(':').str[-1] == firings.reason.str.split(':').str[-1].shift()) & (firings.trigger.shift() == 'held back')
+    return firings[~again]
 
 def _aside(ws):
     "What was quarantined: a row for each week and reason, with one film as an example."

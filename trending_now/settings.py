@@ -93,18 +93,18 @@ class Diners:
     household_talk:float = knob(0., 'share', 'interference: how far a better page for the rest of the household carries over', 0, 2)
     crowd_talk:float = knob(0., 'share', "interference: how far a better page for all of the day's visitors carries over", 0, 2)
 
-# %% ../nbs/00_ground_rules.ipynb #4670d8a6
+# %% ../nbs/00_ground_rules.ipynb #e43f66ec
 @dataclass(frozen=True)
 class Triggers:
     "When the service updates its model: any trigger that is on may fire."
-    schedule:str = knob('0 3 * * 1', 'minute, hour, day, month, weekday of the service clock; empty: off', 'cron line of a fixed schedule', pattern=r'(\S+ +){4}\S+|')
+    schedule:str = knob('0 0 1 */3 *', 'minute, hour, day, month, weekday of the service clock; empty: off', 'cron line of a fixed schedule', pattern=r'(\S+ +){4}\S+|')
     volume:int = knob(0, 'films', 'fires after this many new films; 0: off', 0, 1_000_000)
     f1_floor:float = knob(0., 'micro-F1', 'fires when F1 as corrections suggest it is below this; 0: off', 0, 1)
-    f1_drop:float = knob(0., 'micro-F1', 'fires when F1 as corrections suggest it has fallen by this since the last update; 0: off', 0, 1)
+    f1_drop:float = knob(.03, 'micro-F1', 'fires when F1 as corrections suggest it has fallen by this since the last update; 0: off', 0, 1)
     patience:int = knob(2, 'service weeks', 'weeks in a row that F1 must be too low', 1, 52)
     drift:str = knob('off', 'one of', 'measure of drift since the last update', choices=('off', 'psi', 'js', 'ks', 'chi2', 'classifier', 'adwin', 'page-hinkley'))
     drift_threshold:float = knob(0., "the measure's own; 0: its usual one", 'fires beyond this', 0, 1000)
-    cooldown_weeks:float = knob(0., 'service weeks', 'least time between two updates; 0: off', 0, 84)
+    cooldown_weeks:float = knob(8., 'service weeks', 'least time between two updates; 0: off', 0, 84)
     budget_cpu:float = knob(0., 'CPU seconds', 'most that updates of any 13 weeks may cost, as measured; 0: off', 0, 1e9)
 
 # %% ../nbs/00_ground_rules.ipynb #446e265d
@@ -117,14 +117,14 @@ class Curation:
     sampler:str = knob('none', 'one of', 'which of them', choices=('none', 'random', 'stratified', 'uncertainty', 'diverse'))
     sample_films:int = knob(1000, 'films', 'how many the sampler keeps', 1, 1_000_000)
 
-# %% ../nbs/00_ground_rules.ipynb #51a29285
+# %% ../nbs/00_ground_rules.ipynb #49608afd
 @dataclass(frozen=True)
 class Retraining:
     "How the service updates its model."
-    strategy:str = knob('hybrid', 'one of', 'stateless: from scratch; stateful: append trees; hybrid: append, and now and then from scratch', choices=('stateless', 'stateful', 'hybrid'))
-    trees_per_update:int = knob(2, 'trees a genre', 'trees that a stateful update appends', 1, 2000)
+    strategy:str = knob('stateless', 'one of', 'stateless: from scratch; stateful: append trees; hybrid: append, and now and then from scratch', choices=('stateless', 'stateful', 'hybrid'))
+    trees_per_update:int = knob(1, 'trees a genre', 'trees that a stateful update appends', 1, 2000)
     replay:int = knob(200, 'films', 'older films that a stateful update learns again', 0, 1_000_000)
-    full_every:int = knob(26, 'service weeks', 'hybrid: time between two fits from scratch', 1, 84)
+    full_every:int = knob(13, 'service weeks', 'hybrid: time between two fits from scratch', 1, 84)
 
 # %% ../nbs/00_ground_rules.ipynb #0e7fd0b9
 @dataclass(frozen=True)
