@@ -67,14 +67,17 @@ class Stateless:
         if self.window is not None: films = self.window.select(films, _end(week), rng)
         return _signed(_twin(model).fit(films, labels(films)), films, week) if len(films) else model
 
-# %% ../nbs/06_retraining.ipynb #83b5276a
+# %% ../nbs/06_retraining.ipynb #904f1f9e
 @dataclass(frozen=True)
 class Stateful:
     "Continue from the last model on the new week and `replay` older films (course text 12.2.3)."
     replay:int=200 # Films drawn from the history at each update
-    rounds:int=2   # Trees a genre to append, or epochs of BERT
+    rounds:int=1   # Trees a genre to append, or epochs of BERT
+    step:float=.4  # Learning rate of the update, as a share of the full fit's
 
-    def __post_init__(self): _whole('replay', self.replay, 0), _whole('rounds', self.rounds, 1)
+    def __post_init__(self):
+        _whole('replay', self.replay, 0), _whole('rounds', self.rounds, 1)
+        if not 0 < self.step <= 10: raise ValueError(f'step = {self.step!r}: expected a number above 0, at most 10')
 
     def rows(self, history, week, rng):
         "What an update reads: replayed films, then the new ones."
@@ -86,7 +89,15 @@ class Stateful:
         _must_be_fitted(model)
         if not len(week.films): return model
         films = self.rows(history, week, rng)
-        return _signed(_twin(model).partial_fit(films, labels(films), self.rounds), films, week, getattr(model, 'lineage', ()))
+        new = _at_rate(_twin(model), self.step).partial_fit(films, labels(films), self.rounds)
+        new.config = model.config
+        return _signed(new, films, week, getattr(model, 'lineage', ()))
+
+def _at_rate(model, share):
+    "The model with a share of its learning rate."
+    name = 'learning_rate' if 'learning_rate' in model.config else 'lr'
+    model.config = {**model.config, name: share*model.config[name]}
+    return model
 
 def _must_be_fitted(model):
     if getattr(model, 'model', None) is None and getattr(model, 'head', None) is None: raise ValueError(f'{type(model).__name__} has not been fitted: a stateful update needs a model to continue from')
