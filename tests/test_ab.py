@@ -29,15 +29,16 @@ def test_size_and_power_of_proportions_are_inverse_and_agree_with_statsmodels(p1
     assert power(n) >= .8 > power(n-1)
     side = 'two-sided' if two_sided else 'larger' if p2 > p1 else 'smaller'
     theirs = power_proportions_2indep(p2 - p1, p1, n*ratio, 1/ratio, .05, alternative=side)   # theirs: prop2 is the second, nobs1 the first group
-    assert power(n) == pytest.approx(theirs.power, abs=1e-5)   # they add the far tail
+    assert power(n) == pytest.approx(theirs.power, abs=2e-5 if two_sided else 1e-9)   # theirs adds the far tail
 
 @pytest.mark.parametrize('ratio', [.2, 1., 4.])
 @pytest.mark.parametrize('two_sided', [True, False])
 @pytest.mark.parametrize('effect, alpha, power', [(.5, .05, .8), (.2, .01, .9), (-1.5, .05, .8), (.05, .05, .95), (3., .05, .8)])
 def test_sizes_for_means_are_those_of_statsmodels(effect, alpha, power, ratio, two_sided):
     side = 'two-sided' if two_sided else 'larger'
-    n = TTestIndPower().solve_power(abs(effect), alpha=alpha, power=power, ratio=ratio, alternative=side)
-    assert ab.sample_size_means(effect, 1., alpha, power, ratio, two_sided) == math.ceil(n - 1e-7) or n*(1+ratio) < 3
+    theirs = lambda n: TTestIndPower().power(abs(effect), n, alpha, ratio, alternative=side)
+    n = ab.sample_size_means(effect, 1., alpha, power, ratio, two_sided)
+    assert theirs(n) >= power - 1e-9 and (theirs(n-1) < power or (n-1)*(1+ratio) <= 3)
     assert ab.sample_size_means(effect*7, 7., alpha, power, ratio, two_sided) == ab.sample_size_means(effect, 1., alpha, power, ratio, two_sided)
 
 @pytest.mark.parametrize('n', [2, 3, 10, 500, 40_000])
@@ -50,7 +51,7 @@ def test_power_of_means_is_that_of_statsmodels(n, d, two_sided):
 def test_power_of_means_goes_to_the_normal_one_where_other_packages_give_nan():
     assert ab.power_means(.001, 1., 1e8) == pytest.approx(stats.norm.cdf(math.sqrt(50) - 1.95996), abs=1e-6)
     assert ab.power_means(40., 1., 10) == pytest.approx(1)
-    assert ab.sample_size_means(.0005, 1.) == pytest.approx(2*(2.801585/.0005)**2, rel=1e-6)
+    assert ab.sample_size_means(.0005, 1.) == pytest.approx(2*(2.801585/.0005)**2, rel=1e-5)
 
 def test_power_is_met_by_simulated_experiments():
     rng = stream(7, 'power')
@@ -224,17 +225,18 @@ def test_cuped_is_the_residual_of_a_regression():
     assert got == pytest.approx(y - fit.slope*(x - x.mean()), rel=1e-9) and got.mean() == pytest.approx(y.mean())
     assert got.var()/y.var() == pytest.approx(1 - fit.rvalue**2) and ab.cuped(y, 1e9 + 1e3*x) == pytest.approx(got, rel=1e-6)
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_corrections_are_those_of_statsmodels(p):
-    assert ab.holm(p) == pytest.approx(multipletests(p, method='holm')[1]) and ab.benjamini_hochberg(p) == pytest.approx(multipletests(p, method='fdr_bh')[1])
+@pytest.mark.parametrize('k', [1, 2, 3, 10, 40])
+def test_corrections_are_those_of_statsmodels(k):
+    for i in range(8):
+        p = stream(7, 'p', k, i).random(k).round(1 + i % 3)**2   # with ties
+        assert ab.holm(p) == pytest.approx(multipletests(p, method='holm')[1]) and ab.benjamini_hochberg(p) == pytest.approx(multipletests(p, method='fdr_bh')[1])
 
 
 # --- sequential ---
 
 # Jennison and Turnbull (2000), tables 2.1 and 2.3: constants for two-sided tests
 @pytest.mark.parametrize('looks, alpha, pocock, obf', [(1, .05, 1.960, 1.960), (2, .05, 2.178, 1.977), (3, .05, 2.289, 2.004), (4, .05, 2.361, 2.024), (5, .05, 2.413, 2.040),
-    (10, .05, 2.555, 2.087), (20, .05, 2.672, 2.126), (5, .01, 2.986, 2.609), (10, .01, 3.117, 2.640), (5, .1, 2.122, 1.751)])
+    (10, .05, 2.555, 2.087), (20, .05, 2.672, 2.126), (5, .01, 2.986, 2.621), (10, .01, 3.117, 2.660), (5, .1, 2.122, 1.751)])
 def test_bounds_are_those_of_the_tables(looks, alpha, pocock, obf):
     assert ab.group_sequential(looks, alpha, 'pocock') == pytest.approx(np.full(looks, pocock), abs=.0006)
     assert ab.group_sequential(looks, alpha) == pytest.approx(obf*np.sqrt(looks/np.arange(1, looks+1)), abs=.0006*math.sqrt(looks))
@@ -246,7 +248,7 @@ def test_the_constants_named_everywhere():
 def test_one_sided_bounds_keep_alpha_and_are_close_to_twice_the_two_sided():
     one = ab.group_sequential(5, .025, two_sided=False)
     assert ab.crossing(one, two_sided=False).sum() == pytest.approx(.025, abs=1e-7)
-    assert one == pytest.approx(ab.group_sequential(5, .05), rel=2e-4) and (one <= ab.group_sequential(5, .05)).all()
+    assert one == pytest.approx(ab.group_sequential(5, .05), rel=2e-6)
 
 def test_the_integral_is_the_bivariate_normal_for_two_looks():
     b, drift = np.array([2.5, 2.]), .7
@@ -297,7 +299,7 @@ def test_probabilities_are_the_closed_form_and_losses_the_double_integral(x, n):
     assert r.prob_better == pytest.approx(exact_prob(a[0], b[0], a[1], b[1]), rel=1e-6)
     swap = ab.bayes_proportions(x[::-1], n[::-1])
     gain = a[1]/(a[1]+b[1]) - a[0]/(a[0]+b[0])
-    assert swap.prob_better == pytest.approx(1 - r.prob_better, abs=1e-9) and swap.expected_loss - r.expected_loss == pytest.approx(gain, abs=1e-10)
+    assert swap.prob_better == pytest.approx(1 - r.prob_better, abs=1e-10) and swap.expected_loss - r.expected_loss == pytest.approx(gain, abs=1e-10)
     assert [swap.low, swap.high] == pytest.approx([-r.high, -r.low], abs=1e-8)
 
 @pytest.mark.parametrize('prior', [(1, 1), (.5, .5), (2, 40), (.1, .1)])

@@ -85,7 +85,7 @@ def assign(
     at = hash_unit(experiment, unit)
     return next((i for i, (low, high) in enumerate(_ranges(weights, coverage)) if low <= at < high), -1)
 
-# %% ../nbs/07_ab_testing.ipynb #f5714406
+# %% ../nbs/07_ab_testing.ipynb #8ccb2b17
 def _columns(h, chars):
     "Feed the columns of a matrix of code units (k, length) into k running hashes, in place."
     for c in chars.T:
@@ -106,20 +106,23 @@ def _digits(h, powers):
 def _again(h):
     "FNV-1a of the decimal text of each number: those with ten digits, then those with nine, and so on."
     out, size = np.empty_like(h), np.searchsorted(10**np.arange(1, 10), h, side='right')
-    for k in np.unique(size):
+    for k in np.flatnonzero(np.bincount(size)):
         at = size == k
         out[at] = _digits(h[at], 10**np.arange(k, -1, -1))
     return out
 
-# %% ../nbs/07_ab_testing.ipynb #33a973c4
+# %% ../nbs/07_ab_testing.ipynb #ca5c95fd
 def _texts(units):
     "UTF-16 code units (or bytes, where all is ASCII) of many ids, and where each starts."
     import pyarrow as pa
-    if isinstance(units, str) or np.ndim(units) != 1: raise ValueError(f'units = {units!r}: expected a sequence of ids')
-    if getattr(getattr(units, 'dtype', None), 'kind', '') == 'f': raise ValueError('units holds numbers with fractions: expected texts or whole numbers')
+    if isinstance(units, (str, bytes)) or not hasattr(units, '__len__') or getattr(units, 'ndim', 1) != 1: raise ValueError(f'units = {units!r}: expected a sequence of ids')
+    kind = getattr(getattr(units, 'dtype', None), 'kind', '')
+    if kind == 'U': units = units.tolist()
+    if kind == 'f': raise ValueError('units holds numbers with fractions: expected texts or whole numbers')
     try: a = pa.array(units)
     except (pa.ArrowInvalid, pa.ArrowTypeError): a = pa.array([_unit(u) for u in units])
     if isinstance(a, pa.ChunkedArray): a = a.combine_chunks()
+    if pa.types.is_dictionary(a.type): a = a.dictionary_decode()
     if not (pa.types.is_integer(a.type) or pa.types.is_string(a.type) or pa.types.is_large_string(a.type) or not len(a)): a = pa.array([_unit(u) for u in units])
     if a.null_count: raise ValueError(f'units has {a.null_count} missing ids: expected texts or whole numbers')
     a = a.cast(pa.large_string())
@@ -133,13 +136,13 @@ def _wide(texts):
     codes = [np.frombuffer(t.encode('utf-16-le', 'surrogatepass'), '<u2') for t in texts]
     return np.concatenate(codes), np.cumsum([0] + [len(c) for c in codes])
 
-# %% ../nbs/07_ab_testing.ipynb #f03049ab
+# %% ../nbs/07_ab_testing.ipynb #fcf6f0a7
 def _hash_many(units, prefix='', suffix=''):
     "FNV-1a of prefix + unit + suffix for many units, uint32."
     flat, start = _texts(units)
     length, first, after = np.diff(start), _fnv(prefix), suffix.encode('utf-16-le', 'surrogatepass')
     out = np.empty(len(length), np.uint32)
-    for n in np.unique(length):
+    for n in np.flatnonzero(np.bincount(length)):
         rows = np.flatnonzero(length == n)
         for part in np.array_split(rows, max(1, len(rows)//16_384)):   # small enough for the processor's cache
             out[part] = _columns(np.full(len(part), first, np.uint32), flat[start[part][:, None] + np.arange(n)])
@@ -553,20 +556,21 @@ class BayesResult(_Shown):
     low:float           # 95% credible interval for treatment minus control
     high:float          # Upper end
 
-# %% ../nbs/07_ab_testing.ipynb #b28bc1a5
-def _beta_grid(a, b, m=400):
-    "Nodes and probabilities of a beta distribution, by quadrature in the angle whose squared sine it is."
-    low, high = np.arcsin(np.sqrt([special.betaincinv(a, b, 1e-17), special.betaincinv(b, a, 1e-17)]))
-    t, w = _grid(low, np.pi/2 - high, m)
-    log = (2*a-1)*np.log(np.sin(t)) + (2*b-1)*np.log(np.cos(t))
-    w = w*np.exp(log - log.max())
-    return np.sin(t)**2, w/w.sum()
+# %% ../nbs/07_ab_testing.ipynb #03ccda77
+def _beta_grid(a, b, low=0., high=1., m=128):
+    "Nodes and weights (density included) of a beta distribution between `low` and `high`, by quadrature in the angle whose squared sine it is."
+    start = np.arcsin(np.sqrt(max(low, special.betaincinv(a, b, 1e-17))))
+    end = min(np.arcsin(np.sqrt(high)), np.pi/2 - np.arcsin(np.sqrt(special.betaincinv(b, a, 1e-17))))
+    if not start < end: return np.zeros(1), np.zeros(1)
+    t, w = _grid(start, end, m)
+    return np.sin(t)**2, 2*w*np.exp((2*a-1)*np.log(np.sin(t)) + (2*b-1)*np.log(np.cos(t)) - special.betaln(a, b))
 
-def _credible(below, level=.95):
-    "Where a cumulative function passes the two tails."
-    return [optimize.brentq(lambda d: below(d) - q, -1, 1, xtol=1e-12) for q in ((1-level)/2, (1+level)/2)]
+def _below(d, a0, b0, a1, b1):
+    "P(treatment - control <= d) for two beta distributions."
+    x, w = _beta_grid(a1, b1, max(d, 0), min(1 + d, 1))
+    return special.betainc(a1, b1, max(d, 0)) + w @ special.betaincc(a0, b0, np.clip(x - d, 0, 1))
 
-# %% ../nbs/07_ab_testing.ipynb #22b200a8
+# %% ../nbs/07_ab_testing.ipynb #505ee763
 def bayes_proportions(
     successes,    # Two counts, control first
     totals,       # Units in each group
@@ -577,10 +581,10 @@ def bayes_proportions(
     prior = [_positive('prior', p) for p in _pair('prior', prior)]
     (a0, a1), (b0, b1) = x + prior[0], n - x + prior[1]
     rate, weight = _beta_grid(a1, b1)
-    less = lambda v: special.betainc(a0, b0, np.clip(v, 0, 1))                     # P(control < v)
-    loss = a0/(a0+b0)*(1 - special.betainc(a0+1, b0, rate)) - rate*(1 - less(rate)) # E[max(control - rate, 0)]
-    low, high = _credible(lambda d: weight @ (1 - less(rate - d)))
-    return BayesResult(float(weight @ less(rate)), float(weight @ loss), low, high)
+    loss = a0/(a0+b0)*special.betaincc(a0+1, b0, rate) - rate*special.betaincc(a0, b0, rate)   # E[max(control - rate, 0)]
+    mean, far = a1/(a1+b1) - a0/(a0+b0), 7*math.sqrt(sum(a*b/(a+b)**2/(a+b+1) for a, b in ((a0, b0), (a1, b1))))  # Chebyshev: at most 1/49 lies beyond
+    low, high = (optimize.brentq(lambda d: _below(d, a0, b0, a1, b1) - q, max(mean-far, -1), min(mean+far, 1), xtol=1e-12) for q in (.025, .975))
+    return BayesResult(float(weight @ special.betainc(a0, b0, rate)), float(weight @ loss), low, high)
 
 # %% ../nbs/07_ab_testing.ipynb #e1f37fc8
 def false_positive_risk(
