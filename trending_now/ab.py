@@ -556,8 +556,8 @@ class BayesResult(_Shown):
     low:float           # 95% credible interval for treatment minus control
     high:float          # Upper end
 
-# %% ../nbs/07_ab_testing.ipynb #03ccda77
-def _beta_grid(a, b, low=0., high=1., m=128):
+# %% ../nbs/07_ab_testing.ipynb #abfdac3b
+def _beta_grid(a, b, low=0., high=1., m=64):
     "Nodes and weights (density included) of a beta distribution between `low` and `high`, by quadrature in the angle whose squared sine it is."
     start = np.arcsin(np.sqrt(max(low, special.betaincinv(a, b, 1e-17))))
     end = min(np.arcsin(np.sqrt(high)), np.pi/2 - np.arcsin(np.sqrt(special.betaincinv(b, a, 1e-17))))
@@ -570,7 +570,7 @@ def _below(d, a0, b0, a1, b1):
     x, w = _beta_grid(a1, b1, max(d, 0), min(1 + d, 1))
     return special.betainc(a1, b1, max(d, 0)) + w @ special.betaincc(a0, b0, np.clip(x - d, 0, 1))
 
-# %% ../nbs/07_ab_testing.ipynb #505ee763
+# %% ../nbs/07_ab_testing.ipynb #a2d583dc
 def bayes_proportions(
     successes,    # Two counts, control first
     totals,       # Units in each group
@@ -583,7 +583,7 @@ def bayes_proportions(
     rate, weight = _beta_grid(a1, b1)
     loss = a0/(a0+b0)*special.betaincc(a0+1, b0, rate) - rate*special.betaincc(a0, b0, rate)   # E[max(control - rate, 0)]
     mean, far = a1/(a1+b1) - a0/(a0+b0), 7*math.sqrt(sum(a*b/(a+b)**2/(a+b+1) for a, b in ((a0, b0), (a1, b1))))  # Chebyshev: at most 1/49 lies beyond
-    low, high = (optimize.brentq(lambda d: _below(d, a0, b0, a1, b1) - q, max(mean-far, -1), min(mean+far, 1), xtol=1e-12) for q in (.025, .975))
+    low, high = (optimize.brentq(lambda d: _below(d, a0, b0, a1, b1) - q, max(mean-far, -1), min(mean+far, 1), xtol=1e-10) for q in (.025, .975))
     return BayesResult(float(weight @ special.betainc(a0, b0, rate)), float(weight @ loss), low, high)
 
 # %% ../nbs/07_ab_testing.ipynb #e1f37fc8
@@ -595,3 +595,12 @@ def false_positive_risk(
     "How often a significant result is wrong (Bayes' rule; Kohavi et al. 2014)."
     false, true = _share('alpha', alpha)*(1 - _share('prior', prior)), _share('power', power)*prior
     return false/(false + true)
+
+# %% ../nbs/07_ab_testing.ipynb #80a5c981
+_LATER = ('Metric', 'Experiment', 'Report', 'Slices', 'analyse', 'analyse_units', 'unit_table', 'slices', 'count', 'total')
+
+def __getattr__(name):
+    "`Experiment`, `analyse` and their kin live in `trending_now.experiments`, so that importing this module stays light."
+    if name not in _LATER: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from trending_now import experiments
+    return getattr(experiments, name)
