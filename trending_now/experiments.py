@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['count', 'total', 'Metric', 'Experiment', 'unit_table', 'Report', 'analyse_units', 'analyse', 'Slices', 'slices']
 
-# %% ../nbs/07b_experiments.ipynb #076a673d
+# %% ../nbs/07b_experiments.ipynb #aa30cc91
 import io, math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +14,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 from scipy import special
-from .ab import Comparison, always_valid, assign_many, compare_means, compare_proportions, compare_ratios, cuped, group_sequential, holm, benjamini_hochberg, srm, _number, _ratio, _share
+from .ab import Comparison, always_valid, assign_many, benjamini_hochberg, compare_means_from_stats, compare_proportions, cuped, group_sequential, holm, srm, _number, _ratio, _sample, _share
 
 # %% ../nbs/07b_experiments.ipynb #919e1cea
 def count(
@@ -113,25 +113,32 @@ def unit_table(
     arm = np.where(out.arm == out.pop('_last'), out.arm, -1).astype(np.int8)
     return out.assign(arm=arm).rename(columns={experiment.unit: 'unit', **{f'_{i}': name for i, name in enumerate(sums)}}).fillna(dict.fromkeys(sums, 0.))
 
-# %% ../nbs/07b_experiments.ipynb #6280f978
-def _parts(m, table):
-    "The metric's columns, split by arm, CUPED done with both arms together."
+# %% ../nbs/07b_experiments.ipynb #cc10c1f5
+def _arms(table):
+    "Rows of the control and of the treatment."
     arm = table.arm.to_numpy()
-    cols = {c: table[c].to_numpy() for c in m.columns}
-    if m.past and cols[m.name + ' / past'][arm >= 0].any():
-        keep = arm >= 0
-        cols[m.name] = cols[m.name].copy()
-        cols[m.name][keep] = cuped(cols[m.name][keep], cols[m.name + ' / past'][keep])
-    return [[cols[c][arm == k] for c in m.columns if not c.endswith(' / past')] for k in (0, 1)]
+    return [np.flatnonzero(arm == k) for k in (0, 1)]
 
-def _read(m, table, alpha):
+def _parts(m, table, arms):
+    "The metric's columns, split by arm, CUPED done with both arms together."
+    cols = [_sample(c, table[c].to_numpy(float), 1) for c in m.columns]
+    if not m.past: return [[x[rows] for x in cols] for rows in arms]
+    y, x = (np.concatenate([c[rows] for rows in arms]) for c in cols)
+    y = cuped(y, x) if x.any() else y                      # a service without a past has nothing to subtract
+    return [[y[:len(arms[0])]], [y[len(arms[0]):]]]
+
+def _estimate(m, part, name):
+    "(mean or ratio, variance of the estimate, units) of one arm."
+    if m.per is not None: return _ratio(*part, name)
+    return part[0].mean(), part[0].var(ddof=1)/len(part[0]), len(part[0])
+
+def _read(m, table, arms, alpha):
     "(Comparison, the two means and the variances of their estimates) of one metric."
-    c, t = _parts(m, table)
-    if m.share: c, t = [(c[0] > 0).astype(float)], [(t[0] > 0).astype(float)]
-    means, variances = zip(*(_ratio(*x, 'c')[:2] if m.per is not None else (x[0].mean(), x[0].var(ddof=1)/len(x[0])) for x in (c, t)))
-    if m.share: result = compare_proportions([c[0].sum(), t[0].sum()], [len(c[0]), len(t[0])], alpha)
-    else: result = compare_ratios(*c, *t, alpha) if m.per is not None else compare_means(c[0], t[0], alpha)
-    return result, means, variances
+    parts = _parts(m, table, arms)
+    if m.share: parts = [[(p[0] > 0).astype(float)] for p in parts]
+    means, variances, ns = zip(*(_estimate(m, p, k) for p, k in zip(parts, 'ct')))
+    if m.share: return compare_proportions([p[0].sum() for p in parts], ns, alpha), means, variances
+    return compare_means_from_stats(means, np.sqrt(np.multiply(variances, ns)), ns, alpha), means, variances
 
 def _relative(c, means, variances):
     "(change, low, high) as shares of the control, whose mean is an estimate too (delta method for a quotient)."
@@ -215,20 +222,20 @@ class Report:
         ax.spines[['top', 'right', 'left']].set_visible(False)
         return fig
 
-# %% ../nbs/07b_experiments.ipynb #be56c447
+# %% ../nbs/07b_experiments.ipynb #36a2cb1f
 def _svg(fig):
     "A figure as SVG text, the same at each run."
     import matplotlib as mpl
     out = io.StringIO()
     with mpl.rc_context({'svg.hashsalt': 'trending-now', 'svg.fonttype': 'none'}): fig.savefig(out, format='svg', metadata={'Date': None})
-    return out.getvalue()[out.getvalue().index('<svg'):]
+    return out.getvalue()[out.getvalue().index('<svg'):].replace('<svg', '<svg style="max-width:100%;height:auto"', 1)
 
 _COLORS = {'ship': '#448361', 'stop': '#c4554d', 'keep running': '#0b6e99', 'invalid': '#8b5e00'}
 
 def _report_html(self):
     plan = self.experiment
     shown = self.table.copy()
-    for c in shown.columns[1:-1]: shown[c] = [f'{v:.3g}' for v in shown[c]]
+    for c in shown.columns[1:-1]: shown[c] = [f'{v:.2g}' if c == 'p' else f'{v:.3g}' for v in shown[c]]
     head = f'<p><b>{escape(plan.name)}</b>: <b style="color:#fff;background:{_COLORS[self.decision]};padding:.1em .5em;border-radius:.3em">{self.decision}</b></p>'
     why = ''.join(f'<li>{escape(r)}</li>' for r in self.reasons)
     note = f'{self.units[0]:,} and {self.units[1]:,} units of {plan.size:,} planned for the control.' + (f' {escape(plan.hypothesis)}' if plan.hypothesis else '')
@@ -246,18 +253,18 @@ def _report_save(self, path):
 
 Report._repr_html_, Report._repr_markdown_, Report.save = _report_html, _report_markdown, _report_save
 
-# %% ../nbs/07b_experiments.ipynb #ec65de2f
+# %% ../nbs/07b_experiments.ipynb #46ff65a5
 def _row(role, c, means, relative, verdict):
     pct = dict(zip(('relative, %', 'low, %', 'high, %'), (100*v for v in relative)))
     return {'role': role, 'control': means[0], 'difference': c.difference, **pct, 'p': c.p_value, 'verdict': verdict}
 
-def _others(metrics, table):
+def _others(metrics, table, arms):
     "Rows of the metrics that are reported only, with Holm's correction."
-    found = [_read(m, table, .05) for m in metrics]
+    found = [_read(m, table, arms, .05) for m in metrics]
     adjusted = holm([c.p_value for c, _, _ in found]) if found else []
-    return {m.name: _row('other', c, means, _relative(c, means, v), f'Holm: p = {p:.2g}') for m, (c, means, v), p in zip(metrics, found, adjusted)}
+    return {m.name: _row('other', c, means, _relative(c, means, v), f'{p:.2g} (Holm)') for m, (c, means, v), p in zip(metrics, found, adjusted)}
 
-# %% ../nbs/07b_experiments.ipynb #b3ed9fb9
+# %% ../nbs/07b_experiments.ipynb #694d86c1
 def analyse_units(
     experiment:Experiment, # The plan
     table:pd.DataFrame,    # As from `unit_table`: arm, and a column for each sum
@@ -265,20 +272,21 @@ def analyse_units(
     "Read an experiment from a table of units; ValueError for missing columns, NaN or metrics without variance."
     missing = [c for c in ('arm', *(c for m in experiment.metrics for c in m.columns)) if c not in table]
     if missing: raise ValueError(f'the table has no column {", ".join(missing)}; it has {", ".join(map(str, table.columns))}')
-    n = tuple(int((table.arm == k).sum()) for k in (0, 1))
+    arms = _arms(table)
+    n = tuple(len(rows) for rows in arms)
     broken = _broken(experiment, table, n)
     if broken and min(n) < 2: return Report(experiment, 'invalid', tuple(broken), n, pd.DataFrame(), 0.)
     level = _level(experiment, n)
-    main, means, variances = _read(experiment.metric, table, level or experiment.alpha)
+    main, means, variances = _read(experiment.metric, table, arms, level or experiment.alpha)
     if experiment.looks == 0: main = _any_time(main, n, experiment.alpha, 2*experiment.size)
     change = _relative(main, means, variances)
     rows = {experiment.metric.name: _row('main', main, means, change, 'no look is open' if not level else 'different' if main.low > 0 or main.high < 0 else 'open')}
     states = []
     for m in experiment.guardrails:
-        c, means, variances = _read(m, table, .05)
+        c, means, variances = _read(m, table, arms, .05)
         states.append((m, _guard(m, _relative(c, means, variances))))
         rows[m.name] = _row('guardrail', c, means, _relative(c, means, variances), states[-1][1])
-    rows |= _others(experiment.others, table)
+    rows |= _others(experiment.others, table, arms)
     decision, reasons = ('invalid', broken) if broken else _decide(experiment, n, level, main, change[0], states)
     return Report(experiment, decision, tuple(reasons), n, pd.DataFrame(rows).T.infer_objects(), level)
 
@@ -289,7 +297,7 @@ def analyse(
     "From an event log to a decision; ValueError for events that cannot be read."
     return analyse_units(experiment, unit_table(experiment, events))
 
-# %% ../nbs/07b_experiments.ipynb #461371a4
+# %% ../nbs/07b_experiments.ipynb #bcd196db
 @dataclass(frozen=True, eq=False, repr=False)
 class Slices:
     "An experiment's main metric by slice."
@@ -310,7 +318,8 @@ def slices(
     if groups.shape != (len(table),): raise ValueError(f'groups has shape {groups.shape}: expected a label for each of {len(table)} units')
     names = pd.unique(pd.Series(groups))
     if len(names) < 2: raise ValueError(f'groups = {names.tolist()}: expected at least two slices')
-    found = [_read(experiment.metric, table[groups == g], experiment.alpha)[0] for g in names]
+    arms, at = _arms(table), [groups == g for g in names]
+    found = [_read(experiment.metric, table, [rows[g[rows]] for rows in arms], experiment.alpha)[0] for g in at]
     d = np.array([c.difference for c in found])
     se = np.array([(c.high - c.low)/2 for c in found]) / -special.ndtri(experiment.alpha/2)
     q = (((d - np.average(d, weights=se**-2))/se)**2).sum()
