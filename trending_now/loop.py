@@ -305,7 +305,7 @@ def train(ws, week):
     for policy in POLICIES: _prune(ws, policy, s.keep_versions)
     _put_json(_week(ws, week)/'done.json', {'week': week})
 
-# %% ../nbs/17_loop.ipynb #a3178415
+# %% ../nbs/17_loop.ipynb #41168c6e
 def _train_version(ws, name, week, window=None, films=None, lineage=None):
     "Train a version and put it in place; nothing happens if it is there, or if there is nothing to learn from."
     path = Path(ws)/'models'/name
@@ -322,8 +322,9 @@ def _fit(ws, week, films, parent):
     "A model fitted from scratch, or the parent with trees for these films appended."
     model = _new_booster(ws, week)
     if parent is None: return model.fit(films, labels(films))
-    model.model = GenreBooster.load(Path(ws)/'models'/parent).model
-    return model.partial_fit(films, labels(films), settings_of(ws).retraining.trees_per_update)
+    r = settings_of(ws).retraining
+    model.model, model.config['learning_rate'] = GenreBooster.load(Path(ws)/'models'/parent).model, model.config['learning_rate']*r.step
+    return model.partial_fit(films, labels(films), r.trees_per_update)
 
 # %% ../nbs/17_loop.ipynb #dbd20039
 def _rows(ws, week, lineage):

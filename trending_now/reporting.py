@@ -87,6 +87,12 @@ def plot_clicks(table):
     fig.legend(*ax.get_legend_handles_labels(), frameon=False, ncols=4, loc='outside lower center')
     return ax
 
+# %% ../nbs/17b_report.ipynb #ae54c311
+def _news(firings):
+    "Firings without the weeks in which the same thing was held back once more."
+    again = (firings.trigger == 'held back') & (firings.reason.str.split(':').str[-1] == firings.reason.str.split(':').str[-1].shift()) & (firings.trigger.shift() == 'held back')
+    return firings[~again]
+
 # %% ../nbs/17b_report.ipynb #e2017dc2
 _PAGE = '''<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Trending Now: report after week {{ weeks }}</title>
@@ -135,7 +141,7 @@ def rule(settings)->str: # A phrase
     how = {'stateless': full, 'stateful': append, 'hybrid': f'{append}, and every {r.full_every} weeks {full}'}[r.strategy]
     return f"on {' or '.join(w for w in when if w) or 'request only'}: {how}"
 
-# %% ../nbs/17b_report.ipynb #50fa1fd3
+# %% ../nbs/17b_report.ipynb #26414d20
 def report(
     ws,    # Workspace
 )->Path:   # Where the page is
@@ -151,11 +157,6 @@ def report(
         initial=f"{_get_json(Path(ws)/'costs'/'initial.json')['cpu_seconds']:.1f}", f1=_figure(plot_policies, t), clicks=_figure(plot_clicks, t),
         firings=_grid(_news(firings(ws)).drop(columns='version')), aside=_grid(_aside(ws)), weekly=_grid(weekly, rename={f'f1_{p}': f'F1 {p}' for p in POLICIES})))
     return path
-
-def _news(firings):
-    "Firings without the weeks in which the same thing was held back once more."
-    again = (firings.trigger == 'held back') & (firings.reason.str.split(':').str[-1] == firings.reason.str.split(':').str[-1].shift()) & (firings.trigger.shift() == 'held back')
-    return firings[~again]
 
 def _aside(ws):
     "What was quarantined: a row for each week and reason, with one film as an example."

@@ -117,12 +117,13 @@ class Curation:
     sampler:str = knob('none', 'one of', 'which of them', choices=('none', 'random', 'stratified', 'uncertainty', 'diverse'))
     sample_films:int = knob(1000, 'films', 'how many the sampler keeps', 1, 1_000_000)
 
-# %% ../nbs/00_ground_rules.ipynb #49608afd
+# %% ../nbs/00_ground_rules.ipynb #99b35549
 @dataclass(frozen=True)
 class Retraining:
     "How the service updates its model."
     strategy:str = knob('stateless', 'one of', 'stateless: from scratch; stateful: append trees; hybrid: append, and now and then from scratch', choices=('stateless', 'stateful', 'hybrid'))
     trees_per_update:int = knob(1, 'trees a genre', 'trees that a stateful update appends', 1, 2000)
+    step:float = knob(.4, 'share', 'learning rate of a stateful update, as a share of `learning_rate`', .001, 10)
     replay:int = knob(200, 'films', 'older films that a stateful update learns again', 0, 1_000_000)
     full_every:int = knob(13, 'service weeks', 'hybrid: time between two fits from scratch', 1, 84)
 
