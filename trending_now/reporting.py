@@ -58,8 +58,8 @@ def verdict(
         parts.append(f'{word} {name} ({d:+.3f}, 95% interval {low:+.3f} to {high:+.3f})')
     return f'In micro-F1 the service is {parts[0]}, {parts[1]}, and {parts[2]}.'
 
-# %% ../nbs/17b_report.ipynb #b70652e5
-_COLOUR = {'service': '#0b6e99', 'weekly': '#d9730d', 'never': '#787774', 'all': '#448361'}
+# %% ../nbs/17b_report.ipynb #9082ff1c
+_COLOUR = {'service': '#0b6e99', 'weekly': '#d9730d', 'never': '#787774', 'all': '#9065b0'}
 
 def _rolling(table, policy, weeks=8):
     "Micro-F1 of the last eight weeks, at each week."
