@@ -7,22 +7,30 @@ __all__ = ['RULES', 'METHODS', 'ShadowReport', 'Shadow', 'shadow', 'Arms', 'Guar
            'Decision', 'Plan', 'Canary', 'simulate_rollouts', 'visitor_stats', 'Rule', 'inflation', 'Choice',
            'choose_test', 'decision_diagram']
 
-# %% ../nbs/08_rollouts.ipynb #ffbd4cd6
-import json, math, pickle, queue, threading, time
-import multiprocessing as mp
+# %% ../nbs/08_rollouts.ipynb #6946c14e
+import atexit, json, math, pickle, queue, subprocess, sys, threading, time
 from collections import Counter, deque
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from html import escape
+from multiprocessing import Pipe
 import numpy as np
 import pandas as pd
 from scipy import optimize, special
 from .ab import always_valid, assign_many, crossing, duration_days, group_sequential, sample_size_proportions, srm, whole_weeks
 
-# %% ../nbs/08_rollouts.ipynb #e01cf9f8
+# %% ../nbs/08_rollouts.ipynb #90b379de
+_BOOT = "import json, pickle, sys; from multiprocessing.connection import Connection; c = Connection(int(sys.argv[1])); sys.path[:] = json.loads(c.recv_bytes()); pickle.loads(c.recv_bytes())(c, c.recv_bytes())"
+
 def _serve(conn, blob):
-    "The worker: load the candidate, then answer requests with numbers or with the name of what went wrong."
-    import json, pickle, time
+    "The worker: load the candidate, then answer requests with numbers or with the name of what went wrong; gone when its parent is."
+    import json, os, pickle, threading, time
     import numpy as np
+    parent = os.getppid()
+    def watch():
+        while os.getppid() == parent: time.sleep(.5)
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
     def reply(**head): conn.send_bytes(json.dumps(head).encode())
     try: predict = pickle.loads(blob)
     except BaseException as e: return reply(error=type(e).__name__)
@@ -30,34 +38,16 @@ def _serve(conn, blob):
     while True:
         request, shape = pickle.loads(conn.recv_bytes())
         wall, cpu, error, out = time.perf_counter(), time.process_time(), '', None
-        try: out = np.ascontiguousarray(predict(request), dtype=float)
+        try: out = np.asarray(predict(request), dtype=float)
         except BaseException as e: error = type(e).__name__
         if out is not None and out.shape != shape: error = 'wrong shape'
         elif out is not None and not np.isfinite(out).all(): error = 'not finite'
         reply(error=error, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu)
         if not error: conn.send_bytes(out.tobytes())
 
-# %% ../nbs/08_rollouts.ipynb #be4b62ee
-class _ByValue:
-    "Pickles as whatever its bytes hold, so that functions of a notebook can be sent to a fresh process."
-    def __init__(self, blob): self.blob = blob
-    def __reduce__(self): return pickle.loads, (self.blob,)
+_serve.__module__ = '__main__'   # so that its code is sent, and the worker need not import this module
 
-def _blob(name, model):
-    "A model's prediction as bytes, or ValueError."
-    import cloudpickle
-    predict = getattr(model, 'predict_proba', model)
-    if not callable(predict): raise ValueError(f'{name} = {model!r}: expected a function or something with predict_proba')
-    try: return cloudpickle.dumps(predict)
-    except Exception as e: raise ValueError(f'{name} = {model!r}: expected something that can be sent to another process ({e})') from None
-
-def _check(name, x, ok, wanted):
-    "`x` as a finite float for which `ok` holds, or ValueError."
-    good = isinstance(x, (int, float, np.number)) and not isinstance(x, (bool, np.bool_)) and math.isfinite(x) and ok(x)
-    if not good: raise ValueError(f'{name} = {x!r}: expected {wanted}')
-    return float(x)
-
-# %% ../nbs/08_rollouts.ipynb #25a7562b
+# %% ../nbs/08_rollouts.ipynb #32215d9d
 class _Worker:
     "A candidate in a process of its own."
     def __init__(self, blob, timeout, start_timeout, restarts):
@@ -65,26 +55,28 @@ class _Worker:
 
     def start(self):
         "Whether a worker is ready; starts one if lives are left."
+        while self.process is None and self.lives:
+            self.lives -= 1
+            if not self._try(): self.kill()
+        return self.process is not None
+
+    def _try(self):
+        "Start a process; whether it has loaded the candidate."
         import cloudpickle
-        if self.process is not None: return True
-        if not self.lives: return False
-        self.lives -= 1
-        ctx = mp.get_context('spawn')
-        self.conn, theirs = ctx.Pipe()
-        self.process = ctx.Process(target=_ByValue(cloudpickle.dumps(_serve)), args=(theirs, self.blob), daemon=True)
+        self.conn, theirs = Pipe()
+        self.process = subprocess.Popen([sys.executable, '-c', _BOOT, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        atexit.register(self.process.kill)
+        theirs.close()
         try:
-            self.process.start()
-            theirs.close()
-            if self.conn.poll(self.start_timeout) and not json.loads(self.conn.recv_bytes())['error']: return True
-        except (EOFError, OSError): pass
-        self.kill()
-        return self.start()
+            for message in (json.dumps(sys.path).encode(), cloudpickle.dumps(_serve), self.blob): self.conn.send_bytes(message)
+            return self.conn.poll(self.start_timeout) and not json.loads(self.conn.recv_bytes())['error']
+        except (EOFError, OSError): return False
 
     def kill(self):
         if self.process is None: return
-        if self.process.pid is not None:
-            self.process.kill()
-            self.process.join(5)
+        self.process.kill()
+        self.process.wait(5)
+        atexit.unregister(self.process.kill)
         self.conn.close()
         self.process = None
 
@@ -102,6 +94,21 @@ class _Worker:
     def _lost(self, outcome):
         self.kill()
         return outcome, None, None, self.timeout if outcome == 'timeout' else 0.
+
+# %% ../nbs/08_rollouts.ipynb #33578ad4
+def _blob(name, model):
+    "A model's prediction as bytes, or ValueError."
+    import cloudpickle
+    predict = getattr(model, 'predict_proba', model)
+    if not callable(predict): raise ValueError(f'{name} = {model!r}: expected a function or something with predict_proba')
+    try: return cloudpickle.dumps(predict)
+    except Exception as e: raise ValueError(f'{name} = {model!r}: expected something that can be sent to another process ({e})') from None
+
+def _check(name, x, ok, wanted):
+    "`x` as a finite float for which `ok` holds, or ValueError."
+    good = isinstance(x, (int, float, np.number)) and not isinstance(x, (bool, np.bool_)) and math.isfinite(x) and ok(x)
+    if not good: raise ValueError(f'{name} = {x!r}: expected {wanted}')
+    return float(x)
 
 # %% ../nbs/08_rollouts.ipynb #614ee2ae
 @dataclass(frozen=True, repr=False, eq=False)
@@ -400,7 +407,7 @@ class Plan:
         "Comparisons that share alpha."
         return max(1, sum(s < 1 for s in self.steps))*len(self.guardrails)
 
-# %% ../nbs/08_rollouts.ipynb #89d831cb
+# %% ../nbs/08_rollouts.ipynb #79419f65
 class Canary:
     "A rollout in steps that halts by itself and never starts again by itself."
     def __init__(self,
@@ -474,7 +481,7 @@ class Canary:
 
     def state(self)->dict: # Plain numbers and texts, ready for json.dumps
         "Everything that the rollout knows."
-        return {'plan': asdict(self.plan), 'step': self.step, 'looks': self.looks, 'halted': self.halted, 'log': [asdict(d) for d in self.log]}
+        return json.loads(json.dumps({'plan': asdict(self.plan), 'step': self.step, 'looks': self.looks, 'halted': self.halted, 'log': [asdict(d) for d in self.log]}))
 
     @classmethod
     def from_state(cls, state:dict):
@@ -563,13 +570,16 @@ RULES = (
 )
 METHODS = tuple(r.method for r in RULES)
 
-# %% ../nbs/08_rollouts.ipynb #827931bc
+# %% ../nbs/08_rollouts.ipynb #00b3030f
 def inflation(
     looks:int=5,                # Planned looks, equally spaced
     alpha:float=.05, power:float=.8, kind:str='obrien-fleming', # As in `group_sequential`
 )->float:                       # At least 1
     "Largest size of a group-sequential test over that of a test with one look (Jennison and Turnbull 2000, tables 2.2 and 2.4)."
-    _check('power', power, lambda v: .05 < v < 1, 'a number between .05 and 1')
+    return _inflation(looks, _check('alpha', alpha, lambda v: 0 < v < 1, 'a number between 0 and 1'), _check('power', power, lambda v: v < 1 and v > alpha, 'a number between alpha and 1'), kind)
+
+@lru_cache
+def _inflation(looks, alpha, power, kind):
     bounds = group_sequential(looks, alpha, kind)
     drift = optimize.brentq(lambda d: crossing(bounds, d/math.sqrt(looks)).sum() - power, 0, 12)
     return float((drift/(special.ndtri(1 - alpha/2) + special.ndtri(power)))**2)
@@ -596,7 +606,7 @@ def _facts(risk, ranking, delay_days, reversible, variants, earn, interference, 
     return dict(irreversible=risk == 'high' and not reversible, spreads=interference, risky=risk == 'high', mixable=ranking and variants == 2 and quick,
                 personal=earn and quick and context, earning=earn and quick, starved=days > max_days, slow=not quick or variants > 2)
 
-# %% ../nbs/08_rollouts.ipynb #5fabcc78
+# %% ../nbs/08_rollouts.ipynb #2b710150
 def choose_test(
     risk:str='low',            # 'low' or 'high': what a bad candidate would do
     ranking:bool=False,        # Whether two orders of the same items are compared
@@ -622,6 +632,7 @@ def choose_test(
     _check('variants', variants, lambda v: v >= 2 and v == int(v), 'a whole number from 2')
     _check('max_days', max_days, lambda v: v > 0, 'days above 0')
     _check('sensitivity', sensitivity, lambda v: v >= 1, 'a number from 1')
+    for name, x in dict(baseline=baseline, alpha=alpha, power=power).items(): _check(name, x, lambda v: 0 < v < 1, 'a number between 0 and 1')
     _check('effect', effect, lambda v: 0 < v and baseline*(1+v) < 1, 'a relative change above 0 that keeps the share below 1')
     need = _sizes(baseline, effect, alpha, power, int(variants), _check('per_day', per_day, lambda v: v > 0, 'visitors above 0'), delay_days, sensitivity)
     facts = _facts(risk, ranking, delay_days, reversible, variants, earn, interference, context, need['A/B fixed'][2], max_days)
