@@ -294,8 +294,8 @@ CASES = [dict(zip(ANSWERS, values)) for values in itertools.product(*ANSWERS.val
 
 def walk(text, facts):
     "Follow a printed diagram from its first question."
-    labels = {k: v for k, v in re.findall(r'(\w+)[\[{]"([^"]+)"[\]}]', text)}
-    edges = {(a, answer): b for a, answer, b in re.findall(r'^\s+(\w+)(?:\{"[^"]*"\})? -->\|(yes|no)\| (\w+)', text, re.M)}
+    labels = {k: v for k, v in re.findall(r'(\w+)[\[{]+"([^"]+)"[\]}]', text)}
+    edges = {(a, answer): b for a, answer, b in re.findall(r'^\s+(\w+) -->\|(yes|no)\| (\w+)', text, re.M)}
     at, asked = "q0", []
     while at.startswith("q"):
         answer = facts[labels[at]]

@@ -659,7 +659,7 @@ def _sizes(p, effect, alpha, power, variants, per_day, delay, sensitivity):
             'canary': (brake, 'visitors', 21 + lasts(brake/2)), 'interleaving': (mixed, 'visitors', lasts(mixed/2)), 'contextual bandit': ab, 'bandit': ab,
             'offline only': (0, 'visitors', 0), 'A/B fixed': ab, 'A/B sequential': (seq, 'visitors', lasts(seq/2))}
 
-# %% ../nbs/08_rollouts.ipynb #15b2a378
+# %% ../nbs/08_rollouts.ipynb #e8cfafdd
 def decision_diagram(
     rules=RULES, # A table of `Rule`s; the last has no question
 )->str:          # Mermaid
@@ -667,5 +667,6 @@ def decision_diagram(
     if not rules or any(r.fact == '' for r in rules[:-1]) or rules[-1].fact: raise ValueError('rules: expected the last one, and only that, without a question')
     lines = ['flowchart TD']
     for i, r in enumerate(rules[:-1]):
-        lines += [f'  q{i}{{"{r.question}"}} -->|yes| m{i}["{r.method}"]', f'  q{i} -->|no| ' + (f'q{i+1}' if i < len(rules) - 2 else f'm{i+1}["{rules[-1].method}"]')]
+        arrows = [f'  q{i} -->|yes| m{i}["{r.method}"]', f'  q{i} -->|no| ' + (f'q{i+1}' if i < len(rules) - 2 else f'm{i+1}["{rules[-1].method}"]')]
+        lines += [f'  q{i}{{{{"{r.question}"}}}}', *(arrows if i % 2 else arrows[::-1])]   # in turns, so that the chart stays narrow
     return '\n'.join(lines)
