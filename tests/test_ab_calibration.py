@@ -71,8 +71,8 @@ def test_cuped_intervals_are_shorter_by_the_square_root_of_one_minus_rho_squared
 def test_credible_intervals_cover_when_effects_come_from_the_prior():
     rng = stream(7, 'prior')
     p = rng.beta(4., 36., (N, 2))
-    x = rng.binomial([400, 300], p)
-    r = [ab.bayes_proportions(row, [400, 300], (4, 36)) for row in x]
+    x = rng.binomial([60, 50], p)
+    r = [ab.bayes_proportions(row, [60, 50], (4, 36)) for row in x]
     d = p[:, 1] - p[:, 0]
     near(sum(b.low <= v <= b.high for b, v in zip(r, d)), .95)
     said = np.array([b.prob_better for b in r])
