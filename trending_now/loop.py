@@ -231,17 +231,17 @@ def status_of(ws, week)->Status:
     return Status(service_time(week+1), service_time(since), len(new), {'f1': [v for v in seen if v is not None]}, past, monitored(new) if s.triggers.drift != 'off' else None,
                   *_budget(ws, week), request=_get_json(request)['text'] if request.exists() else None)
 
-# %% ../nbs/17_loop.ipynb #12bd7fc3
+# %% ../nbs/17_loop.ipynb #67861d71
 _YEAR_OF_FILMS = 600 # Films before the last update that drift is measured from
 
 def _updated(ws, week):
     "The first week that the service's current version has not learned from."
-    name = current(ws, 'service', week+1).name
+    name = current(ws, 'service', week).name
     return 0 if name == 'initial' else int(name.rsplit('-', 1)[1]) + 1
 
 def _budget(ws, week):
     "(CPU seconds spent on the service in the last 13 weeks, CPU seconds of its last update)."
-    spent = {int(p.stem.rsplit('-', 1)[1]): _get_json(p)['cpu_seconds'] for p in (Path(ws)/'costs').glob('service-*.json')}
+    spent = {w: _get_json(p)['cpu_seconds'] for p in (Path(ws)/'costs').glob('service-*.json') if (w := int(p.stem.rsplit('-', 1)[1])) < week}
     return float(sum(v for w, v in spent.items() if w > week-13)), float(spent[max(spent)]) if spent else 0.
 
 # %% ../nbs/17_loop.ipynb #9f350e8b
