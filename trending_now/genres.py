@@ -6,9 +6,10 @@
 __all__ = ['N_HASH', 'NUMBERS', 'ROLES', 'PRIOR', 'RATE', 'CreditLog', 'FilmFeatures', 'GenreBooster', 'Scores', 'evaluate',
            'prequential', 'tune_thresholds', 'seal', 'check_seal']
 
-# %% ../nbs/02_genres.ipynb #cd9cc585
+# %% ../nbs/02_genres.ipynb #dbd0db48
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from pathlib import Path
 import numpy as np
@@ -17,7 +18,8 @@ from scipy import sparse
 from .catalogue import GENRES
 from .settings import stream
 
-# %% ../nbs/02_genres.ipynb #b2f68f8c
+# %% ../nbs/02_genres.ipynb #4dc5a8f7
+@lru_cache(1 << 18)
 def _code(*parts):
     "A 64-bit number for a text; the same on every machine and in every run."
     return int.from_bytes(blake2b('\0'.join(parts).encode(), digest_size=8).digest())
