@@ -215,7 +215,7 @@ def _tango(a, b, n, z):
     "Upper score bound for the difference of paired shares (a - b)/n (Tango 1998)."
     def above(t):
         m = (2*n - a + b)*t - a - b
-        q = (math.sqrt(m*m + 8*n*b*t*(1-t)) - m)/(4*n)       # most likely share of b's, if the difference is t
+        q = (math.sqrt(max(m*m + 8*n*b*t*(1-t), 0)) - m)/(4*n)  # most likely share of b's, if the difference is t
         return a - b - n*t + z*math.sqrt(max(n*(2*q + t*(1-t)), 0))
     return 1. if a == n else optimize.brentq(above, (a - b)/n + 1e-12, 1, xtol=1e-12)
 
