@@ -53,6 +53,22 @@ def _inputs(rankings, k, rng):
     k = int(_number('k', k, lambda v: v >= 1 and v == int(v), 'a whole number of places, at least 1'))
     return lists, min(k, sum(map(len, lists)))
 
+def _clicked(mixed, clicks):
+    "Clicked places in order, each once, or ValueError."
+    if not hasattr(clicks, '__iter__'): raise ValueError(f'clicks = {clicks!r}: expected a list of places')
+    clicks = list(clicks)
+    for c in clicks:
+        if isinstance(c, (bool, np.bool_)) or not isinstance(c, (int, np.integer)) or not 0 <= c < len(mixed):
+            raise ValueError(f'clicks holds {c!r}: expected places, whole numbers from 0 to {len(mixed)-1}')
+    return sorted({int(c) for c in clicks})
+
+def _within_depth(mixed, seen):
+    "Clicked items within the smallest depth at which a list shows the lowest of them."
+    if not seen: return 0, 0
+    lowest, clicked = mixed.items[seen[-1]], {mixed.items[i] for i in seen}
+    depth = 1 + min(r.index(lowest) for r in mixed.lists if lowest in r)
+    return tuple(len(clicked.intersection(r[:depth])) for r in mixed.lists)
+
 # %% ../nbs/09_interleaving.ipynb #26dd3d63
 def balanced(
     a, b,   # Two rankings: lists of items, best first, without duplicates
@@ -78,23 +94,6 @@ def credit(
     if any(t not in ('a', 'b', None) for t in interleaved.teams): raise ValueError(f'teams = {interleaved.teams}: expected a, b or None; for more rankers use `credits`')
     return tuple(sum(interleaved.teams[i] == t for i in seen) for t in 'ab')
 
-# %% ../nbs/09_interleaving.ipynb #3d4992c3
-def _clicked(mixed, clicks):
-    "Clicked places in order, each once, or ValueError."
-    if not hasattr(clicks, '__iter__'): raise ValueError(f'clicks = {clicks!r}: expected a list of places')
-    clicks = list(clicks)
-    for c in clicks:
-        if isinstance(c, (bool, np.bool_)) or not isinstance(c, (int, np.integer)) or not 0 <= c < len(mixed):
-            raise ValueError(f'clicks holds {c!r}: expected places, whole numbers from 0 to {len(mixed)-1}')
-    return sorted({int(c) for c in clicks})
-
-def _within_depth(mixed, seen):
-    "Clicked items within the smallest depth at which a list shows the lowest of them."
-    if not seen: return 0, 0
-    lowest, clicked = mixed.items[seen[-1]], {mixed.items[i] for i in seen}
-    depth = 1 + min(r.index(lowest) for r in mixed.lists if lowest in r)
-    return tuple(len(clicked.intersection(r[:depth])) for r in mixed.lists)
-
 # %% ../nbs/09_interleaving.ipynb #d4e359e6
 def team_draft(
     a, b,   # Two rankings: lists of items, best first, without duplicates
@@ -114,6 +113,19 @@ def team_draft(
     rest = [x for x in dict.fromkeys(a + b) if x not in items]
     return Interleaved((items + rest)[:k], (teams + [None]*len(rest))[:k], 'team draft', (tuple(a), tuple(b)))
 
+# %% ../nbs/09_interleaving.ipynb #01c887e2
+def _softmax(ranking, taken, tau):
+    "Probability of each item that is left, by its rank in the whole list; logarithms keep steep ones finite."
+    left = [(x, -tau*math.log(r)) for r, x in enumerate(ranking, 1) if x not in taken]
+    weights = [(x, math.exp(w - left[0][1])) for x, w in left]
+    total = sum(w for _, w in weights)
+    return {x: w/total for x, w in weights}
+
+def _draw(odds, rng):
+    "One item of {item: probability}."
+    items, p = list(odds), np.cumsum(list(odds.values()))
+    return items[min(int(np.searchsorted(p, rng.random()*p[-1], side='right')), len(items)-1)]
+
 # %% ../nbs/09_interleaving.ipynb #4363cd54
 def probabilistic(
     a, b,         # Two rankings: lists of items, best first, without duplicates
@@ -131,19 +143,6 @@ def probabilistic(
         items.append(_draw(odds[turn], rng))
         teams.append('ab'[turn] if both else None)
     return Interleaved(items, teams, 'probabilistic', tuple(map(tuple, lists)), tau)
-
-# %% ../nbs/09_interleaving.ipynb #01c887e2
-def _softmax(ranking, taken, tau):
-    "Probability of each item that is left, by its rank in the whole list; logarithms keep steep ones finite."
-    left = [(x, -tau*math.log(r)) for r, x in enumerate(ranking, 1) if x not in taken]
-    weights = [(x, math.exp(w - left[0][1])) for x, w in left]
-    total = sum(w for _, w in weights)
-    return {x: w/total for x, w in weights}
-
-def _draw(odds, rng):
-    "One item of {item: probability}."
-    items, p = list(odds), np.cumsum(list(odds.values()))
-    return items[min(int(np.searchsorted(p, rng.random()*p[-1], side='right')), len(items)-1)]
 
 # %% ../nbs/09_interleaving.ipynb #ba3f08ce
 def marginal_credit(
@@ -264,6 +263,30 @@ def credits(
     seen = _clicked(interleaved, clicks)
     return tuple(sum(interleaved.teams[i] == r for i in seen) for r in range(len(interleaved.lists)))
 
+# %% ../nbs/09_interleaving.ipynb #6bac2ddf
+def _table(name, x):
+    "Lists as rows of whole numbers, -1 only at their ends, or ValueError."
+    x = np.asarray(x)
+    if x.ndim != 2 or x.dtype.kind not in 'iu': raise ValueError(f'{name} has shape {x.shape} and type {x.dtype}: expected rows of whole numbers')
+    x = x.astype(np.int32) if x.size and x.max() < 2**31 and x.min() >= -1 else x.astype(np.int64)
+    if x.size and x.min() < -1: raise ValueError(f'{name} holds {x.min()}: expected whole numbers from 0, or -1 at the end of a row')
+    if ((x[:, :-1] < 0) & (x[:, 1:] >= 0)).any(): raise ValueError(f'{name} has -1 before an item: expected it at the end of a row only')
+    s = np.sort(x, axis=1)
+    twice = (s[:, 1:] == s[:, :-1]) & (s[:, 1:] >= 0)
+    if twice.any(): raise ValueError(f'{name} holds {s[:, 1:][twice][0]} twice in row {np.nonzero(twice)[0][0]}: expected each item once')
+    return x
+
+def _best(lists, free):
+    "First free item of each row, -1 if there is none."
+    at = free.argmax(1)[:, None]
+    return np.where(np.take_along_axis(free, at, 1), np.take_along_axis(lists, at, 1), -1)[:, 0]
+
+def _take(lists, free, item, remove=True):
+    "Whether the item was free in each row; it no longer is if `remove`."
+    hit = (lists == item[:, None]) & free
+    if remove: free &= ~hit
+    return hit.any(1)
+
 # %% ../nbs/09_interleaving.ipynb #d13fd170
 def team_draft_many(
     a, b,   # (merges, length of the lists) items as whole numbers from 0; -1 fills up short lists
@@ -290,27 +313,3 @@ def team_draft_many(
         teams[:, p+1] = np.where(fair, np.where(a_first, 1, 0), -1)
         for side, f in zip((a, b), free): _take(side, f, second)
     return items, teams
-
-# %% ../nbs/09_interleaving.ipynb #6bac2ddf
-def _table(name, x):
-    "Lists as rows of whole numbers, -1 only at their ends, or ValueError."
-    x = np.asarray(x)
-    if x.ndim != 2 or x.dtype.kind not in 'iu': raise ValueError(f'{name} has shape {x.shape} and type {x.dtype}: expected rows of whole numbers')
-    x = x.astype(np.int32) if x.size and x.max() < 2**31 and x.min() >= -1 else x.astype(np.int64)
-    if x.size and x.min() < -1: raise ValueError(f'{name} holds {x.min()}: expected whole numbers from 0, or -1 at the end of a row')
-    if ((x[:, :-1] < 0) & (x[:, 1:] >= 0)).any(): raise ValueError(f'{name} has -1 before an item: expected it at the end of a row only')
-    s = np.sort(x, axis=1)
-    twice = (s[:, 1:] == s[:, :-1]) & (s[:, 1:] >= 0)
-    if twice.any(): raise ValueError(f'{name} holds {s[:, 1:][twice][0]} twice in row {np.nonzero(twice)[0][0]}: expected each item once')
-    return x
-
-def _best(lists, free):
-    "First free item of each row, -1 if there is none."
-    at = free.argmax(1)[:, None]
-    return np.where(np.take_along_axis(free, at, 1), np.take_along_axis(lists, at, 1), -1)[:, 0]
-
-def _take(lists, free, item, remove=True):
-    "Whether the item was free in each row; it no longer is if `remove`."
-    hit = (lists == item[:, None]) & free
-    if remove: free &= ~hit
-    return hit.any(1)

@@ -105,6 +105,21 @@ def compare(
     t |= {f'credit_{name}': _total(u, (hit & (teams == i)).sum(1), n) for i, name in enumerate(names)}
     return pd.DataFrame(t)[t['sessions'] > 0].reset_index(drop=True)
 
+# %% ../nbs/09a_sensitivity.ipynb #683150bb
+def _moments(t, weights):
+    "Means over visitors, and of squares and products, for each sample."
+    c = {k: t[k].to_numpy(float) for k in t} | {'won': 1.*(t.credit_b > t.credit_a).to_numpy(), 'lost': 1.*(t.credit_b < t.credit_a).to_numpy()}
+    for n in 'ab': c |= {f'clicks_{n}^2': c[f'clicks_{n}']**2, f'clicks_{n}*before': c[f'clicks_{n}']*c['before'], f'clicks_{n}*sessions': c[f'clicks_{n}']*c['sessions']}
+    c |= {f'{k}^2': c[k]**2 for k in ('before', 'sessions')}
+    w = np.ones((1, len(t))) if weights is None else np.asarray(weights, float)
+    return dict(zip(c, (w @ np.stack(list(c.values()), 1) / w.sum(1, keepdims=True)).T))
+
+def _ratio_variance(m, name):
+    "Variance of one visitor's part in clicks per session, by the delta method."
+    x, s = f'clicks_{name}', 'sessions'
+    r = m[x]/m[s]
+    return (m[f'{x}^2'] - 2*r*m[f'{x}*{s}'] + r*r*m[f'{s}^2'])/m[s]**2
+
 # %% ../nbs/09a_sensitivity.ipynb #3587a273
 METRICS = ('interleaving', 'clicks per visitor', 'the same with CUPED', 'clicks per session', 'conversion')
 
@@ -129,21 +144,6 @@ def visitors_needed(
     return pd.DataFrame(dict(zip(METRICS, (votes, need(sum(var.values()), d), need(sum(var.values()) - sum(past.values()), d),
         need(sum(_ratio_variance(m, n) for n in 'ab'), d/m['sessions']), need(converted, m['rated_b'] - m['rated_a'])))))
 
-# %% ../nbs/09a_sensitivity.ipynb #683150bb
-def _moments(t, weights):
-    "Means over visitors, and of squares and products, for each sample."
-    c = {k: t[k].to_numpy(float) for k in t} | {'won': 1.*(t.credit_b > t.credit_a).to_numpy(), 'lost': 1.*(t.credit_b < t.credit_a).to_numpy()}
-    for n in 'ab': c |= {f'clicks_{n}^2': c[f'clicks_{n}']**2, f'clicks_{n}*before': c[f'clicks_{n}']*c['before'], f'clicks_{n}*sessions': c[f'clicks_{n}']*c['sessions']}
-    c |= {f'{k}^2': c[k]**2 for k in ('before', 'sessions')}
-    w = np.ones((1, len(t))) if weights is None else np.asarray(weights, float)
-    return dict(zip(c, (w @ np.stack(list(c.values()), 1) / w.sum(1, keepdims=True)).T))
-
-def _ratio_variance(m, name):
-    "Variance of one visitor's part in clicks per session, by the delta method."
-    x, s = f'clicks_{name}', 'sessions'
-    r = m[x]/m[s]
-    return (m[f'{x}^2'] - 2*r*m[f'{x}*{s}'] + r*r*m[f'{s}^2'])/m[s]**2
-
 # %% ../nbs/09a_sensitivity.ipynb #1bfa1dc3
 def savings(
     t:pd.DataFrame,   # From `compare`
@@ -157,6 +157,19 @@ def savings(
     boot, now = visitors_needed(t, alpha, power, weights), visitors_needed(t, alpha, power).iloc[0]
     times = boot.div(boot.interleaving, axis=0)
     return pd.DataFrame({'visitors': now, 'ratio': now/now.interleaving, 'low': times.quantile(.025), 'high': times.quantile(.975)})
+
+# %% ../nbs/09a_sensitivity.ipynb #74ef5d45
+def _vote(c, i, j, rng):
+    d = np.concatenate([c['credit_b'][k] - c['credit_a'][k] for k in (i, j)])
+    p = preference((d > 0).sum(), (d < 0).sum(), (d == 0).sum())
+    return p.p_value, p.delta
+
+def _both(comparison): return comparison.p_value, comparison.difference
+
+_TESTS = {'interleaving': _vote,
+    'clicks per visitor': lambda c, i, j, rng: _both(compare_means(c['clicks_a'][i], c['clicks_b'][j])),
+    'clicks per session': lambda c, i, j, rng: _both(compare_ratios(c['clicks_a'][i], c['sessions'][i], c['clicks_b'][j], c['sessions'][j])),
+    'conversion': lambda c, i, j, rng: _both(compare_proportions([(rng.random(len(k)) < c[f'rated_{n}'][k]).sum() for k, n in ((i, 'a'), (j, 'b'))], [len(i), len(j)]))}
 
 # %% ../nbs/09a_sensitivity.ipynb #287bab19
 def found(
@@ -174,19 +187,6 @@ def found(
         results.append(_TESTS[metric](c, who[:n//2], who[n//2:], rng))
     return float(np.mean([p < .05 and d > 0 for p, d in results]))
 
-# %% ../nbs/09a_sensitivity.ipynb #74ef5d45
-def _vote(c, i, j, rng):
-    d = np.concatenate([c['credit_b'][k] - c['credit_a'][k] for k in (i, j)])
-    p = preference((d > 0).sum(), (d < 0).sum(), (d == 0).sum())
-    return p.p_value, p.delta
-
-def _both(comparison): return comparison.p_value, comparison.difference
-
-_TESTS = {'interleaving': _vote,
-    'clicks per visitor': lambda c, i, j, rng: _both(compare_means(c['clicks_a'][i], c['clicks_b'][j])),
-    'clicks per session': lambda c, i, j, rng: _both(compare_ratios(c['clicks_a'][i], c['sessions'][i], c['clicks_b'][j], c['sessions'][j])),
-    'conversion': lambda c, i, j, rng: _both(compare_proportions([(rng.random(len(k)) < c[f'rated_{n}'][k]).sum() for k, n in ((i, 'a'), (j, 'b'))], [len(i), len(j)]))}
-
 # %% ../nbs/09a_sensitivity.ipynb #0dc18384
 def random_pairs(
     n:int,  # Pairs
@@ -200,6 +200,7 @@ def random_pairs(
         out.append((Ranker(steps[at], critic, fresh), Ranker(steps[move], max(0., critic + .15*rng.standard_normal()), max(0., fresh + .1*rng.standard_normal()))))
     return out
 
+# %% ../nbs/09a_sensitivity.ipynb #6eea9bdc
 def judge(
     crowd:Audience,
     a:Ranker, b:Ranker,
