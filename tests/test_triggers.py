@@ -10,7 +10,7 @@ from scipy.special import rel_entr
 from scipy.stats import binomtest, chi2_contingency, ks_2samp, mannwhitneyu
 from statsmodels.stats.multitest import multipletests
 from trending_now.catalogue import GENRES
-from trending_now.drift import _auc
+from trending_now.distances import _auc
 from trending_now.triggers import (AnyOf, Drift, DriftTrigger, Firing, ManualTrigger, PerformanceTrigger, ScheduleTrigger, Status, VolumeTrigger,
                                    adjust, adwin, best_interval, build, chi2, classifier_drift, f1_from_corrections, freshness_value, js, js_shares, ks, page_hinkley, psi, psi_shares)
 
