@@ -13,7 +13,8 @@ from itertools import zip_longest
 from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special
-from .ab import _number, _Shown
+from .assignment import _number
+from .comparisons import _Shown
 
 # %% ../nbs/09_interleaving.ipynb #9c55c925
 @dataclass(frozen=True, repr=False)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import special
-from .ab import _number, compare_means, compare_proportions, compare_ratios
+from .assignment import _number
+from .comparisons import compare_means, compare_proportions, compare_ratios
 from .catalogue import labels
 from .diners import Diners, build_page
 from .interleaving import preference, team_draft_many
