@@ -1,5 +1,5 @@
 "Interleaving: fairness, properties, the published rules against brute force, calibration of intervals, and what sensitivity promises."
-import itertools, math
+import itertools, math, subprocess, sys
 from collections import Counter
 from fractions import Fraction
 import numpy as np
@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
 from trending_now.ab import compare_means, sample_size_means
 from trending_now.interleaving import (Interleaved, balanced, bootstrap_preference, credit, credits, marginal_credit, multileave, preference, probabilistic,
-                                       tally, team_draft, team_draft_many)
+                                       tally, team_draft, team_draft_many)   # those of votes and multileaving too: one place to import from
 from trending_now.settings import stream
 
 METHODS = {"team draft": team_draft, "balanced": balanced, "probabilistic": probabilistic}
@@ -430,7 +430,7 @@ def test_the_size_gives_the_power_that_was_asked_for(played):
 
 
 def test_pairs_are_reproducible_and_their_first_ones_do_not_depend_on_the_number():
-    from trending_now.sensitivity import random_pairs
+    from trending_now.agreement import random_pairs
     assert random_pairs(3, stream(7, "pairs")) == random_pairs(50, stream(7, "pairs"))[:3]
 
 
@@ -450,3 +450,11 @@ def test_any_numbers_of_votes_have_a_sane_interval_that_turns_with_the_sides(vot
 @pytest.mark.parametrize("a, b, says", [([[1, -1, 2]], [[1, 2, 3]], "end of a row only"), ([[1, 2]], [[1, 2], [2, 1]], "1 rows of a, 2 of b"), ([[4, 4]], [[1, 2]], "4 twice in row 0"), ([[1., 2.]], [[1, 2]], "whole numbers"), ([[-2, 1]], [[1, 2]], "holds -2")])
 def test_tables_that_cannot_be_rankings_are_refused(a, b, says):
     with pytest.raises(ValueError, match=says): team_draft_many(a, b, 2, stream(7, "x"))
+
+
+def test_importing_interleaving_is_light_and_unknown_names_are_errors():
+    code = "import sys, trending_now.interleaving as i; i.preference(1, 0); i.team_draft_many; print([m for m in ('torch', 'sklearn', 'xgboost', 'matplotlib', 'river') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+    import trending_now.interleaving as i
+    with pytest.raises(AttributeError, match="no attribute 'team_drift'"): i.team_drift
