@@ -1,5 +1,5 @@
 "Interleaving: fairness, properties, the published rules against brute force, calibration of intervals, and what sensitivity promises."
-import itertools, math
+import itertools, math, subprocess, sys
 from collections import Counter
 from fractions import Fraction
 import numpy as np
@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
 from trending_now.ab import compare_means, sample_size_means
 from trending_now.interleaving import (Interleaved, balanced, bootstrap_preference, credit, credits, marginal_credit, multileave, preference, probabilistic,
-                                       tally, team_draft, team_draft_many)
+                                       tally, team_draft, team_draft_many)   # those of votes and multileaving too: one place to import from
 from trending_now.settings import stream
 
 METHODS = {"team draft": team_draft, "balanced": balanced, "probabilistic": probabilistic}
@@ -427,3 +427,34 @@ def test_the_size_gives_the_power_that_was_asked_for(played):
     for metric, runs in (("interleaving", 600), ("clicks per session", 300)):
         n = round(visitors_needed(t)[metric].iloc[0])
         assert found(t, metric, n, stream(7, "power", metric), runs) == pytest.approx(.95, abs=.05)
+
+
+def test_pairs_are_reproducible_and_their_first_ones_do_not_depend_on_the_number():
+    from trending_now.agreement import random_pairs
+    assert random_pairs(3, stream(7, "pairs")) == random_pairs(50, stream(7, "pairs"))[:3]
+
+
+@pytest.mark.parametrize("bad", [dict(alpha=0), dict(alpha=1.2), dict(power=1.)])
+def test_levels_that_cannot_be_are_refused(played, bad):
+    from trending_now.sensitivity import visitors_needed
+    with pytest.raises(ValueError, match=next(iter(bad))): visitors_needed(played[2], **bad)
+
+
+@pytest.mark.parametrize("votes", [(500, 520, 10_000), (10**6, 10**6 + 5000, 10**5), (0, 0, 1), (1, 0, 0), (0, 7, 0), (6, 0, 3), (10**9, 10**9, 0)])
+def test_any_numbers_of_votes_have_a_sane_interval_that_turns_with_the_sides(votes):
+    p, q = preference(*votes), preference(votes[1], votes[0], votes[2])
+    assert -.5 <= p.low <= p.delta <= p.high <= .5 and (p.low > 0 or p.high < 0) == (p.p_value <= .05)
+    assert [q.delta, q.p_value, q.low, q.high] == pytest.approx([-p.delta, p.p_value, -p.high, -p.low], abs=1e-9)
+
+
+@pytest.mark.parametrize("a, b, says", [([[1, -1, 2]], [[1, 2, 3]], "end of a row only"), ([[1, 2]], [[1, 2], [2, 1]], "1 rows of a, 2 of b"), ([[4, 4]], [[1, 2]], "4 twice in row 0"), ([[1., 2.]], [[1, 2]], "whole numbers"), ([[-2, 1]], [[1, 2]], "holds -2")])
+def test_tables_that_cannot_be_rankings_are_refused(a, b, says):
+    with pytest.raises(ValueError, match=says): team_draft_many(a, b, 2, stream(7, "x"))
+
+
+def test_importing_interleaving_is_light_and_unknown_names_are_errors():
+    code = "import sys, trending_now.interleaving as i; i.preference(1, 0); i.team_draft_many; print([m for m in ('torch', 'sklearn', 'xgboost', 'matplotlib', 'river') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+    import trending_now.interleaving as i
+    with pytest.raises(AttributeError, match="no attribute 'team_drift'"): i.team_drift
