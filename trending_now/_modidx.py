@@ -498,6 +498,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'trending_now.genres._slices': ('genres.html#_slices', 'trending_now/genres.py'),
                                      'trending_now.genres._sums': ('genres.html#_sums', 'trending_now/genres.py'),
                                      'trending_now.genres._tokens': ('genres.html#_tokens', 'trending_now/genres.py'),
+                                     'trending_now.genres._xgboost': ('genres.html#_xgboost', 'trending_now/genres.py'),
                                      'trending_now.genres.check_seal': ('genres.html#check_seal', 'trending_now/genres.py'),
                                      'trending_now.genres.evaluate': ('genres.html#evaluate', 'trending_now/genres.py'),
                                      'trending_now.genres.prequential': ('genres.html#prequential', 'trending_now/genres.py'),
