@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['Layer', 'assign', 'assign_many', 'hash_unit', 'srm', 'Comparison', 'compare_means', 'compare_means_from_stats',
-           'compare_proportions', 'compare_ratios', 'cuped', 'duration_days', 'minimum_detectable_effect',
-           'power_means', 'power_proportions', 'sample_size_means', 'sample_size_proportions', 'whole_weeks',
-           'Sequence', 'always_valid', 'crossing', 'group_sequential', 'BayesResult', 'bayes_proportions',
-           'benjamini_hochberg', 'false_positive_risk', 'holm', 'non_inferior', 'Experiment', 'Metric', 'Report',
-           'Slices', 'analyse', 'analyse_units', 'count', 'slices', 'total', 'unit_table', 'cluster_assign', 'period',
-           'switchback']
+           'compare_proportions', 'compare_ratios', 'compare_ratios_from_sums', 'compare_cuped_from_sums', 'cuped',
+           'Sums', 'duration_days', 'minimum_detectable_effect', 'power_means', 'power_proportions',
+           'sample_size_means', 'sample_size_proportions', 'whole_weeks', 'Sequence', 'always_valid', 'crossing',
+           'group_sequential', 'BayesResult', 'bayes_proportions', 'benjamini_hochberg', 'false_positive_risk', 'holm',
+           'non_inferior', 'Experiment', 'Metric', 'Report', 'Slices', 'analyse', 'analyse_units', 'count', 'slices',
+           'total', 'unit_table', 'cluster_assign', 'period', 'switchback']
 
 # %% ../nbs/07g_ab_testing.ipynb #44a896f0
 from .assignment import Layer, assign, assign_many, hash_unit, srm
-from .comparisons import Comparison, compare_means, compare_means_from_stats, compare_proportions, compare_ratios, cuped
+from .comparisons import Comparison, Sums, compare_cuped_from_sums, compare_means, compare_means_from_stats, compare_proportions, compare_ratios, compare_ratios_from_sums, cuped
 from .sizing import duration_days, minimum_detectable_effect, power_means, power_proportions, sample_size_means, sample_size_proportions, whole_weeks
 from .sequential import Sequence, always_valid, crossing, group_sequential
 from .verdicts import BayesResult, bayes_proportions, benjamini_hochberg, false_positive_risk, holm, non_inferior
@@ -21,7 +21,7 @@ from .experiments import Experiment, Metric, Report, Slices, analyse, analyse_un
 from .interference import cluster_assign, period, switchback
 
 # %% ../nbs/07g_ab_testing.ipynb #baed18c3
-_all_ = ['Layer', 'assign', 'assign_many', 'hash_unit', 'srm', 'Comparison', 'compare_means', 'compare_means_from_stats', 'compare_proportions', 'compare_ratios', 'cuped',
+_all_ = ['Layer', 'assign', 'assign_many', 'hash_unit', 'srm', 'Comparison', 'compare_means', 'compare_means_from_stats', 'compare_proportions', 'compare_ratios', 'compare_ratios_from_sums', 'compare_cuped_from_sums', 'cuped', 'Sums',
          'duration_days', 'minimum_detectable_effect', 'power_means', 'power_proportions', 'sample_size_means', 'sample_size_proportions', 'whole_weeks',
          'Sequence', 'always_valid', 'crossing', 'group_sequential', 'BayesResult', 'bayes_proportions', 'benjamini_hochberg', 'false_positive_risk', 'holm', 'non_inferior',
          'Experiment', 'Metric', 'Report', 'Slices', 'analyse', 'analyse_units', 'count', 'slices', 'total', 'unit_table', 'cluster_assign', 'period', 'switchback']

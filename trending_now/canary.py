@@ -81,7 +81,6 @@ def _brake(rule, n, rates, margin, alpha, tuning_n):
     low, high = gain_interval(n, rates, sd, alpha, tuning_n)
     return high < -margin, low > -margin
 
-# %% ../nbs/08a_canary.ipynb #5e3e2185
 def false_halts(
     looks,                # Numbers of looks to read off
     rng,                  # Random stream

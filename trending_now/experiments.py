@@ -136,7 +136,11 @@ def _estimate(m, part, name):
     return part[0].mean(), part[0].var(ddof=1)/len(part[0]), len(part[0])
 
 def _read(m, table, arms, alpha):
-    "(Comparison, the two means and the variances of their estimates) of one metric."
+    "(Comparison, the two means and the variances of their estimates) of one metric; ValueError with its name."
+    try: return _compared(m, table, arms, alpha)
+    except ValueError as e: raise ValueError(f'metric {m.name}: {e}') from None
+
+def _compared(m, table, arms, alpha):
     parts = _parts(m, table, arms)
     if m.share: parts = [[(p[0] > 0).astype(float)] for p in parts]
     means, variances, ns = zip(*(_estimate(m, p, k) for p, k in zip(parts, 'ct')))
