@@ -49,6 +49,7 @@ class Policy:
     def _begin(self, arms, rng):
         self.arms, self._rng = _arms(arms), _generator(rng)
         self._where, self._repeats = {a: i for i, a in enumerate(self.arms)}, None
+        self._names = np.array(self.arms, None if len({type(a) for a in self.arms}) == 1 else object)
 
     def pick(self,
         context=None, # What is known about the case; policies without contexts do not look at it
@@ -68,10 +69,10 @@ class Policy:
     def pick_many(self,
         n,            # A number of picks, or the contexts, a row a pick
         rng=None,     # As for `pick`
-    )->list:          # Names of arms
+    )->np.ndarray:    # (n,) names of arms
         "`pick` so many times with nothing learnt in between: the same arms from the same state of chance."
         n, contexts = self._contexts(n)
-        return list(map(self.arms.__getitem__, self._choose(self._rng if rng is None else _generator(rng), contexts, n).tolist()))
+        return self._names[self._choose(self._rng if rng is None else _generator(rng), contexts, n)]
 
     def see_many(self,
         arms,          # (rows,) names of arms
