@@ -6,8 +6,8 @@
 __all__ = ['Policy', 'EpsilonGreedy', 'UCB1', 'Thompson', 'GaussianThompson', 'Estimate', 'ips', 'snips', 'direct',
            'doubly_robust', 'replay']
 
-# %% ../nbs/10_bandits.ipynb #eff99bdc
-import copy, json, math, sys
+# %% ../nbs/10_bandits.ipynb #ce43214e
+import importlib, json, math, sys
 from collections import deque
 import numpy as np
 import pandas as pd
@@ -111,6 +111,10 @@ class Policy:
     def _learn_many(self, i, r, contexts):
         for row in zip(i, r, contexts): self._learn(*row)
 
+    def renew(self, arm):
+        "Forget what is known about an arm: something new has taken its place."
+        self._renew(self._index(arm))
+
     def __repr__(self): return f"{type(self).__name__}({len(self.arms)} arms{''.join(f', {k}={getattr(self, k)!r}' for k in self._args)})"
 
 # %% ../nbs/10_bandits.ipynb #29e91369
@@ -178,6 +182,10 @@ class _Counts(Policy):
     def _forget(self, i, r):
         self.n[i] -= 1
         self.s[i] -= r
+
+    def _renew(self, i):
+        self.n[i] = self.s[i] = 0
+        if self.window: self._recent = deque((j, r) if not np.isin(j, i).any() else (np.asarray(j)[~np.isin(j, i)], np.asarray(r)[~np.isin(j, i)]) for j, r in self._recent)
 
     def _learn_many(self, i, r, contexts):
         if self.window or self.discount < 1: return super()._learn_many(i, r, contexts)
@@ -282,9 +290,12 @@ class GaussianThompson(_Counts):
         m, d = self._posterior()
         return m + d*rng.standard_normal(m.shape if n is None else (n, len(m)))
 
-# %% ../nbs/10_bandits.ipynb #b55b3a70
+# %% ../nbs/10_bandits.ipynb #51a8a0b0
+_LATER = {'contextual': ('LinUCB', 'LinThompson', 'LogisticThompson'), 'regret': ('simulate', 'lai_robbins', 'Bernoulli', 'Gaussian', 'Turnover', 'Changing', 'Clicks'),
+          'stopping': ('prob_best', 'value_remaining', 'TopTwoThompson')}
+
 def __getattr__(name):
-    "Policies with contexts live in a module of their own, which builds on this one."
-    if name not in ('LinUCB', 'LinThompson', 'LogisticThompson'): raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    from trending_now import contextual
-    return getattr(contextual, name)
+    "What later pages teach lives in modules of their own, which build on this one."
+    module = next((m for m, names in _LATER.items() if name in names), None)
+    if module is None: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(f'trending_now.{module}'), name)
