@@ -191,12 +191,13 @@ class Dial:
         self.bandit.n, self.bandit.s = self.keep*self.bandit.n, self.keep*self.bandit.s
         if len(x) > 1 and x.std() > 0: self.bandit.see_many([where[v] for v in values], (x - x.mean())/x.std())
 
-# %% ../nbs/11_policies.ipynb #17eb1cf9
+# %% ../nbs/11_policies.ipynb #02ef85ac
 class Layer:
     "A policy that follows the clicks day by day, within limits, and falls back to the default page by itself."
     def __init__(self, knobs:Knobs=Knobs(layer='rows')): # `[policy]` of the settings
         if knobs.layer == 'off': raise ValueError("layer = 'off': expected rows, weights or all")
         self.knobs, self.day, self.rest, self.log = knobs, 0, 0, []
+        self.whole = HarmCheck(.05, 10**9) # over the layer's whole life: what it was worth
         self._begin()
 
     def _begin(self):
@@ -227,7 +228,7 @@ class Layer:
 
     def note(self, what, why): self.log.append({'day': self.day, 'what': what, 'why': why})
 
-# %% ../nbs/11_policies.ipynb #eeb5d692
+# %% ../nbs/11_policies.ipynb #22335ded
 def _layer_see(self,
     day:Day,    # What visitors did
     policies,   # What was proposed, page by page: Policy, or (Policy, share)
@@ -252,7 +253,7 @@ def _see_rows(self, day, policies):
 
 def _watch(self, moved, clicks):
     "The harm check of the night."
-    self.check.see(moved, clicks)
+    for c in (self.check, self.whole): c.see(moved, clicks)
     found = self.check.sequence()
     if found is None or found[2] >= 0: return
     n, s, _ = self.check.sums.T
@@ -266,12 +267,12 @@ def _wait(self):
 
 Layer.see, Layer._see_rows, Layer._watch, Layer._wait = _layer_see, _see_rows, _watch, _wait
 
-# %% ../nbs/11_policies.ipynb #2b92c36b
+# %% ../nbs/11_policies.ipynb #18c9abff
 def _layer_state(self)->dict: # Plain numbers, texts and lists
     "Everything that the layer knows."
     dial = lambda d: d and [d.bandit.n.tolist(), d.bandit.s.tolist()]
     return {'knobs': asdict(self.knobs), 'day': self.day, 'rest': self.rest, 'log': list(self.log), 'views': self.views, 'clicks': self.rows.clicks.tolist(), 'looks': self.rows.looks.tolist(),
-            'check': [self.check.day, self.check.sums.tolist()], 'weights': dial(self.weights), 'thresholds': self.thresholds and [dial(d) for d in self.thresholds]}
+            'check': [self.check.day, self.check.sums.tolist()], 'whole': [self.whole.day, self.whole.sums.tolist()], 'weights': dial(self.weights), 'thresholds': self.thresholds and [dial(d) for d in self.thresholds]}
 
 def _layer_load(cls, state:dict):
     "The layer as it was; ValueError for something that is not a state."
@@ -279,7 +280,7 @@ def _layer_load(cls, state:dict):
         self = cls(Knobs(**state['knobs']))
         self.day, self.rest, self.views, self.log = int(state['day']), int(state['rest']), float(state['views']), [dict(e) for e in state['log']]
         self.rows.see(state['clicks'], state['looks'])
-        self.check.day, self.check.sums = int(state['check'][0]), np.array(state['check'][1], float).reshape(2, 3)
+        for c, x in ((self.check, state['check']), (self.whole, state['whole'])): c.day, c.sums = int(x[0]), np.array(x[1], float).reshape(2, 3)
         dials = [(self.weights, state['weights'])] + list(zip(self.thresholds or [], state['thresholds'] or []))
         for d, x in dials:
             if d: d.bandit.n, d.bandit.s = (np.array(v, float).reshape(len(d.values)) for v in x)
