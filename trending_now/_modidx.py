@@ -738,6 +738,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'trending_now/online_learning.py'),
                                               'trending_now.online_learning._dicts': ( 'online_learning.html#_dicts',
                                                                                        'trending_now/online_learning.py'),
+                                              'trending_now.online_learning._gain': ( 'online_learning.html#_gain',
+                                                                                      'trending_now/online_learning.py'),
                                               'trending_now.online_learning._online_load': ( 'online_learning.html#_online_load',
                                                                                              'trending_now/online_learning.py'),
                                               'trending_now.online_learning._online_state': ( 'online_learning.html#_online_state',

@@ -109,7 +109,7 @@ def test_then_learn(
         model.partial_fit(X[rows], y[rows])
     return Streamed(out, len(ends), process_time() - begun)
 
-# %% ../nbs/11_online_learning.ipynb #ec77e270
+# %% ../nbs/11_online_learning.ipynb #008eb45d
 def micro(y, proba)->float: # 0/1 and probabilities, (films, 12) each
     "Micro-F1 at threshold .33."
     return float(_f1(*_hits(y, proba >= .33).sum(axis=(0, 2))))
@@ -122,8 +122,11 @@ def micro_gain(
 )->tuple:           # (difference, low, high): 95% percentile interval
     "Micro-F1 of one learner less that of another, with a paired bootstrap over films; ValueError for other shapes."
     if not len(y) or np.shape(proba) != np.shape(y) or np.shape(base) != np.shape(y): raise ValueError(f'shapes {np.shape(y)}, {np.shape(proba)}, {np.shape(base)}: expected one shape (films, {len(GENRES)}), not empty')
-    a, b = (_hits(y, p >= .33).sum(axis=2) for p in (proba, base))
-    w = (stream(7, 'micro gain') if rng is None else rng).multinomial(len(y), np.full(len(y), 1/len(y)), n_boot)
+    return _gain(*(_hits(y, p >= .33).sum(axis=2) for p in (proba, base)), n_boot, rng)
+
+def _gain(a, b, n_boot=500, rng=None):
+    "The same from (films, 3) true positives, false positives and false negatives."
+    w = (stream(7, 'micro gain') if rng is None else rng).multinomial(len(a), np.full(len(a), 1/len(a)), n_boot)
     low, high = np.quantile(_f1(*(w @ a).T) - _f1(*(w @ b).T), [.025, .975])
     return float(_f1(*a.sum(0)) - _f1(*b.sum(0))), float(low), float(high)
 
