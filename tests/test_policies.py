@@ -128,6 +128,11 @@ def test_harm_leads_back_to_the_default_page_with_a_reason_and_after_a_rest_it_t
         assert layer.propose(rng) == [(DEFAULT, 1.)] and "resting" in layer.held()
         layer.see(made_up([DEFAULT], [3.]), [DEFAULT])
     assert [e["what"] for e in layer.log[-2:]] == ["tries again", "moves"] and len(layer.propose(rng)) == 5
+    for day in range(60):
+        shown = layer.propose(rng)
+        layer.see(made_up([p for p, _ in shown], [3.] + [1.5]*(len(shown)-1), seed=day), shown)
+        if layer.rest: break
+    assert layer.rest == 6, "a second fall is followed by twice the rest"
 
 
 def test_too_little_traffic_keeps_or_brings_back_the_default_page():

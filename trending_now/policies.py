@@ -228,7 +228,7 @@ class Layer:
 
     def note(self, what, why): self.log.append({'day': self.day, 'what': what, 'why': why})
 
-# %% ../nbs/11_policies.ipynb #22335ded
+# %% ../nbs/11_policies.ipynb #169e21e1
 def _layer_see(self,
     day:Day,    # What visitors did
     policies,   # What was proposed, page by page: Policy, or (Policy, share)
@@ -258,12 +258,12 @@ def _watch(self, moved, clicks):
     if found is None or found[2] >= 0: return
     n, s, _ = self.check.sums.T
     self._begin()
-    self.rest = self.knobs.rest_days
+    self.rest = self.knobs.rest_days * 2**min(sum(e['what'] == 'fallback' for e in self.log), 5)
     self.note('fallback', f'{s[1]/n[1]:.2f} clicks a visit on moved pages, {s[0]/n[0]:.2f} on the default page: {found[0]:+.2f}, interval {found[1]:+.2f} to {found[2]:+.2f}')
 
 def _wait(self):
     self.rest -= 1
-    if not self.rest: self.note('tries again', f'{self.knobs.rest_days} days have passed')
+    if not self.rest: self.note('tries again', 'the rest is over')
 
 Layer.see, Layer._see_rows, Layer._watch, Layer._wait = _layer_see, _see_rows, _watch, _wait
 
