@@ -45,7 +45,7 @@ def test_a_wrong_model_alone_is_wrong_and_its_interval_does_not_say_so(many):
 
 
 def test_doubly_robust_survives_wrong_propensities_if_the_model_is_right():
-    rng, wrong = np.random.default_rng(12), np.full((3, 2), .5)
+    rng, wrong = np.random.default_rng(12), LOGGED[:, ::-1]
     es = [estimates(*log(800, rng), logged=wrong, model=TRUTH) for _ in range(200)]
     dr, w = (np.array([e[k].value for e in es]) for k in ("dr", "ips"))
     assert abs(dr.mean() - VALUE) < 4*dr.std()/200**.5
