@@ -104,7 +104,7 @@ class Policy:
 
     def _contexts(self, n):
         "(number, None): without contexts only their number counts."
-        m = n if isinstance(n, (int, np.integer)) and not isinstance(n, bool) else len(n) if hasattr(n, '__len__') else -1
+        m = n if isinstance(n, (int, np.integer)) and not isinstance(n, bool) else len(n) if hasattr(n, '__len__') and not isinstance(n, str) else -1
         if m < 0: raise ValueError(f'n = {n!r}: expected a number of picks from 0, or contexts')
         return int(m), None
 
