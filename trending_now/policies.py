@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT', 'WEIGHTS', 'Policy', 'Pool', 'true_order', 'RowThompson', 'Day', 'read_day', 'within', 'HarmCheck', 'Dial',
-           'Layer', 'live', 'Frozen', 'Refit', 'season']
+           'Layer', 'live']
 
 # %% ../nbs/11_policies.ipynb #1ebe5d0d
 import json, math
@@ -326,47 +326,3 @@ def _of_day(events, pages, day, number):
     place = np.full(len(pages), -1)
     place[number] = np.arange(len(number))
     return replace(d, page=place[d.page], tags=d.tags[number], looks=d.looks[number])
-
-# %% ../nbs/11_policies.ipynb #7d98e84b
-class Frozen:
-    "The default page, for ever."
-    def propose(self, rng): return [(DEFAULT, 1.)]
-    def see(self, day, policies): pass
-
-class Refit:
-    "Ranks the rows anew every so often, from the clicks a look of the last days: a retrained ranking model."
-    def __init__(self, every:int=28, window:int=28, phase:int=0): # Days between refits, days of log that it reads, days passed since the last refit
-        self.every, self.window, self.day, self.past, self.policy = every, window, phase, [], DEFAULT
-
-    def propose(self, rng): return [(self.policy, 1.)]
-
-    def see(self, day, policies):
-        "Keep the day; refit when the time has come."
-        self.past, self.day = [*self.past, day.by_genre()][-self.window:], self.day + 1
-        if self.day % self.every: return
-        clicks, looks = np.sum(self.past, axis=0)
-        self.policy = Policy(tuple(np.argsort(-clicks/np.maximum(looks, 1e-9), kind='stable').tolist()))
-
-# %% ../nbs/11_policies.ipynb #464cd293
-def season(
-    plan,          # What decides about the page
-    pool,          # `Pool`
-    seed:int,      # Of the people and their luck
-    shift:int,     # Service week of the sudden change of taste
-    before:int=6, after:int=8, # Service weeks before and after it
-    **world,       # Knobs of the diners
-)->pd.DataFrame:   # A row a day (0: the shift): visits, and true expected clicks under the plan, the default page and the best order
-    "Some weeks around a shift of taste, scored by the known truth on the same visits."
-    from trending_now.settings import Diners as World
-    knobs = World(**{'shift_week': shift, **world})
-    diners, out = Diners(knobs.visitors, seed, knobs), []
-    for week in range(shift-before, shift+after):
-        films, proba = pool(week)
-        _, pages, at = live(plan, diners, films, proba, week, seed)
-        base = DEFAULT.page(films, proba, week=week)
-        both = join_pages(pages, Policy(true_order(diners, base)).page(films, proba, week=week))
-        sides = [diners.truth(both, stream(seed, 'visit', week), lambda v, a=a: np.broadcast_to(a, len(v))) for a in (at, 0, len(both)-1)]
-        day = ((sides[0].ts - pages.start)//pd.Timedelta(days=1)).rename('day')
-        t = pd.DataFrame({'visits': sides[0].visit.groupby(day).nunique(), **{n: x.clicks.groupby(day).sum() for n, x in zip(('clicks', 'default', 'best'), sides)}})
-        out.append(t.reset_index().assign(day=lambda t: t.day + 7*(week - shift), seed=seed))
-    return pd.concat(out, ignore_index=True)
