@@ -3,7 +3,12 @@
 import json, os, shutil, subprocess, sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples in every run, so that a change fails by its own doing; HYPOTHESIS_PROFILE=default explores others
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))

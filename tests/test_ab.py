@@ -91,6 +91,17 @@ HASHES = [('seed', 'a', .0505), ('seed', 'b', .2696), ('foo', 'ab', .2575), ('fo
 @pytest.mark.parametrize('seed, unit, value', HASHES)
 def test_hashes_are_growthbooks(seed, unit, value): assert ab.hash_unit(seed, unit) == value
 
+# GrowthBook's test cases for bucket ranges, those with weights and coverage that are not repaired
+@pytest.mark.parametrize('weights, coverage, ranges', [
+    ([.5, .5], 1, [(0, .5), (.5, 1)]), ([.5, .5], .5, [(0, .25), (.5, .75)]), ([.5, .5], 0, [(0, 0), (.5, .5)]), ([.25]*4, 1, [(0, .25), (.25, .5), (.5, .75), (.75, 1)]),
+    ([.4, .6], 1, [(0, .4), (.4, 1)]), ([.2, .3, .5], .2, [(0, .04), (.2, .26), (.5, .6)]), ([1/3]*3, 1, [(0, 1/3), (1/3, 2/3), (2/3, 1)])])
+def test_each_variant_owns_growthbooks_range_of_the_hash(weights, coverage, ranges):
+    units = [f'u{i}' for i in range(4000)]
+    at, got = np.array([ab.hash_unit('ranges', u) for u in units]), ab.assign_many(units, 'ranges', weights, coverage)
+    edge = np.min([np.abs(at - e) for r in ranges for e in r], axis=0) < 1e-9      # sums of floating-point weights
+    for i, (low, high) in enumerate(ranges): assert ((got == i) == ((low <= at) & (at < high)))[~edge].all()
+    assert edge.mean() < .01 and set(got) <= {-1, *range(len(weights))}
+
 @pytest.mark.parametrize('unit, at', [('v0000000', .282), ('v0000001', .349), ('v0000002', .228), ('1', .897), ('2', .4), ('é', .577)])
 def test_layers_are_growthbooks_namespaces(unit, at):
     assert ab.Layer('page', {'in': (at, at + .001)}).owner(unit) == 'in'
@@ -141,7 +152,8 @@ def test_layers_split_without_overlap_and_independent_of_assignment():
     (lambda: ab.assign('a', 'x', [.5, .5], 2), 'coverage = 2'), (lambda: ab.assign_many(['a', None], 'x', [.5, .5]), 'missing'), (lambda: ab.assign_many([1.5], 'x', [.5, .5]), '1.5'),
     (lambda: ab.assign_many(np.array([1., 2.]), 'x', [.5, .5]), 'fractions'), (lambda: ab.assign_many(5, 'x', [.5, .5]), 'sequence'), (lambda: ab.assign_many(['a', ''], 'x', [.5, .5]), 'empty'),
     (lambda: ab.Layer('p', {'a': (.2, .1)}), 'overlap'), (lambda: ab.srm([1, -1]), 'counts'), (lambda: ab.srm([0, 0]), 'counts'), (lambda: ab.srm([5, 5], [.2, .3, .5]), '2 counts, 3 weights'),
-    (lambda: ab.srm([5.5, 5]), 'whole'), (lambda: ab.srm([5]), 'two variants')])
+    (lambda: ab.srm([5.5, 5]), 'whole'), (lambda: ab.srm([5]), 'two variants'), (lambda: ab.srm([5, 5], [.6, .6]), 'sum to 1'), (lambda: ab.srm([5, math.nan]), 'nan'), (lambda: ab.assign(True, 'x', [.5, .5]), 'unit = True'),
+    (lambda: ab.assign('a', 'x', [.5, .5], '1'), "coverage = '1'"), (lambda: ab.cluster_assign(['a', None], 'x'), '1 missing'), (lambda: ab.switchback(1, stream(7, 'x')), 'pairs = 1'), (lambda: ab.switchback(2.5, stream(7, 'x')), 'pairs = 2.5')])
 def test_assignments_that_cannot_be_are_refused_with_the_value(call, word):
     with pytest.raises(ValueError, match=word): call()
 
@@ -191,6 +203,28 @@ def test_ratios_are_the_clustered_regression_of_statsmodels():
     assert c.difference == pytest.approx(fit.params[1], rel=1e-9)
     assert c.difference/c.statistic == pytest.approx(fit.bse[1]*math.sqrt(n/(n-1)), rel=1e-9)
 
+@pytest.mark.parametrize('alpha', [.05, .2])
+def test_sums_give_what_raw_values_give(alpha):
+    rng = stream(7, 'sums')
+    x, y = rng.poisson(4., (2, 300)) + 1., rng.gamma(2., 3., (2, 300))
+    y += .5*x
+    sums = [ab.Sums.of(*pair) for pair in zip(y, x)]
+    z = ab.cuped(y.ravel(), x.ravel()).reshape(2, -1)
+    for got, want in ((ab.compare_ratios_from_sums(*sums, alpha), ab.compare_ratios(y[0], x[0], y[1], x[1], alpha)), (ab.compare_cuped_from_sums(*sums, alpha), ab.compare_means(*z, alpha))):
+        assert [getattr(got, k) for k in ('difference', 'relative', 'low', 'high', 'p_value', 'df')] == pytest.approx([getattr(want, k) for k in ('difference', 'relative', 'low', 'high', 'p_value', 'df')], rel=1e-9)
+    parts = ab.Sums.of(y[0, :100], x[0, :100]) + ab.Sums.of(y[0, 100:], x[0, 100:])
+    assert [getattr(parts, k) for k in ('n', 'yy', 'xy')] == pytest.approx([getattr(sums[0], k) for k in ('n', 'yy', 'xy')])
+
+def test_non_inferiority_is_the_shifted_test_of_statsmodels():
+    from statsmodels.stats.proportion import test_proportions_2indep as shifted
+    for x, n, margin in (([500, 470], [5000, 5000], .01), ([500, 480], [5000, 5000], .01), ([50, 49], [500, 400], .02), ([500, 500], [5000, 5000], .02)):
+        p = shifted(x[1], n[1], x[0], n[0], value=-margin, method='wald', compare='diff', alternative='larger').pvalue
+        assert ab.non_inferior(ab.compare_proportions(x, n), margin) == (p < .025)
+    rng = stream(7, 'inferior')
+    a, b = rng.normal(10, 2, 80), rng.normal(9.8, 3, 60)
+    p = CompareMeans(DescrStatsW(b), DescrStatsW(a)).ttest_ind(alternative='larger', usevar='unequal', value=-1.)[1]
+    assert ab.non_inferior(ab.compare_means(a, b), 1.) == (p < .025)
+
 def test_a_ratio_over_ones_is_a_mean():
     rng = stream(7, 'ones')
     a, b = rng.normal(size=30), rng.normal(size=50)
@@ -208,6 +242,8 @@ def test_series_and_lists_and_arrays_give_the_same():
     (lambda: ab.compare_means([1, 2], [3]), 'treatment'), (lambda: ab.compare_means([1, math.inf], [1, 2]), 'control'), (lambda: ab.compare_means([1, 1], [1, 1]), 'zero variance'),
     (lambda: ab.compare_means([[1, 2]], [1, 2]), 'shape'), (lambda: ab.compare_means(['a', 'b'], [1, 2]), 'numbers'), (lambda: ab.compare_means_from_stats([1, 2], [-1, 1], [9, 9]), 'sds = -1'),
     (lambda: ab.compare_means_from_stats([1, 2], [1, 1], [9, 1]), 'at least two'), (lambda: ab.compare_means_from_stats([1, math.nan], [1, 1], [9, 9]), 'nan'),
+    (lambda: ab.Sums(1, 0, 0, 0, 0, 0), 'n = 1'), (lambda: ab.Sums(5, math.nan, 0, 0, 0, 0), 'y = nan'), (lambda: ab.Sums(5, 10, 0, 1, 0, 0), 'smaller than'), (lambda: ab.Sums.of([1, 2], [1]), 'x has'), (lambda: ab.Sums.of([1, math.nan], [1, 2]), 'nan'),
+    (lambda: ab.compare_ratios_from_sums(ab.Sums.of([1, 2], [0, 0]), ab.Sums.of([1, 2], [1, 2])), 'control: the denominators'), (lambda: ab.compare_cuped_from_sums(*[ab.Sums.of([1, 2], [3, 3])]*2), 'zero variance'),
     (lambda: ab.compare_ratios([1, 2], [1, 2, 3], [1, 2], [1, 2]), '2 values'), (lambda: ab.compare_ratios([1, 2], [0, 0], [1, 2], [1, 2]), 'not all 0'),
     (lambda: ab.compare_ratios([1, 2], [1, -1], [1, 2], [1, 2]), '-1'), (lambda: ab.compare_ratios([1, 2], [1, 2], [3, 6], [1, 2]), 'zero variance'), (lambda: ab.cuped([1, 2], [3, 3]), 'zero variance'),
     (lambda: ab.cuped([1, math.nan], [3, 4]), 'nan'), (lambda: ab.cuped([1, 2, 3], [3, 4]), 'one of each'), (lambda: ab.non_inferior(ab.compare_means([1, 2], [2, 3]), -.1), 'margin'),
@@ -316,6 +352,13 @@ def test_results_are_readable_and_frozen():
     assert repr(c).startswith('Comparison(difference=0.01, relative=0.25') and '<td>' in c._repr_html_() and c._repr_markdown_().count('\n') == 2
     with pytest.raises(AttributeError): c.low = 0
 
-def test_importing_it_is_light():
-    code = "import sys, trending_now.ab; print([m for m in ('torch', 'transformers', 'xgboost', 'wandb', 'dvc', 'airflow', 'sklearn', 'statsmodels', 'duckdb', 'river', 'pandas', 'matplotlib') if m in sys.modules])"
+@pytest.mark.parametrize('module, heavy', [('assignment', 'pandas matplotlib'), ('comparisons', 'pandas matplotlib'), ('sizing', 'pandas matplotlib'), ('sequential', 'pandas matplotlib'), ('verdicts', 'pandas matplotlib'), ('ab', 'matplotlib')])
+def test_importing_it_is_light(module, heavy):
+    heavy = f'torch transformers xgboost wandb dvc airflow sklearn statsmodels duckdb river pyarrow.dataset {heavy}'.split()
+    code = f"import sys, trending_now.{module}; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
+def test_every_name_of_the_chapters_is_in_ab():
+    from trending_now import assignment, comparisons, experiments, interference, sequential, sizing, verdicts
+    for m in (assignment, comparisons, experiments, interference, sequential, sizing, verdicts):
+        for name in m.__all__: assert getattr(ab, name) is getattr(m, name) and name in ab.__all__

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from scipy.stats import binomtest, entropy
-from trending_now import curation
+from trending_now import curation, revisions
 from trending_now.catalogue import GENRES, labels, load_films, source_file, write_weeks
 from trending_now.annotation import *
 from trending_now.curation import *
@@ -248,7 +248,7 @@ def test_sampled_sets_are_found_again(sampler):
 
 def test_without_dvc_git_and_the_cache_are_enough(shop, kept, monkeypatch):
     with_dvc = [tracked(p, rev="one", root=shop) for p in ("data/films.parquet", "data/weeks")]
-    monkeypatch.setattr(curation, "find_spec", lambda name: None)
+    monkeypatch.setattr(revisions, "find_spec", lambda name: None)
     for (films, source), path in zip(with_dvc, ("data/films.parquet", "data/weeks")):
         by_hand, found = tracked(path, rev="one", root=shop)
         assert found == source
@@ -267,9 +267,9 @@ def test_a_file_that_dvc_lock_names_is_read_by_hand(tmp_path):
     (tmp_path / "films.parquet").rename(cache / source["md5"][2:])
     (tmp_path / "dvc.lock").write_text((ROOT / "dvc.lock").read_text().replace("f137f464d36b563979c4e516a8b9d45b", source["md5"]))
     git(tmp_path, "add", "dvc.lock"), git(tmp_path, "commit", "-q", "-m", "x")
-    assert len(curation._frame(curation._by_hand(tmp_path, "data/films.parquet", "HEAD")[1])) == 20
+    assert len(revisions._frame(revisions._by_hand(tmp_path, "data/films.parquet", "HEAD")[1])) == 20
     (cache / source["md5"][2:]).unlink()
-    with pytest.raises(FileNotFoundError, match="dvc pull"): curation._by_hand(tmp_path, "data/films.parquet", "HEAD")
+    with pytest.raises(FileNotFoundError, match="dvc pull"): revisions._by_hand(tmp_path, "data/films.parquet", "HEAD")
 
 
 def test_the_module_is_light():

@@ -105,6 +105,12 @@ def test_opens_without_errors_and_without_another_host(open_page, name):
     assert trouble == [] and broken == []
 
 
+def test_maths_in_the_chapters_has_no_doubled_backslash_before_a_word():
+    doubled = {p.name: found for p in sorted((ROOT / "nbs").glob("*.ipynb"))
+               if (found := [m for c in json.loads(p.read_text())["cells"] if c["cell_type"] == "markdown" for m in re.findall(r"\\\\[a-zA-Z]+", "".join(c["source"]))])}
+    assert doubled == {}, "KaTeX reads two backslashes as a line break"
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_does_not_scroll_sideways_on_a_phone(visit, name):
     page = visit(name, PHONE)

@@ -73,13 +73,13 @@ def test_each_kind_of_metric_is_its_comparison(log):
 
 def test_relative_intervals_count_the_noise_of_the_control():
     "A large lift measured against a noisy control: the interval of the quotient covers, in 95 of 100 experiments."
+    from trending_now.experiments import _relative
     rng, inside = stream(7, 'relative'), 0
-    m = replace(plan, size=2)
-    for _ in range(1000):
-        t = pd.DataFrame({'arm': np.repeat([0, 1], 150), 'clicks': np.r_[rng.gamma(2., 1., 150), rng.gamma(2., 1.8, 150)]})
-        row = ab.analyse_units(m, t).table.iloc[0]
-        inside += row['low, %'] <= 80 <= row['high, %']
-    assert stats.binomtest(inside, 1000, .95).pvalue > 1e-3
+    for a, b in zip(rng.gamma(2., 1., (4000, 150)), rng.gamma(2., 1.8, (4000, 150))):
+        means, variances = (a.mean(), b.mean()), (a.var(ddof=1)/150, b.var(ddof=1)/150)
+        low, high = _relative(ab.compare_means(a, b), means, variances)[1:]
+        inside += low <= .8 <= high
+    assert abs(inside/4000 - .95) < .01 and stats.binomtest(inside, 4000, .95).pvalue > 1e-3
 
 def test_decisions(log):
     null = make_log(stream(7, 'null'), 900)
@@ -132,6 +132,28 @@ def test_slices_differ_when_effects_do_and_not_otherwise():
     assert s.p_same < .001 and (s.table.adjusted < .05).tolist() == [True, False, False, False]
     p = [ab.slices(plan, t.assign(clicks=rng.normal(5, 1, 4000) + .3*arm), group).p_same for _ in range(300)]
     assert stats.kstest(p, 'uniform').pvalue > .001
+
+def test_the_question_whether_slices_differ_is_cochrans():
+    from statsmodels.stats.meta_analysis import combine_effects
+    rng = stream(7, 'cochran')
+    t = pd.DataFrame({'arm': np.tile([0, 1], 900), 'clicks': rng.normal(5, 1, 1800)})
+    group = np.repeat(['a', 'b', 'c'], 600)
+    c = [ab.compare_means(g[g.arm == 0].clicks, g[g.arm == 1].clicks) for _, g in t.groupby(group)]
+    se = np.array([(x.high - x.low)/2/1.959964 for x in c])
+    theirs = combine_effects(np.array([x.difference for x in c]), se**2).test_homogeneity()
+    assert ab.slices(plan, t, group).p_same == pytest.approx(theirs.pvalue, abs=1e-6)
+
+def test_a_switchback_gives_both_versions_to_each_pair_of_days_and_a_cluster_one():
+    order = np.array([ab.switchback(14, stream(7, 'order', i)) for i in range(400)])
+    assert (order.reshape(400, 14, 2).sum(2) == 1).all() and stats.binomtest(int(order[:, 0].sum()), 400).pvalue > .001
+    home = stream(7, 'home').integers(0, 500, 4000)
+    arm = ab.cluster_assign(home, 'sofa')
+    assert (pd.Series(arm).groupby(home).nunique() == 1).all() and (arm == ab.assign_many(home, 'sofa', (.5, .5))).all()
+
+@pytest.mark.parametrize('changed, word', [({'clicks': 0.}, 'metric clicks.*zero variance'), ({'clicks': np.nan}, 'metric clicks.*nan'), ({'clicks': 'many'}, 'clicks|many')])
+def test_a_metric_that_cannot_be_read_is_named(log, changed, word):
+    t = ab.unit_table(plan, log).assign(**changed)
+    with pytest.raises(ValueError, match=word): ab.analyse_units(plan, t)
 
 def test_the_assignment_of_a_plan_is_that_of_its_name():
     ids = [f'u{i}' for i in range(500)]

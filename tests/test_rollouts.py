@@ -348,3 +348,9 @@ def test_what_is_no_answer_is_refused_in_words(name, value):
 def test_importing_the_module_is_light():
     code = "import sys, trending_now.rollouts; print([m for m in ('xgboost', 'torch', 'river', 'sklearn') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_rollouts_gathers_the_names_of_its_chapters():
+    from trending_now import canary, shadow as shadow_module
+    for m in (canary, shadow_module):
+        for name in m.__all__: assert getattr(rollouts, name) is getattr(m, name) and name in rollouts.__all__

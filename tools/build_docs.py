@@ -17,6 +17,8 @@ from site_check import check_site
 SITE = Path(__file__).resolve().parent / "site"
 STAMP = "build.json"
 FIGURES = "figures"
+# The parts of the course, by the numbers of their chapters
+PARTS = {"The film service": range(0, 4), "When, on what, how": range(4, 7), "Testing in production": range(7, 13), "The running system": range(13, 100)}
 # How nbdev marks the descriptions of symbols that it adds, and the source of exported cells
 SHOW_DOC = re.compile(r"(?:#\|[^\n]*\n)*show_doc\(([\w.]+)")
 EXPORTED_FOLD = '#| code-fold: show\n#| code-summary: "Exported source"\n'
@@ -29,11 +31,19 @@ class Broken(Exception):
 # ---------------------------------------------------------------- before: what nbdev writes
 
 def configure(root) -> None:
-    "Write nbs/nbdev.yml and nbs/sidebar.yml, as nbdev-docs does."
-    from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
-    with chdir(root):
-        refresh_quarto_yml()
-        nbdev_sidebar.__wrapped__()
+    "Write nbs/nbdev.yml, as nbdev-docs does, and nbs/sidebar.yml (`custom_sidebar` keeps nbdev from writing a flat one)."
+    from nbdev.quarto import refresh_quarto_yml
+    with chdir(root): refresh_quarto_yml()
+    contents = {"website": {"sidebar": {"contents": sidebar(p.name for p in notebooks(root))}}}
+    Path(root, "nbs", "sidebar.yml").write_text("# Written by tools/build_docs.py --sidebar\n" + yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
+
+
+def sidebar(names) -> list:
+    "The chapters in reading order, those of one part below its title; what has no number comes first."
+    number = lambda name: int(m[0]) if (m := re.match(r"\d+", name)) else -1
+    names = sorted(names, key=lambda n: (number(n) >= 0, n))
+    sections = [{"section": title, "contents": [n for n in names if number(n) in chapters]} for title, chapters in PARTS.items()]
+    return [n for n in names if number(n) < 0] + [s for s in sections if s["contents"]]
 
 
 def check_sources(root) -> None:

@@ -26,7 +26,7 @@ class QuickBooster(GenreBooster):
                              colsample_bytree=c['colsample'], nthread=c['threads'], seed=c['seed'] + n))
         data = xgb.DMatrix(self.features.observe(films, y).transform(films), y, nthread=c['threads'])
         for i in range(rounds): model.update(data, i)
-        return model.reset()
+        return model[:n+rounds] # not `reset()`, which drops the training cache by way of bytes again
 
 # %% ../nbs/06a_booster_updates.ipynb #175353ee
 def refresh_leaves(

@@ -26,12 +26,20 @@ def _fail(code, message):
     Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(str(message))
     raise typer.Exit(code)
 
+def _settings(path):
+    "Settings from a file, or ValueError in words that say what is wrong with the file."
+    from trending_now.settings import load
+    try: return load(path)
+    except OSError as e: raise ValueError(f'{path or "settings.ini"}: {e.strerror}') from None
+    except UnicodeDecodeError: raise ValueError(f'{path or "settings.ini"}: not a text file in UTF-8') from None
+
 def _guarded(work):
     "Turn the errors that a user can mend into plain words and exit codes."
     from trending_now.loop import WorkspaceError
     try: return work()
     except WorkspaceError as e: _fail(3, e)
-    except (ValueError, FileNotFoundError) as e: _fail(2, e)
+    except ValueError as e: _fail(2, e)
+    except OSError as e: _fail(3, f'{e.filename}: {e.strerror}')
     except KeyboardInterrupt: _fail(130, 'Interrupted. Run the same command again to go on.')
 
 # %% ../nbs/17c_command_line.ipynb #b59c5b32
@@ -49,13 +57,12 @@ def _summary_table(ws):
 def _main(): pass
 
 @app.command()
-def run(weeks:Annotated[int | None, typer.Option(help='Service weeks in all; by default as in the settings.')]=None,
+def run(weeks:Annotated[int | None, typer.Option(min=1, max=84, help='Service weeks in all; by default as in the settings.')]=None,
         workspace:Workspace=Path('.trending_now'), settings:SettingsFile=None):
     "Replay the service week by week; a run that was stopped goes on where it was."
     def work():
         from trending_now import loop, reporting
-        from trending_now.settings import load
-        t = loop.run(workspace, load(settings), weeks)
+        t = loop.run(workspace, _settings(settings), weeks)
         _OUT.print(_summary_table(workspace))
         if len(t) > 1: _OUT.print(reporting.verdict(t), f'Report: {reporting.report(workspace)}', sep='\n')
     _guarded(work)

@@ -7,7 +7,7 @@ __all__ = ['N_HASH', 'NUMBERS', 'ROLES', 'PRIOR', 'RATE', 'CreditLog', 'FilmFeat
            'prequential', 'tune_thresholds', 'seal', 'check_seal']
 
 # %% ../nbs/02_genres.ipynb #dbd0db48
-import json
+import json, os
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b, sha256
@@ -136,6 +136,13 @@ def _check_labels(films, labels):
     if not np.isin(y, (0, 1)).all(): raise ValueError(f'labels hold {y[~np.isin(y, (0, 1))][0]}: expected 0 or 1')
     return y.astype(np.uint8)
 
+# %% ../nbs/02_genres.ipynb #5a06970a
+def _xgboost():
+    "XGBoost, loaded so that its waiting threads sleep (unless the environment says otherwise)."
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    import xgboost
+    return xgboost
+
 # %% ../nbs/02_genres.ipynb #accf188f
 class GenreBooster:
     "XGBoost over twelve genres. `features` is a version (a fresh `FilmFeatures` at each fit) or a `FilmFeatures` that is shared and kept."
@@ -159,7 +166,7 @@ class GenreBooster:
         return self
 
     def _train(self, films, y, rounds, start=None):
-        import xgboost as xgb
+        xgb = _xgboost()
         c, so_far = self.config, start.num_boosted_rounds() if start else 0
         data = xgb.DMatrix(self.features.observe(films, y).transform(films), y)
         params = dict(objective='binary:logistic', tree_method='hist', max_depth=c['depth'], eta=c['learning_rate'], subsample=c['subsample'],
@@ -168,7 +175,7 @@ class GenreBooster:
 
     def predict_proba(self, films)->np.ndarray: # (films, 12), values from 0 to 1
         "Probability of each genre; ValueError before the first fit."
-        import xgboost as xgb
+        xgb = _xgboost()
         if self.model is None: raise ValueError('this GenreBooster has not been fitted: call fit first')
         if not len(films): return np.zeros((0, len(GENRES)), np.float32)
         return self.model.predict(xgb.DMatrix(self.features.transform(films))).reshape(len(films), -1)
@@ -322,7 +329,7 @@ def _booster_save(self, folder):
 
 def _booster_load(cls, folder):
     "Read a saved model; ValueError if a file was changed."
-    import xgboost as xgb
+    xgb = _xgboost()
     folder = Path(folder)
     check_seal(folder)
     config = json.loads((folder/'config.json').read_text())

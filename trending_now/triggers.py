@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import pandas as pd
 from .catalogue import GENRES
-from .drift import Drift, _chi2_counts, _feature, adjust, adwin, chi2, classifier_drift, js, js_shares, ks, monitored, page_hinkley, psi, psi_shares
+from .drift import Drift, _feature, adjust, adwin, chi2, classifier_drift, js, js_shares, ks, monitored, page_hinkley, psi, psi_shares
 
 # %% ../nbs/04_triggers.ipynb #dcee7bc2
 _all_ = ['Drift', 'psi', 'ks', 'chi2', 'js', 'psi_shares', 'js_shares', 'classifier_drift', 'monitored', 'adjust', 'page_hinkley', 'adwin']
