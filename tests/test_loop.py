@@ -135,3 +135,16 @@ def test_every_claim_in_the_ledger_is_recorded_by_its_chapter():
         source = (root / "nbs" / f"{path.stem}.ipynb").read_text()
         for claim in json.loads(path.read_text()):
             assert claim["id"] in source, f"{claim['id']} is in {path.name}, but no cell of the chapter records it"
+
+
+def test_a_run_with_the_policy_layer_killed_and_resumed_ends_in_the_same_state(tmp_path):
+    layer = {"TRENDING_NOW_POLICY_LAYER": "all", "TRENDING_NOW_POLICY_MIN_VIEWS": "100"}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for ws, moments in ((whole, ()), (broken, (12, 24))):
+        args, env = cli("run", "--weeks", 3, "--workspace", ws, **layer)
+        assert all([kill_when(args, env, ws, n) for n in moments])
+        assert subprocess.run(args, env=env, capture_output=True, text=True, timeout=200).returncode == 0
+    assert state(broken) == state(whole)
+    saved = [json.loads((whole / "weeks" / f"{w:04}" / "policy.json").read_text()) for w in range(3)]
+    assert [s["day"] for s in saved] == [7, 14, 21] and saved[0]["log"][0]["what"] == "moves"
+    assert "What the policy layer did" in (whole / "report.html").read_text()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['f1', 'summary', 'difference', 'verdict', 'first_choice', 'plot_policies', 'plot_clicks', 'by_threshold', 'rule',
-           'report']
+           'lift', 'report']
 
 # %% ../nbs/17b_report.ipynb #85927004
 import io
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from .catalogue import GENRES, labels
 from .genres import tune_thresholds
-from .loop import POLICIES, WorkspaceError, _films, _get_json, _proba, done, firings, set_aside, settings_of, table
+from .loop import POLICIES, WorkspaceError, _films, _get_json, _proba, done, firings, layer_of, set_aside, settings_of, table
 from .settings import stream
 
 # %% ../nbs/17b_report.ipynb #b0897790
@@ -142,6 +142,7 @@ CPU seconds are those of the trainings on this machine; the initial model, which
 <h2>Quality</h2><div class="box">{{ f1|safe }}</div><p class="note">Micro-F1 over the last eight weeks. Ticks: updates of the service.</p>
 <h2>Clicks</h2><div class="box">{{ clicks|safe }}</div><p class="note">The same visitors come to each policy's page, with the same luck.</p>
 <h2>Why the service updated, and on what</h2>{% if firings.rows %}{{ grid(firings) }}{% else %}<p>No trigger fired.</p>{% endif %}
+{% if policy %}<h2>What the policy layer did</h2><p>{{ policy.lift }}</p>{% if policy.log.rows %}{{ grid(policy.log) }}{% endif %}{% endif %}
 <h2>Set aside</h2>{% if aside.rows %}<p>Rows that were quarantined on arrival.</p>{{ grid(aside) }}{% else %}<p>No row was quarantined.</p>{% endif %}
 <h2>Week by week</h2>{{ grid(weekly) }}</html>'''
 
@@ -173,6 +174,22 @@ def rule(settings)->str: # A phrase
     how = {'stateless': full, 'stateful': append, 'hybrid': f'{append}, and every {r.full_every} weeks {full}'}[r.strategy]
     return f"on {' or '.join(w for w in when if w) or 'request only'}: {how}"
 
+# %% ../nbs/17b_report.ipynb #71c0de12
+def lift(ws)->str: # A sentence
+    "What the policy layer of a workspace was worth, against its own holdout; '' if it is off."
+    if settings_of(ws).policy.layer == 'off': return ''
+    layer = layer_of(ws, done(ws))
+    found, (n, s, _) = layer.whole.sequence(), layer.whole.sums.T
+    if found is None: return f'The page was not moved often enough to say anything: {n[1]:.0f} visits on moved pages, {n[0]:.0f} beside them on the default page.'
+    return (f'{s[1]/n[1]:.2f} clicks a visit on moved pages ({n[1]:,.0f} visits), {s[0]/n[0]:.2f} on the default page on the same days ({n[0]:,.0f}): '
+            f'{found[0]:+.2f}, 95% interval {found[1]:+.2f} to {found[2]:+.2f}, valid at any time.')
+
+def _policy(ws):
+    "The part of the page on the policy layer; None if it is off."
+    if not (sentence := lift(ws)): return None
+    log = pd.DataFrame(layer_of(ws, done(ws)).log, columns=['day', 'what', 'why'])
+    return {'lift': sentence, 'log': _grid(log.assign(week=log.day//7)[['week', 'day', 'what', 'why']])}
+
 # %% ../nbs/17b_report.ipynb #26414d20
 def report(
     ws,    # Workspace
@@ -187,7 +204,7 @@ def report(
     path.write_text(Environment(autoescape=True).from_string(_PAGE).render(weeks=len(t), films=f'{t.films.sum():,}', first=t.month.iloc[0], last=t.month.iloc[-1], verdict=verdict(t), first_choice=first_choice(t, s.loop.window_weeks),
         summary=_grid(summary(t), rename={'micro_f1': 'micro-F1', 'cpu_seconds': 'CPU seconds'}), rule=rule(s), window=s.loop.window_weeks, every=s.loop.all_history_every,
         initial=f"{_get_json(Path(ws)/'costs'/'initial.json')['cpu_seconds']:.1f}", f1=_figure(plot_policies, t), clicks=_figure(plot_clicks, t),
-        firings=_grid(_news(firings(ws)).drop(columns='version')), aside=_grid(_aside(ws)), weekly=_grid(weekly, rename={f'f1_{p}': f'F1 {p}' for p in POLICIES})))
+        firings=_grid(_news(firings(ws)).drop(columns='version')), aside=_grid(_aside(ws)), policy=_policy(ws), weekly=_grid(weekly, rename={f'f1_{p}': f'F1 {p}' for p in POLICIES})))
     return path
 
 def _aside(ws):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PREFIX', 'stream', 'SettingsError', 'knob', 'Replay', 'Genres', 'Diners', 'Triggers', 'Curation', 'Retraining',
-           'Loop', 'Settings', 'load', 'template']
+           'Policy', 'Loop', 'Settings', 'load', 'template']
 
 # %% ../nbs/00_ground_rules.ipynb #2383e7f4
 import configparser, difflib, os, re, zlib
@@ -127,6 +127,21 @@ class Retraining:
     replay:int = knob(200, 'films', 'older films that a stateful update learns again', 0, 1_000_000)
     full_every:int = knob(13, 'service weeks', 'hybrid: time between two fits from scratch', 1, 84)
 
+# %% ../nbs/00_ground_rules.ipynb #5b0f11aa
+@dataclass(frozen=True)
+class Policy:
+    "The policy layer between the model and the page: it follows the clicks within the week (chapter 11_policies)."
+    layer:str = knob('off', 'one of', 'what it may move; rows: the order of the rows; weights: also how films are ranked; all: also the thresholds of the genres', choices=('off', 'rows', 'weights', 'all'))
+    keep:float = knob(.85, 'share a day', 'what is left of the evidence after a day', .01, 1)
+    pages:int = knob(4, 'pages a day', 'pages that are tried beside the default one', 1, 50)
+    holdout:float = knob(.1, 'share of visits', 'visits that keep the default page, to compare with', .01, .9)
+    reach:int = knob(8, 'places', 'how far a row may stand from its default place', 0, 11)
+    max_shift:float = knob(.1, 'probability', 'how far a threshold may move from its default', 0, .3)
+    min_views:float = knob(300., 'page views', 'evidence that is needed before anything moves', 1, 1e9)
+    harm_alpha:float = knob(.05, 'probability', 'false alarms of the harm check, in each span of `harm_days`', .0001, .5)
+    harm_days:int = knob(28, 'days', 'the harm check starts again after this time', 1, 365)
+    rest_days:int = knob(14, 'days', 'time on the default page after harm was found', 1, 365)
+
 # %% ../nbs/00_ground_rules.ipynb #0e7fd0b9
 @dataclass(frozen=True)
 class Loop:
@@ -147,6 +162,7 @@ class Settings:
     triggers:Triggers = Triggers()
     curation:Curation = Curation()
     retraining:Retraining = Retraining()
+    policy:Policy = Policy()
     loop:Loop = Loop()
 
 # %% ../nbs/00_ground_rules.ipynb #c18c5651

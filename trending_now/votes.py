@@ -60,7 +60,7 @@ def preference(
     high, low = (_highest(*x, n, _number('alpha', alpha, lambda v: 0 < v < 1, 'a number between 0 and 1')) for x in ((a, b), (b, a)))
     return Preference((a - b)/(2*n), float(p), -low, high)
 
-# %% ../nbs/09a_votes.ipynb #7c65d0a8
+# %% ../nbs/09a_votes.ipynb #29f3d451
 def _highest(a, b, n, alpha):
     "Upper end for delta: the larger of Tango's score bound and the exact one."
     exact = (a + b)/n*((special.betaincinv(a+1, b, 1 - alpha/2) if b else 1.) - .5)
