@@ -8,7 +8,7 @@ __all__ = ['LinUCB', 'LinThompson', 'LogisticThompson', 'Clicks']
 # %% ../nbs/10b_contextual.ipynb #0b76ca81
 import numpy as np
 from scipy.special import expit
-from .bandits import Policy, _knob
+from .contract import Policy, _knob
 from .regret import World
 
 # %% ../nbs/10b_contextual.ipynb #2df662ba

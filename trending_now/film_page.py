@@ -9,7 +9,7 @@ __all__ = ['top_rows', 'row_truth', 'histories', 'contexts', 'FilmPage', 'Log', 
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from .bandits import Policy, _generator
+from .contract import Policy, _generator
 from .catalogue import GENRES, labels, replay as weeks_of
 from .diners import Diners, build_page, service_time
 from .off_policy import Estimate, _estimate

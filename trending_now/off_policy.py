@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Estimate', 'ips', 'snips', 'direct', 'doubly_robust', 'replay', 'effective_size']
 
-# %% ../nbs/09e_off_policy.ipynb #b7a8cd5d
+# %% ../nbs/09e_off_policy.ipynb #3d671c64
 import math
 from dataclasses import dataclass
 import numpy as np
@@ -13,7 +13,7 @@ from scipy import special
 from .assignment import _share
 from .comparisons import _Shown, _sample
 
-# %% ../nbs/09e_off_policy.ipynb #5f2f492e
+# %% ../nbs/09e_off_policy.ipynb #6913f5f4
 @dataclass(frozen=True, repr=False)
 class Estimate(_Shown):
     "What a policy earns for each decision."
@@ -22,7 +22,7 @@ class Estimate(_Shown):
     low:float   # Lower end of the interval
     high:float  # Upper end
 
-# %% ../nbs/09e_off_policy.ipynb #900d0b7d
+# %% ../nbs/09e_off_policy.ipynb #e47630f5
 def _estimate(value, rows, alpha):
     "An Estimate from its value and one term a decision (normal interval)."
     se = rows.std(ddof=1)/math.sqrt(len(rows)) if len(rows) > 1 else math.inf
@@ -46,7 +46,7 @@ def _weights(rewards, logged, target, **more):
     if not q.any(): raise ValueError('target is 0 in every row: no overlap, the log holds nothing that the target policy would do')
     return q/p, r, *rest
 
-# %% ../nbs/09e_off_policy.ipynb #fa7309a9
+# %% ../nbs/09e_off_policy.ipynb #0c6e4df8
 def ips(
     rewards,         # (rows,) what each logged decision earned
     logged,          # (rows,) probability of the logged action under the policy that logged it, above 0
@@ -57,7 +57,7 @@ def ips(
     w, r = _weights(rewards, logged, target)
     return _estimate((w*r).mean(), w*r, alpha)
 
-# %% ../nbs/09e_off_policy.ipynb #62115000
+# %% ../nbs/09e_off_policy.ipynb #68e4e875
 def snips(
     rewards, logged, target, # As for `ips`
     alpha:float=.05,         # 1 minus the level of the interval
@@ -67,7 +67,7 @@ def snips(
     value = (w*r).sum()/w.sum()
     return _estimate(value, w*(r - value)/w.mean(), alpha)
 
-# %% ../nbs/09e_off_policy.ipynb #656279f8
+# %% ../nbs/09e_off_policy.ipynb #d123bed4
 def direct(
     v_target,        # (rows,) the reward model's expected reward under the target policy
     alpha:float=.05, # 1 minus the level of the interval
@@ -76,7 +76,7 @@ def direct(
     v = _sample('v_target', v_target, 1)
     return _estimate(v.mean(), v, alpha)
 
-# %% ../nbs/09e_off_policy.ipynb #367042b6
+# %% ../nbs/09e_off_policy.ipynb #f3f99a10
 def doubly_robust(
     rewards, logged, target, # As for `ips`
     q_logged,                # (rows,) the reward model's prediction for the logged action
@@ -88,7 +88,7 @@ def doubly_robust(
     rows = v + w*(r - q)
     return _estimate(rows.mean(), rows, alpha)
 
-# %% ../nbs/09e_off_policy.ipynb #f8d92c44
+# %% ../nbs/09e_off_policy.ipynb #67d25ec5
 def replay(
     rewards,         # (rows,) what each logged decision earned
     logged_actions,  # (rows,) what was done, by a policy that chose uniformly at random
@@ -104,7 +104,7 @@ def replay(
     if not len(r): raise ValueError(f'no matches in {len(a)} rows: no overlap, the log holds nothing that the policy would do')
     return _estimate(r.mean(), r, alpha)
 
-# %% ../nbs/09e_off_policy.ipynb #a036d63f
+# %% ../nbs/09e_off_policy.ipynb #1c149fc5
 def effective_size(
     logged, target, # As for `ips`
 )->float:           # From 1 to the number of rows

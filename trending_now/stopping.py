@@ -9,7 +9,8 @@ __all__ = ['prob_best', 'value_remaining', 'run_until', 'TopTwo', 'identify', 'a
 import numpy as np
 import pandas as pd
 from scipy import special
-from .bandits import Thompson, _generator
+from .bandits import Thompson
+from .contract import _generator
 from .off_policy import Estimate, _estimate, _weights
 from .regret import _side_by_side
 
