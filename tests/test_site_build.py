@@ -35,6 +35,7 @@ def test_writes_the_same_configuration_each_time(project):
 @pytest.mark.parametrize("cell, complaint", [
     (code("1/0", RAISED), "stored output is an error"),
     (code("#| export\nimport json\nraise ValueError('broken cell')"), "broken cell"),
+    (code("#| slow\nimport json\njson.dumps(1)"), "a slow cell with an import"),
     (markdown("[gone](07_gone.ipynb)"), "07_gone.ipynb"),
     (markdown("[gone](nothing.txt)"), "nothing.txt"),
     (markdown("[gone](index.ipynb#no-such-part)"), "broken anchor index.html#no-such-part"),
@@ -43,7 +44,7 @@ def test_writes_the_same_configuration_each_time(project):
     (markdown("![a picture](https://example.com/a.png)"), "from another host"),
     (markdown('<script src="https://example.com/a.js"></script>'), "from another host"),
     (code("plot()", PLOT), "without alt text"),
-], ids=["stored error", "raising cell", "notebook", "file", "anchor", "own anchor", "picture", "outside picture", "outside script", "no alt text"])
+], ids=["stored error", "raising cell", "slow import", "notebook", "file", "anchor", "own anchor", "picture", "outside picture", "outside script", "no alt text"])
 def test_refuses(project, cell, complaint):
     done = build(project, cell)
     assert done.returncode == 1 and complaint in done.stderr

@@ -34,7 +34,7 @@ def _knob(name, x, ok, wanted):
 
 # %% ../nbs/09f_contract.ipynb #17035490
 class Policy:
-    "What all policies share: names of the arms, chance, checks, saving. A subclass gives `_scores` and `_learn`."
+    "What all policies share: names of the arms, chance, checks, saving. A subclass says how arms are scored and what a reward changes."
     _low, _high = -_MAX, _MAX   # rewards that can be used
     _args = ()                  # names of what the constructor takes, besides arms and rng
     _state = ()                 # names of the arrays that hold what was learnt, a row an arm (or a repeat's arm)
