@@ -11,6 +11,7 @@ from collections import deque
 import numpy as np
 import pandas as pd
 from scipy import special
+from tqdm.auto import tqdm
 from .bandits import UCB1
 from .contract import Policy, _generator, _knob
 
@@ -72,7 +73,6 @@ class _Loop:
 # %% ../nbs/10a_regret.ipynb #50110674
 def _run(runs, world, steps, repeats, every, delay, batch, rng, progress):
     "[(2, repeats) cumulative reward and regret] at each kept step."
-    from tqdm.auto import tqdm
     world.begin(repeats, rng)
     k, total, out, waiting = world.arms, np.zeros((2, repeats)), [], deque()
     first, born = np.arange(repeats)*k, np.zeros(repeats*k, int)
