@@ -64,6 +64,23 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_state(tmp_path, uninter
     assert state(tmp_path / "ws") == uninterrupted
 
 
+def test_models_fitted_ahead_by_a_second_process_are_the_same_to_the_byte(tmp_path, monkeypatch):
+    s = replace(Settings(), genres=Genres(trees=6), loop=Loop(all_history_every=2))
+    taken, fitted = [], loop._fitted_ahead
+    monkeypatch.setattr(loop, "_fitted_ahead", lambda ws, name, week: (found := fitted(ws, name, week)) and (taken.append(name) or found))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for ahead in (False, True): loop.run(tmp_path / str(ahead), s, weeks=5, progress=False, ahead=ahead)
+    assert taken == ["weekly-0000", "weekly-0001", "all-0001", "weekly-0002", "weekly-0003", "all-0003", "weekly-0004"]
+    assert state(tmp_path / "True") == state(tmp_path / "False")
+
+
+def test_a_second_process_that_has_died_is_not_waited_for(tmp_path, monkeypatch):
+    s, start = replace(Settings(), genres=Genres(trees=3), loop=Loop(all_history_every=84)), loop.Popen
+    monkeypatch.setattr(loop, "Popen", lambda args, **kw: start([sys.executable, "-c", "raise SystemExit(1)"], **kw))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert loop.run(tmp_path, s, weeks=4, progress=False).retrained_weekly.all()
+
+
 def test_a_half_written_version_is_thrown_away(tmp_path, uninterrupted):
     ws = tmp_path / "ws"
     assert run_to_the_end(ws, 1).returncode == 0

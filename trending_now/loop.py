@@ -8,10 +8,13 @@ __all__ = ['POLICIES', 'STEPS', 'WorkspaceError', 'settings_of', 'start', 'inges
            'done', 'table', 'firings', 'set_aside']
 
 # %% ../nbs/17_loop.ipynb #fab8dbe2
-import json, os, shutil, time
+import json, os, shutil, sys, time
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
+from subprocess import DEVNULL, Popen
+from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -19,7 +22,7 @@ from tqdm.auto import tqdm
 from .catalogue import GENRES, before, labels, load_films, replay
 from .curation import AllHistory, LatestWindow, Lineage, RecentPlusSample, curate, describe_files, diverse_sample, quarantine, random_sample, stratified_sample, uncertainty_sample
 from .diners import Diners, build_page, service_time, trending
-from .genres import FilmFeatures, GenreBooster, seal
+from .genres import FilmFeatures, GenreBooster, _xgboost, seal
 from .policies import Layer, live
 from .settings import Settings, load, stream
 from .triggers import Status, build, f1_from_corrections, monitored
@@ -314,11 +317,15 @@ def train(ws, week):
     "Train what is due: `service` on its curated rows, `weekly` on the latest weeks, `all` on everything. Old model files go, their lineage stays."
     s, path = settings_of(ws).loop, _week(ws, week)/'lineage.json'
     if path.exists(): _train_version(ws, f'service-{week:04}', week+1, lineage=Lineage.from_json(path.read_text()))
-    months = settings_of(ws).replay.months_per_week
-    _train_version(ws, f'weekly-{week:04}', week+1, LatestWindow(s.window_weeks, months), _films(ws, week-s.window_weeks+1, week) if week+1 >= s.window_weeks else _known(ws, week))
-    if (week+1) % s.all_history_every == 0: _train_version(ws, f'all-{week:04}', week+1, AllHistory(), _known(ws, week))
+    for name, window, films in _compared(ws, week): _train_version(ws, name, week+1, window, films)
     for policy in POLICIES: _prune(ws, policy, s.keep_versions)
     _put_json(_week(ws, week)/'done.json', {'week': week})
+
+def _compared(ws, week):
+    "(name, window, films) of what the comparison policies train at the end of a week."
+    s, months = settings_of(ws).loop, settings_of(ws).replay.months_per_week
+    yield f'weekly-{week:04}', LatestWindow(s.window_weeks, months), _films(ws, week-s.window_weeks+1, week) if week+1 >= s.window_weeks else _known(ws, week)
+    if (week+1) % s.all_history_every == 0: yield f'all-{week:04}', AllHistory(), _known(ws, week)
 
 # %% ../nbs/17_loop.ipynb #41168c6e
 def _train_version(ws, name, week, window=None, films=None, lineage=None):
@@ -328,9 +335,8 @@ def _train_version(ws, name, week, window=None, films=None, lineage=None):
     if lineage is None: films, lineage = _chosen(ws, week-1, name, window, films=films)
     else: films = _rows(ws, week-1, lineage)
     if not len(films): return
-    begun = time.process_time()
-    model = _fit(ws, week, films, lineage.parent)
-    _put_json(Path(ws)/'costs'/f'{name}.json', {'cpu_seconds': time.process_time() - begun, 'films': len(films)})
+    model, cpu = _fitted_ahead(ws, name, week) or _timed_fit(ws, week, films, lineage.parent)
+    _put_json(Path(ws)/'costs'/f'{name}.json', {'cpu_seconds': cpu, 'films': len(films)})
     _put(path, lambda folder: _save_version(folder, model, lineage, _so_far(ws, name, week)))
 
 def _fit(ws, week, films, parent):
@@ -340,6 +346,52 @@ def _fit(ws, week, films, parent):
     r = settings_of(ws).retraining
     model.model, model.config['learning_rate'] = GenreBooster.load(Path(ws)/'models'/parent).model, model.config['learning_rate']*r.step
     return model.partial_fit(films, labels(films), r.trees_per_update)
+
+def _timed_fit(ws, week, films, parent=None):
+    "(model, CPU seconds)"
+    begun = time.process_time()
+    return _fit(ws, week, films, parent), time.process_time() - begun
+
+# %% ../nbs/17_loop.ipynb #a4ead002
+_AHEAD = {} # workspace -> (folder, process)
+
+@contextmanager
+def _ahead(ws, weeks, wanted):
+    "While the service runs, let a second process fit the comparison policies, if there is enough to do and a core to do it."
+    first = done(ws)
+    if not wanted or weeks - first < 4 or (os.cpu_count() or 1) < 2: yield; return
+    for week in range(first, weeks): ingest(ws, week)
+    code = 'import sys; from trending_now.loop import _fit_ahead; _fit_ahead(*sys.argv[1:])'
+    with TemporaryDirectory(prefix='trending-now-') as folder:
+        process = Popen([sys.executable, '-c', code, str(ws.resolve()), folder, str(first), str(weeks)], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+        _AHEAD[str(ws.resolve())] = Path(folder), process
+        try: yield
+        finally:
+            del _AHEAD[str(ws.resolve())]
+            process.kill(), process.wait()
+
+def _fit_ahead(ws, folder, first, weeks):
+    "What the second process does; it ends with its parent, and then removes what nobody will collect."
+    parent = os.getppid()
+    for week in range(int(first), int(weeks)):
+        for name, window, films in _compared(ws, week):
+            if os.getppid() != parent: return shutil.rmtree(folder, ignore_errors=True)
+            films = _chosen(ws, week, name, window, films=films)[0]
+            if not len(films) or (Path(ws)/'models'/name).exists(): continue
+            model, cpu = _timed_fit(ws, week+1, films)
+            model.model.save_model(Path(folder)/f'{name}.ubj')
+            _put_json(Path(folder)/f'{name}.json', {'cpu_seconds': cpu})
+
+def _fitted_ahead(ws, name, week):
+    "(model, CPU seconds) from the second process, waiting for it if need be; None: it does not fit this one, or it has died."
+    folder, process = _AHEAD.get(str(Path(ws).resolve()), (None, None))
+    if folder is None or name.partition('-')[0] not in ('weekly', 'all'): return None
+    while not (told := folder/f'{name}.json').exists():
+        if process.poll() is not None: return None
+        time.sleep(.005)
+    model = _new_booster(ws, week)
+    model.model = _xgboost().Booster(model_file=folder/f'{name}.ubj')
+    return model, _get_json(told)['cpu_seconds']
 
 # %% ../nbs/17_loop.ipynb #dbd20039
 def _rows(ws, week, lineage):
@@ -379,6 +431,7 @@ def run(
     settings:Settings=None, # Knobs; None: as the workspace was started, else `settings.load()`
     weeks:int=None,         # How many service weeks in all; None: as in the settings
     progress:bool=True,     # Show a progress bar
+    ahead:bool=True,        # Let a second process fit the comparison policies, where there is a second core
 )->pd.DataFrame:            # A row a week, see `table`
     "Run the service up to a week, going on where an earlier run stopped; `WorkspaceError` if it is in use or has other settings."
     ws = Path(workspace)
@@ -388,9 +441,10 @@ def run(
             start(ws, settings or (settings_of(ws) if (ws/'settings.json').exists() else load()))
             weeks = weeks or (settings or settings_of(ws)).loop.weeks
             if not 1 <= weeks <= 84: raise ValueError(f'weeks = {weeks}: expected 1 to 84, where the films end')
-            for week in tqdm(range(weeks), desc='service weeks', unit='week', disable=not progress):
-                if not (_week(ws, week)/'done.json').exists():
-                    for name in STEPS: run_step(name, ws, week)
+            with _ahead(ws, weeks, ahead):
+                for week in tqdm(range(weeks), desc='service weeks', unit='week', disable=not progress):
+                    if not (_week(ws, week)/'done.json').exists():
+                        for name in STEPS: run_step(name, ws, week)
     except Timeout: raise WorkspaceError(f'{ws} is in use by another run: wait for it, or choose another --workspace') from None
     return table(ws, weeks)
 
