@@ -439,7 +439,7 @@ def run(
     try:
         with FileLock(ws/'.lock', timeout=0):
             start(ws, settings or (settings_of(ws) if (ws/'settings.json').exists() else load()))
-            weeks = weeks or (settings or settings_of(ws)).loop.weeks
+            if weeks is None: weeks = (settings or settings_of(ws)).loop.weeks
             if not 1 <= weeks <= 84: raise ValueError(f'weeks = {weeks}: expected 1 to 84, where the films end')
             with _ahead(ws, weeks, ahead):
                 for week in tqdm(range(weeks), desc='service weeks', unit='week', disable=not progress):
