@@ -13,8 +13,8 @@ def main():
     if hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import numpy as np
     from trending_now.catalogue import load_films
-    from trending_now.freshness import film_table
-    from trending_now.online_learning import OnlineLogistic, RiverTagger, linear_rows, river_logistic, test_then_learn
+    from trending_now.triggers.freshness import film_table
+    from trending_now.retraining.online import OnlineLogistic, RiverTagger, linear_rows, river_logistic, test_then_learn
     table, y = film_table(load_films().head(args.films))
     X = linear_rows(table, args.films)
     def cpu(make, batch):

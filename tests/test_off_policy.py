@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
-from trending_now.off_policy import Estimate, direct, doubly_robust, effective_size, ips, replay, snips
+from trending_now.bandits.off_policy import Estimate, direct, doubly_robust, effective_size, ips, replay, snips
 
 TRUTH = np.array([[.3, .1], [.2, .6], [.5, .4]])      # contexts x actions
 LOGGED = np.array([[.8, .2], [.3, .7], [.5, .5]])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import xgboost as xgb
-from trending_now.booster_updates import QuickBooster, refresh_leaves
+from trending_now.retraining.trees import QuickBooster, refresh_leaves
 from trending_now.catalogue import before, labels, load_films, replay
 from trending_now.genres import FilmFeatures, GenreBooster
 from trending_now.retraining import Frozen, Hybrid, Stateful, Stateless, compare, forgetting
@@ -90,8 +90,8 @@ def test_forgetting_is_the_drop_from_the_best_and_transfer_the_change_since_lear
 
 CODE = """
 import sys
-from trending_now.bert import GenreBert
-from trending_now.bert_updates import FineTune, resume
+from trending_now.genres.bert import GenreBert
+from trending_now.retraining.finetune import FineTune, resume
 from trending_now.catalogue import labels, load_films
 films = load_films().tail(24).reset_index(drop=True)
 y = labels(films)

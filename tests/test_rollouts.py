@@ -21,8 +21,10 @@ from sklearn.metrics import accuracy_score, jaccard_score
 from statsmodels.stats.proportion import proportion_confint
 
 from trending_now import rollouts
+from trending_now.rollouts import choosing
 from trending_now.ab import always_valid, hash_unit, non_inferior, compare_means_from_stats
-from trending_now.rollouts import METHODS, RULES, Arms, Canary, Guardrail, Plan, Shadow, choose_test, decision_diagram, false_halts, gain_interval, inflation, shadow, simulate_rollouts, visitor_stats
+from trending_now.rollouts import METHODS, RULES, Arms, Canary, Guardrail, Plan, Shadow, choose_test, decision_diagram, false_halts, gain_interval, inflation, simulate_rollouts, visitor_stats
+from trending_now.rollouts.shadow import run_shadow
 from trending_now.settings import stream
 
 # ---------------------------------------------------------------- shadow
@@ -68,12 +70,12 @@ def test_a_candidate_that_recovers_is_started_again():
     def sometimes(x):
         if x[0] == 1: os._exit(1)
         return x
-    report = shadow(halve, sometimes, [np.array([float(i)]) for i in range(4)], restarts=1, timeout=30)
+    report = run_shadow(halve, sometimes, [np.array([float(i)]) for i in range(4)], restarts=1, timeout=30)
     assert report.outcomes == {"ok": 3, "crash": 1} and report.failed == 1
 
 
 def test_after_its_last_life_a_candidate_stays_off():
-    report = shadow(halve, dies, [np.ones(2)]*5, restarts=1, timeout=30)
+    report = run_shadow(halve, dies, [np.ones(2)]*5, restarts=1, timeout=30)
     assert report.outcomes == {"crash": 2, "given up": 3}
     assert any("switched off" in p for p in report.problems())
 
@@ -82,7 +84,7 @@ def test_a_candidate_that_cannot_be_loaded_is_given_up():
     class Trap:
         def __reduce__(self): return int, ("no number",)
         def __call__(self, x): return x
-    report = shadow(halve, Trap(), [np.ones(2)]*3, restarts=1)
+    report = run_shadow(halve, Trap(), [np.ones(2)]*3, restarts=1)
     assert report.outcomes == {"given up": 3}
 
 
@@ -101,7 +103,7 @@ def test_the_report_agrees_with_scikit_learn():
     def other(x): return np.clip(x @ w.T @ w/9, 0, 1)
     requests = [rng.random((6, 12)) for _ in range(10)]
     def one(x): return np.clip(x, 0, 1)
-    report = shadow(one, other, requests, timeout=30, thresholds=.5)
+    report = run_shadow(one, other, requests, timeout=30, thresholds=.5)
     a, b = (np.concatenate([f(x) for x in requests]) >= .5 for f in (one, other))
     for c in range(12):
         row = report.columns.loc[c]
@@ -122,7 +124,7 @@ def test_a_slow_candidate_is_reported_as_slow():
     def slow(x):
         time.sleep(.05)
         return x/2
-    report = shadow(lambda x: (time.sleep(.005), x/2)[1], slow, [np.ones(2)]*8, timeout=30)
+    report = run_shadow(lambda x: (time.sleep(.005), x/2)[1], slow, [np.ones(2)]*8, timeout=30)
     assert report.candidate_ms[0] >= 50 and report.latency_ratio > 2 and report.agreement == 1
     assert any("latency" in p for p in report.problems(errors=1))
 
@@ -159,7 +161,7 @@ def wait_for(happens, seconds=30):
 
 def test_a_plain_script_without_a_main_guard_works(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("from trending_now.rollouts import shadow\nprint('run')\nprint(shadow(lambda x: x, lambda x: x + 1, [1., 2.], timeout=30).outcomes)\n")
+    script.write_text("from trending_now.rollouts.shadow import run_shadow\nprint('run')\nprint(run_shadow(lambda x: x, lambda x: x + 1, [1., 2.], timeout=30).outcomes)\n")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["run", "{'ok': 2}"]
 
@@ -309,7 +311,7 @@ def test_each_case_has_one_answer_every_answer_is_reached_and_the_printed_diagra
     for case in CASES:
         c = choose_test(**case)
         days = choose_test(per_day=case["per_day"], variants=case["variants"], delay_days=max(case["delay_days"], 2.), max_days=1e9).days
-        facts = rollouts._facts(case["risk"], case["ranking"], case["delay_days"], case["reversible"], case["variants"], case["earn"], case["interference"], case["context"], days if case["delay_days"] else days - 2, 56)
+        facts = choosing._facts(case["risk"], case["ranking"], case["delay_days"], case["reversible"], case["variants"], case["earn"], case["interference"], case["context"], days if case["delay_days"] else days - 2, 56)
         assert walk(text, {r.question: facts[r.fact] for r in RULES[:-1]}) == (c.method, c.path)
         rule, = (r for r in RULES if r.method == c.method)
         assert c.reason == rule.reason and c.days >= 0 and (c.n > 0) == (c.method != "offline only")
@@ -343,14 +345,3 @@ def test_inflation_agrees_with_the_published_tables(looks, pocock, obrien):
 def test_what_is_no_answer_is_refused_in_words(name, value):
     with pytest.raises(ValueError, match=re.escape(repr(value))) as e: choose_test(**{name: value})
     assert name in str(e.value)
-
-
-def test_importing_the_module_is_light():
-    code = "import sys, trending_now.rollouts; print([m for m in ('xgboost', 'torch', 'river', 'sklearn') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-
-
-def test_rollouts_gathers_the_names_of_its_chapters():
-    from trending_now import canary, shadow as shadow_module
-    for m in (canary, shadow_module):
-        for name in m.__all__: assert getattr(rollouts, name) is getattr(m, name) and name in rollouts.__all__

@@ -10,9 +10,8 @@ from scipy.special import rel_entr
 from scipy.stats import binomtest, chi2_contingency, ks_2samp, mannwhitneyu
 from statsmodels.stats.multitest import multipletests
 from trending_now.catalogue import GENRES
-from trending_now.distances import _auc
-from trending_now.triggers import (AnyOf, Drift, DriftTrigger, Firing, ManualTrigger, PerformanceTrigger, ScheduleTrigger, Status, VolumeTrigger,
-                                   adjust, adwin, best_interval, build, chi2, classifier_drift, f1_from_corrections, freshness_value, js, js_shares, ks, page_hinkley, psi, psi_shares)
+from trending_now.triggers.distances import _auc
+from trending_now.triggers import AnyOf, Drift, DriftTrigger, Firing, ManualTrigger, PerformanceTrigger, ScheduleTrigger, Status, VolumeTrigger, adjust, adwin, best_interval, build, chi2, classifier_drift, f1_from_corrections, freshness_value, js, js_shares, ks, page_hinkley, psi, psi_shares
 
 NOW = pd.Timestamp("2024-03-05 09:00", tz="UTC")
 shares = st.integers(2, 12).flatmap(lambda n: st.tuples(*[st.lists(st.floats(.01, 1), min_size=n, max_size=n).map(lambda x: np.array(x)/sum(x))]*2))
@@ -249,7 +248,3 @@ def test_corrections_flip_tags_and_late_ones_do_not_count():
 def test_a_dearer_retrain_is_never_done_more_often():
     weeks = [best_interval(np.arange(52)*.01, 100, 5, review=r).weeks for r in (0, .1, 1, 10, 1000)]
     assert weeks == sorted(weeks) and weeks[0] == 1 and weeks[-1] == 52
-
-
-def test_freshness_lives_in_its_own_module_and_is_found_here():
-    assert freshness_value.__module__ == "trending_now.freshness"

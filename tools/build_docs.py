@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 "Build the docs site into _docs/, offline and strict: with Quarto where it is on PATH, else with smalldocs."
 
-import argparse, hashlib, json, os, re, shutil, sys
+import argparse, hashlib, json, os, posixpath, re, shutil, sys
 from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
@@ -11,14 +11,15 @@ from urllib.parse import quote
 import yaml
 from bs4 import BeautifulSoup
 
-from notebooks import ROOT, call, command, joined, load, notebooks, options, pages, picture, relink, source
+from notebooks import PARTS, ROOT, call, command, joined, load, notebooks, options, pages, path_in_book, picture, relink, source, target_place
 from site_check import check_site
 
 SITE = Path(__file__).resolve().parent / "site"
 STAMP = "build.json"
 FIGURES = "figures"
-# The parts of the course, by the numbers of their chapters
-PARTS = {"The film service": range(0, 4), "When, on what, how": range(4, 7), "Testing in production": range(7, 13), "The running system": range(13, 100)}
+# Pages that had another name: an old address leads to the new page. No page of today has one of these names.
+MOVED = {"annotation": "labels", "peeking": "sequential", "booster_updates": "trees", "bert_updates": "finetune", "multileaving": "mixing",
+         "online_learning": "online", "bandit_or_ab": "stopping"}
 # How nbdev marks the descriptions of symbols that it adds, and the source of exported cells
 SHOW_DOC = re.compile(r"(?:#\|[^\n]*\n)*show_doc\(([\w.]+)")
 EXPORTED_FOLD = '#| code-fold: show\n#| code-summary: "Exported source"\n'
@@ -34,26 +35,25 @@ def configure(root) -> None:
     "Write nbs/nbdev.yml, as nbdev-docs does, and nbs/sidebar.yml (`custom_sidebar` keeps nbdev from writing a flat one)."
     from nbdev.quarto import refresh_quarto_yml
     with chdir(root): refresh_quarto_yml()
-    contents = {"website": {"sidebar": {"contents": sidebar(p.name for p in notebooks(root))}}}
+    contents = {"website": {"sidebar": {"contents": sidebar([path_in_book(root, p) for p in notebooks(root)])}}}
     Path(root, "nbs", "sidebar.yml").write_text("# Written by tools/build_docs.py --sidebar\n" + yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
 
 
-def sidebar(names) -> list:
-    "The chapters in reading order, those of one part below its title; what has no number comes first."
-    number = lambda name: int(m[0]) if (m := re.match(r"\d+", name)) else -1
-    names = sorted(names, key=lambda n: (number(n) >= 0, n))
-    sections = [{"section": title, "contents": [n for n in names if number(n) in chapters]} for title, chapters in PARTS.items()]
-    return [n for n in names if number(n) < 0] + [s for s in sections if s["contents"]]
+def sidebar(places) -> list:
+    "The pages in reading order, those of one part below its title; what lies in no part comes first."
+    parts = {part: [p for p in places if p.startswith(part + "/")] for part in sorted({p.split("/")[0] for p in places if "/" in p})}
+    return [p for p in places if "/" not in p] + [{"section": PARTS.get(part, part), "contents": inside} for part, inside in parts.items()]
 
 
 def check_sources(root) -> None:
     "Refuse notebooks whose stored outputs hold an error, slow cells that a build would run, and links to notebooks that do not exist."
     names, found = pages(root), []
     for path in notebooks(root):
+        here = path_in_book(root, path)
         for n, cell in enumerate(load(path)["cells"]):
-            if cell["cell_type"] == "code" and runs_long(source(cell)): found.append(f"{path.name}, cell {n}: a slow cell with an import, which a build of the site would run: put the import into a cell of its own")
-            if any(o.get("output_type") == "error" for o in cell.get("outputs", [])): found.append(f"{path.name}, cell {n}: its stored output is an error")
-            if cell["cell_type"] == "markdown": relink(source(cell), lambda target: found.extend(lost(path.name, target, names)) or target)
+            if cell["cell_type"] == "code" and runs_long(source(cell)): found.append(f"{here}, cell {n}: a slow cell with an import, which a build of the site would run: put the import into a cell of its own")
+            if any(o.get("output_type") == "error" for o in cell.get("outputs", [])): found.append(f"{here}, cell {n}: its stored output is an error")
+            if cell["cell_type"] == "markdown": relink(source(cell), lambda target: found.extend(lost(here, target, names)) or target)
     if not names: found.append("nbs/: no notebooks")
     if found: raise Broken("\n".join(found))
 
@@ -66,7 +66,7 @@ def runs_long(code: str) -> bool:
 def lost(where: str, target: str, names: dict) -> list[str]:
     "A complaint about a link to a notebook that does not exist, or nothing."
     file = target.partition("#")[0]
-    known = "/" in file or "://" in target or not file.endswith(".ipynb") or file in names
+    known = "://" in target or not file.endswith(".ipynb") or target_place(where, file) in names
     return [] if known else [f"{where}: link to a notebook that does not exist: {target}"]
 
 
@@ -85,13 +85,12 @@ def process(root) -> Path:
 
 def stage(processed: Path, root, folder: Path) -> None:
     "Copy the processed notebooks into `folder` under their pages' names, with links changed and pictures in files; and the configuration."
-    names = pages(root)
-    rename = {old: new.replace(".html", ".ipynb") for old, new in names.items()}
+    rename = {old: new.replace(".html", ".ipynb") for old, new in pages(root).items()}
     for path in Path(root, "nbs").rglob("*"):
         if path.suffix not in (".ipynb", ".yml", ".json") and path.is_file() and not any(p[0] in "._" for p in path.relative_to(root).parts): copy_under(path, Path(root, "nbs"), folder)
     for old, new in rename.items():
         nb = load(processed / old)
-        stage_cells(nb, folder / FIGURES, Path(new).stem, rename)
+        stage_cells(nb, folder / FIGURES, Path(new).stem, lambda target, old=old: renamed(old, target, rename))
         (folder / new).write_text(json.dumps(nb), encoding="utf-8")
     (folder / "_quarto.yml").write_text(yaml.safe_dump(site_config(root, rename), sort_keys=False), encoding="utf-8")
 
@@ -103,16 +102,16 @@ def copy_under(path: Path, base: Path, folder: Path) -> None:
     shutil.copy(path, to)
 
 
-def stage_cells(nb: dict, figures: Path, stem: str, rename: dict) -> None:
-    "Change a notebook's cells in place: links in Markdown, descriptions of symbols, and pictures into files in `figures`."
+def stage_cells(nb: dict, figures: Path, stem: str, change) -> None:
+    "Change a notebook's cells in place: targets of links by `change`, descriptions of symbols, and pictures into files in `figures`."
     n = 0
     stage_symbols(nb["cells"])
     for cell in nb["cells"]:
-        if cell["cell_type"] == "markdown": cell["source"] = relink(source(cell), lambda t: renamed(t, rename))
+        if cell["cell_type"] == "markdown": cell["source"] = relink(source(cell), change)
         if cell["cell_type"] == "raw": cell["source"] = without(source(cell), ("output-file", "format-links"))
         opts, _ = options(source(cell)) if cell["cell_type"] == "code" else ({}, "")
         for i, output in enumerate(cell.get("outputs", [])):
-            if "text/markdown" in (data := output.get("data", {})): data["text/markdown"] = relink("".join(data["text/markdown"]), lambda t: renamed(t, rename))
+            if "text/markdown" in (data := output.get("data", {})): data["text/markdown"] = relink("".join(data["text/markdown"]), change)
             if (found := picture(output, stem, n + 1, opts)) is None: continue
             n += 1
             figures.mkdir(exist_ok=True)
@@ -165,10 +164,14 @@ def stage_symbol(cell, shown: bool) -> None:
         output["data"]["text/markdown"] = re.sub(r"(?m)^(#{2,6} [^\n{]+)$", r"\1 {.symbol}", text, count=1)
 
 
-def renamed(target: str, rename: dict) -> str:
-    "A link's target with the notebook that it names renamed."
+def renamed(where: str, target: str, rename: dict) -> str:
+    "A link's target on the page at `where`, as it must be on a site whose pages all lie in one folder."
     file, hash, fragment = target.partition("#")
-    return rename.get(file, file) + hash + fragment
+    if "://" in target or not file: return target
+    if file.endswith((".ipynb", ".html")):
+        meant = target_place(where, file.removesuffix(".html").removesuffix(".ipynb") + ".ipynb")
+        return rename.get(meant, posixpath.basename(file)) + hash + fragment
+    return target
 
 
 def without(front: str, keys) -> str:
@@ -236,7 +239,7 @@ def finish(out: Path, root) -> None:
     for css in out.rglob("*.css"): css.write_text(re.sub(r"@import\s+url\([\"']?https?://[^)]*\)\s*;?", "", css.read_text(encoding="utf-8")), encoding="utf-8")
     soups = {p: BeautifulSoup(p.read_text(encoding="utf-8"), "html.parser") for p in sorted(out.rglob("*.html"))}
     ids = {p.resolve(): {slug(t["id"]): t["id"] for t in soup.find_all(id=True)} for p, soup in soups.items()}
-    names = pages(root)
+    names = {name.rpartition("/")[2]: page for name, page in pages(root).items()}
     for path, soup in soups.items():
         up = "../" * (len(path.relative_to(out).parts) - 1)
         use_own_katex(soup, up)
@@ -245,6 +248,16 @@ def finish(out: Path, root) -> None:
         mend_labels(soup)
         mend_tables(soup)
         path.write_text(str(soup), encoding="utf-8")
+    redirect_moved(out)
+
+
+def redirect_moved(out: Path) -> None:
+    "Leave a page at the old address of each page that has another name now, which leads to the new one."
+    for old, new in MOVED.items():
+        if not (out / f"{new}.html").exists(): continue
+        to = f'<meta http-equiv="refresh" content="0; url={new}.html"><link rel="canonical" href="{new}.html">'
+        page = f'<!doctype html><html lang="en"><meta charset="utf-8">{to}<title>{new}</title><p>This page is now <a href="{new}.html">{new}</a>.</p></html>\n'
+        (out / f"{old}.html").write_text(page, encoding="utf-8")
 
 
 def use_own_katex(soup, up: str) -> None:

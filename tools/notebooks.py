@@ -1,12 +1,24 @@
 "What the tools share: the notebooks of the project, the pages they become, the pictures in their outputs, and subprocesses."
 
-import base64, html, json, os, re, struct, subprocess, sys
+import base64, html, json, os, posixpath, re, struct, subprocess, sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+# The parts of the course: the folder of each, and its title in the sidebar and the index
+PARTS = {
+    "0_start": "A model ages",
+    "1_service": "The film service",
+    "2_retraining": "When, on what, how",
+    "3_testing": "Testing in production",
+    "4_adapting": "Adapting while it runs",
+    "5_prompts": "Testing prompts",
+    "6_product": "The product",
+    "7_operating": "The running system",
+    "8_families": "The package by family",
+}
 PACKAGE = "trending_now"
 PICTURES = {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg"}  # in order of preference
 # A link in Markdown, [text](target), or in HTML, href="target"; and what must not be searched for links
@@ -14,23 +26,39 @@ LINK = re.compile(r"""(?P<before>\]\(|href=["'])(?P<target>[^)"'\s]+)""")
 CODE = re.compile(r"(?ms)^(`{3,}).*?^\1`*\s*$|(`+)(?!`).+?(?<!`)\2(?!`)")
 
 
+def book(root) -> Path:
+    "The folder of the notebooks."
+    return Path(root) / "nbs"
+
+
 def notebooks(root) -> list[Path]:
-    "The notebooks that become pages, in reading order."
-    return sorted(p for p in (Path(root) / "nbs").glob("*.ipynb") if p.name[0] not in "._")
+    "The notebooks that become pages, in reading order: the index, then part by part, `N_part/NN_page.ipynb`."
+    found = sorted(book(root).glob("*.ipynb")) + sorted(book(root).glob("[0-9]_*/*.ipynb"))
+    return [p for p in found if p.name[0] not in "._"]
+
+
+def path_in_book(root, notebook) -> str:
+    "Where a notebook lies below the folder of the notebooks, such as '1_service/02_booster.ipynb'."
+    return Path(notebook).relative_to(book(root)).as_posix()
 
 
 def page_name(notebook) -> str:
-    "The page of a notebook, without its number: '02_genres.ipynb' becomes 'genres.html' (as nbdev names it)."
-    return re.sub(r"^\d+[a-z0-9]*_", "", Path(notebook).stem.lower()) + ".html"
+    "The page of a notebook, without its part and number: '1_service/02_booster.ipynb' becomes 'booster.html'."
+    return re.sub(r"^\d+_", "", Path(notebook).stem.lower()) + ".html"
 
 
 def pages(root) -> dict[str, str]:
-    "{notebook's file name: page's file name}; ValueError where two notebooks claim one page."
-    out = {p.name: page_name(p) for p in notebooks(root)}
+    "{notebook's place: page's file name}; ValueError where two notebooks claim one page."
+    out = {path_in_book(root, p): page_name(p) for p in notebooks(root)}
     for page in set(out.values()):
         clash = [n for n, p in out.items() if p == page]
         if len(clash) > 1: raise ValueError(f"{' and '.join(clash)} would both become {page}: rename one")
     return out
+
+
+def target_place(where: str, file: str) -> str:
+    "The place that a relative link `file` on the page at `where` means."
+    return posixpath.normpath(posixpath.join(posixpath.dirname(where), file))
 
 
 def source(cell) -> str:

@@ -18,7 +18,7 @@ def symbols(root) -> dict[str, str]:
     exec((Path(root) / PACKAGE / "_modidx.py").read_text(encoding="utf-8"), index)
     for module, names in index["d"]["syms"].items():
         for name, (where, _) in names.items():
-            page = notebook.get(where.partition("#")[0])
+            page = notebook.get(where.partition("#")[0].rpartition("/")[2])
             if page: index.setdefault("links", {}).update({name: page, name.removeprefix(module + "."): page} | index.get("links", {}))
     return index.get("links", {})
 
