@@ -1,4 +1,5 @@
 """A/B tests against other packages, published tables and each other."""
+
 import math, subprocess, sys
 import numpy as np
 import pandas as pd
@@ -7,7 +8,11 @@ from hypothesis import given, settings, strategies as st
 from scipy import integrate, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import NormalIndPower, TTestIndPower
-from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest, power_proportions_2indep
+from statsmodels.stats.proportion import (
+    confint_proportions_2indep,
+    proportions_ztest,
+    power_proportions_2indep,
+)
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 from trending_now import ab
 from trending_now.settings import stream
@@ -15,339 +20,717 @@ from trending_now.settings import stream
 
 # --- design ---
 
-@pytest.mark.parametrize('kw, n', [  # R: power.prop.test and its help page; two of them from the usual sample size calculators
-    (dict(p1=.5, p2=.75, power=.9), 77), (dict(p1=.04, p2=.05), 6745), (dict(p1=.05, p2=.06), 8158), (dict(p1=.15, p2=.30, power=.9), 161),
-    (dict(p1=.5, p2=.75, power=.9, two_sided=False), 63)])
-def test_sizes_for_proportions_are_those_of_r(kw, n): assert ab.sample_size_proportions(**kw) == n
 
-@pytest.mark.parametrize('ratio', [.25, 1., 3.])
-@pytest.mark.parametrize('two_sided', [True, False])
-@pytest.mark.parametrize('p1, p2', [(.04, .05), (.3, .25), (.9, .95)])
-def test_size_and_power_of_proportions_are_inverse_and_agree_with_statsmodels(p1, p2, ratio, two_sided):
+@pytest.mark.parametrize(
+    "kw, n",
+    [  # R: power.prop.test and its help page; two of them from the usual sample size calculators
+        (dict(p1=0.5, p2=0.75, power=0.9), 77),
+        (dict(p1=0.04, p2=0.05), 6745),
+        (dict(p1=0.05, p2=0.06), 8158),
+        (dict(p1=0.15, p2=0.30, power=0.9), 161),
+        (dict(p1=0.5, p2=0.75, power=0.9, two_sided=False), 63),
+    ],
+)
+def test_sizes_for_proportions_are_those_of_r(kw, n):
+    assert ab.sample_size_proportions(**kw) == n
+
+
+@pytest.mark.parametrize("ratio", [0.25, 1.0, 3.0])
+@pytest.mark.parametrize("two_sided", [True, False])
+@pytest.mark.parametrize("p1, p2", [(0.04, 0.05), (0.3, 0.25), (0.9, 0.95)])
+def test_size_and_power_of_proportions_are_inverse_and_agree_with_statsmodels(
+    p1, p2, ratio, two_sided
+):
     n = ab.sample_size_proportions(p1, p2, ratio=ratio, two_sided=two_sided)
     power = lambda m: ab.power_proportions(p1, p2, m, ratio=ratio, two_sided=two_sided)
-    assert power(n) >= .8 > power(n-1)
-    side = 'two-sided' if two_sided else 'larger' if p2 > p1 else 'smaller'
-    theirs = power_proportions_2indep(p2 - p1, p1, n*ratio, 1/ratio, .05, alternative=side)   # theirs: prop2 is the second, nobs1 the first group
-    assert power(n) == pytest.approx(theirs.power, abs=2e-5 if two_sided else 1e-9)   # theirs adds the far tail
+    assert power(n) >= 0.8 > power(n - 1)
+    side = "two-sided" if two_sided else "larger" if p2 > p1 else "smaller"
+    theirs = power_proportions_2indep(
+        p2 - p1, p1, n * ratio, 1 / ratio, 0.05, alternative=side
+    )  # theirs: prop2 is the second, nobs1 the first group
+    assert power(n) == pytest.approx(
+        theirs.power, abs=2e-5 if two_sided else 1e-9
+    )  # theirs adds the far tail
 
-@pytest.mark.parametrize('ratio', [.2, 1., 4.])
-@pytest.mark.parametrize('two_sided', [True, False])
-@pytest.mark.parametrize('effect, alpha, power', [(.5, .05, .8), (.2, .01, .9), (-1.5, .05, .8), (.05, .05, .95), (3., .05, .8)])
+
+@pytest.mark.parametrize("ratio", [0.2, 1.0, 4.0])
+@pytest.mark.parametrize("two_sided", [True, False])
+@pytest.mark.parametrize(
+    "effect, alpha, power",
+    [(0.5, 0.05, 0.8), (0.2, 0.01, 0.9), (-1.5, 0.05, 0.8), (0.05, 0.05, 0.95), (3.0, 0.05, 0.8)],
+)
 def test_sizes_for_means_are_those_of_statsmodels(effect, alpha, power, ratio, two_sided):
-    side = 'two-sided' if two_sided else 'larger'
+    side = "two-sided" if two_sided else "larger"
     theirs = lambda n: TTestIndPower().power(abs(effect), n, alpha, ratio, alternative=side)
-    n = ab.sample_size_means(effect, 1., alpha, power, ratio, two_sided)
-    assert theirs(n) >= power - 1e-9 and (theirs(n-1) < power or (n-1)*(1+ratio) <= 3)
-    assert ab.sample_size_means(effect*7, 7., alpha, power, ratio, two_sided) == ab.sample_size_means(effect, 1., alpha, power, ratio, two_sided)
+    n = ab.sample_size_means(effect, 1.0, alpha, power, ratio, two_sided)
+    assert theirs(n) >= power - 1e-9 and (theirs(n - 1) < power or (n - 1) * (1 + ratio) <= 3)
+    assert ab.sample_size_means(
+        effect * 7, 7.0, alpha, power, ratio, two_sided
+    ) == ab.sample_size_means(effect, 1.0, alpha, power, ratio, two_sided)
 
-@pytest.mark.parametrize('n', [2, 3, 10, 500, 40_000])
-@pytest.mark.parametrize('d', [0., .01, .3, 2.])
-@pytest.mark.parametrize('two_sided', [True, False])
+
+@pytest.mark.parametrize("n", [2, 3, 10, 500, 40_000])
+@pytest.mark.parametrize("d", [0.0, 0.01, 0.3, 2.0])
+@pytest.mark.parametrize("two_sided", [True, False])
 def test_power_of_means_is_that_of_statsmodels(n, d, two_sided):
-    theirs = TTestIndPower().power(d, n, .05, 1., alternative='two-sided' if two_sided else 'larger')
-    assert np.isnan(theirs) or ab.power_means(d, 1., n, two_sided=two_sided) == pytest.approx(theirs, abs=1e-7)
+    theirs = TTestIndPower().power(
+        d, n, 0.05, 1.0, alternative="two-sided" if two_sided else "larger"
+    )
+    assert np.isnan(theirs) or ab.power_means(d, 1.0, n, two_sided=two_sided) == pytest.approx(
+        theirs, abs=1e-7
+    )
+
 
 def test_power_of_means_goes_to_the_normal_one_where_other_packages_give_nan():
-    assert ab.power_means(.001, 1., 1e8) == pytest.approx(stats.norm.cdf(math.sqrt(50) - 1.95996), abs=1e-6)
-    assert ab.power_means(40., 1., 10) == pytest.approx(1)
-    assert ab.sample_size_means(.0005, 1.) == pytest.approx(2*(2.801585/.0005)**2, rel=1e-5)
+    assert ab.power_means(0.001, 1.0, 1e8) == pytest.approx(
+        stats.norm.cdf(math.sqrt(50) - 1.95996), abs=1e-6
+    )
+    assert ab.power_means(40.0, 1.0, 10) == pytest.approx(1)
+    assert ab.sample_size_means(0.0005, 1.0) == pytest.approx(
+        2 * (2.801585 / 0.0005) ** 2, rel=1e-5
+    )
+
 
 def test_power_is_met_by_simulated_experiments():
-    rng = stream(7, 'power')
-    n = ab.sample_size_means(.3, 1.5, ratio=2.)
-    x, y = rng.normal(0, 1.5, (3000, n)), rng.normal(.3, 1.5, (3000, 2*n))
-    hits = sum(ab.compare_means_from_stats([a.mean(), b.mean()], [a.std(ddof=1), b.std(ddof=1)], [n, 2*n]).p_value < .05 for a, b in zip(x, y))
-    assert stats.binomtest(hits, 3000, .8).pvalue > .001
+    rng = stream(7, "power")
+    n = ab.sample_size_means(0.3, 1.5, ratio=2.0)
+    x, y = rng.normal(0, 1.5, (3000, n)), rng.normal(0.3, 1.5, (3000, 2 * n))
+    hits = sum(
+        ab.compare_means_from_stats(
+            [a.mean(), b.mean()], [a.std(ddof=1), b.std(ddof=1)], [n, 2 * n]
+        ).p_value
+        < 0.05
+        for a, b in zip(x, y)
+    )
+    assert stats.binomtest(hits, 3000, 0.8).pvalue > 0.001
 
-@pytest.mark.parametrize('kw', [dict(sd=2.), dict(p=.1), dict(p=.5, ratio=3.), dict(sd=1., two_sided=False, power=.95)])
+
+@pytest.mark.parametrize(
+    "kw",
+    [dict(sd=2.0), dict(p=0.1), dict(p=0.5, ratio=3.0), dict(sd=1.0, two_sided=False, power=0.95)],
+)
 def test_the_minimum_detectable_effect_inverts_the_size(kw):
     d = ab.minimum_detectable_effect(5000, **kw)
-    extra = {k: v for k, v in kw.items() if k not in ('sd', 'p')}
-    n = ab.sample_size_means(d, kw['sd'], **extra) if 'sd' in kw else ab.sample_size_proportions(kw['p'], kw['p']+d, **extra)
+    extra = {k: v for k, v in kw.items() if k not in ("sd", "p")}
+    n = (
+        ab.sample_size_means(d, kw["sd"], **extra)
+        if "sd" in kw
+        else ab.sample_size_proportions(kw["p"], kw["p"] + d, **extra)
+    )
     assert abs(n - 5000) <= 1
 
-@pytest.mark.parametrize('args, days', [((1000, 2, 100), 20), ((1000, 2, 100, .5), 40), ((1001, 2, 100), 21), ((11165, 2, 100), 224), ((.5, 2, 1000), 1)])
-def test_days_are_rounded_up(args, days): assert ab.duration_days(*args) == days
 
-@pytest.mark.parametrize('f, args, word', [
-    (ab.sample_size_proportions, (0, .5), 'p1 = 0'), (ab.sample_size_proportions, (.1, .1), 'two different'), (ab.sample_size_proportions, (.1, math.nan), 'p2 = nan'),
-    (ab.sample_size_proportions, (.1, .2, 0), 'alpha = 0'), (ab.sample_size_proportions, (.1, .2, .05, 1), 'power = 1'), (ab.sample_size_proportions, (.1, .2, .05, .8, -1), 'ratio = -1'),
-    (ab.sample_size_means, (0, 1), 'effect = 0'), (ab.sample_size_means, (1, -1), 'sd = -1'), (ab.sample_size_means, ('big', 1), 'effect'), (ab.power_means, (1, 1, 1), 'n = 1'),
-    (ab.power_proportions, (.1, .2, 0), 'n = 0'), (ab.duration_days, (100, 1, 10), 'arms = 1'), (ab.duration_days, (100, 2, 10, 1.5), 'share = 1.5'),
-    (ab.minimum_detectable_effect, (3,), 'one of them'), (ab.minimum_detectable_effect, (2, None, .9), 'no effect'), (ab.whole_weeks, (0,), 'days = 0'),
-    (ab.false_positive_risk, (1.2,), 'prior'), (ab.false_positive_risk, (.5, 0), 'alpha')])
+@pytest.mark.parametrize(
+    "args, days",
+    [
+        ((1000, 2, 100), 20),
+        ((1000, 2, 100, 0.5), 40),
+        ((1001, 2, 100), 21),
+        ((11165, 2, 100), 224),
+        ((0.5, 2, 1000), 1),
+    ],
+)
+def test_days_are_rounded_up(args, days):
+    assert ab.duration_days(*args) == days
+
+
+@pytest.mark.parametrize(
+    "f, args, word",
+    [
+        (ab.sample_size_proportions, (0, 0.5), "p1 = 0"),
+        (ab.sample_size_proportions, (0.1, 0.1), "two different"),
+        (ab.sample_size_proportions, (0.1, math.nan), "p2 = nan"),
+        (ab.sample_size_proportions, (0.1, 0.2, 0), "alpha = 0"),
+        (ab.sample_size_proportions, (0.1, 0.2, 0.05, 1), "power = 1"),
+        (ab.sample_size_proportions, (0.1, 0.2, 0.05, 0.8, -1), "ratio = -1"),
+        (ab.sample_size_means, (0, 1), "effect = 0"),
+        (ab.sample_size_means, (1, -1), "sd = -1"),
+        (ab.sample_size_means, ("big", 1), "effect"),
+        (ab.power_means, (1, 1, 1), "n = 1"),
+        (ab.power_proportions, (0.1, 0.2, 0), "n = 0"),
+        (ab.duration_days, (100, 1, 10), "arms = 1"),
+        (ab.duration_days, (100, 2, 10, 1.5), "share = 1.5"),
+        (ab.minimum_detectable_effect, (3,), "one of them"),
+        (ab.minimum_detectable_effect, (2, None, 0.9), "no effect"),
+        (ab.whole_weeks, (0,), "days = 0"),
+        (ab.false_positive_risk, (1.2,), "prior"),
+        (ab.false_positive_risk, (0.5, 0), "alpha"),
+    ],
+)
 def test_designs_that_cannot_be_are_refused_with_the_value(f, args, word):
-    with pytest.raises(ValueError, match=word): f(*args)
+    with pytest.raises(ValueError, match=word):
+        f(*args)
 
 
 # --- assignment ---
 
 # from the package growthbook 4.0.0, gbhash(seed, unit, 2)
-HASHES = [('seed', 'a', .0505), ('seed', 'b', .2696), ('foo', 'ab', .2575), ('foo', 'def', .2019), ('89123klj', '8952klfjas09ujkasdf', .124),
-          ('90850943850283058242805', '123', .7516), ('()**(%$##$%#$#', '___)((*":&', .0128), ('', 'a', .0216), ('genres-v2', 'v0000001', .3449),
-          ('tags', 'é', .8086), ('tags', '日本語', .8933), ('tags', '🎬', .3324), ('été', 'v0000012', .0927), ('s', '0', .8858), ('s', '4', .4311)]
+HASHES = [
+    ("seed", "a", 0.0505),
+    ("seed", "b", 0.2696),
+    ("foo", "ab", 0.2575),
+    ("foo", "def", 0.2019),
+    ("89123klj", "8952klfjas09ujkasdf", 0.124),
+    ("90850943850283058242805", "123", 0.7516),
+    ("()**(%$##$%#$#", '___)((*":&', 0.0128),
+    ("", "a", 0.0216),
+    ("genres-v2", "v0000001", 0.3449),
+    ("tags", "é", 0.8086),
+    ("tags", "日本語", 0.8933),
+    ("tags", "🎬", 0.3324),
+    ("été", "v0000012", 0.0927),
+    ("s", "0", 0.8858),
+    ("s", "4", 0.4311),
+]
 
-@pytest.mark.parametrize('seed, unit, value', HASHES)
-def test_hashes_are_growthbooks(seed, unit, value): assert ab.hash_unit(seed, unit) == value
+
+@pytest.mark.parametrize("seed, unit, value", HASHES)
+def test_hashes_are_growthbooks(seed, unit, value):
+    assert ab.hash_unit(seed, unit) == value
+
 
 # GrowthBook's test cases for bucket ranges, those with weights and coverage that are not repaired
-@pytest.mark.parametrize('weights, coverage, ranges', [
-    ([.5, .5], 1, [(0, .5), (.5, 1)]), ([.5, .5], .5, [(0, .25), (.5, .75)]), ([.5, .5], 0, [(0, 0), (.5, .5)]), ([.25]*4, 1, [(0, .25), (.25, .5), (.5, .75), (.75, 1)]),
-    ([.4, .6], 1, [(0, .4), (.4, 1)]), ([.2, .3, .5], .2, [(0, .04), (.2, .26), (.5, .6)]), ([1/3]*3, 1, [(0, 1/3), (1/3, 2/3), (2/3, 1)])])
+@pytest.mark.parametrize(
+    "weights, coverage, ranges",
+    [
+        ([0.5, 0.5], 1, [(0, 0.5), (0.5, 1)]),
+        ([0.5, 0.5], 0.5, [(0, 0.25), (0.5, 0.75)]),
+        ([0.5, 0.5], 0, [(0, 0), (0.5, 0.5)]),
+        ([0.25] * 4, 1, [(0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1)]),
+        ([0.4, 0.6], 1, [(0, 0.4), (0.4, 1)]),
+        ([0.2, 0.3, 0.5], 0.2, [(0, 0.04), (0.2, 0.26), (0.5, 0.6)]),
+        ([1 / 3] * 3, 1, [(0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1)]),
+    ],
+)
 def test_each_variant_owns_growthbooks_range_of_the_hash(weights, coverage, ranges):
-    units = [f'u{i}' for i in range(4000)]
-    at, got = np.array([ab.hash_unit('ranges', u) for u in units]), ab.assign_many(units, 'ranges', weights, coverage)
-    edge = np.min([np.abs(at - e) for r in ranges for e in r], axis=0) < 1e-9      # sums of floating-point weights
-    for i, (low, high) in enumerate(ranges): assert ((got == i) == ((low <= at) & (at < high)))[~edge].all()
-    assert edge.mean() < .01 and set(got) <= {-1, *range(len(weights))}
+    units = [f"u{i}" for i in range(4000)]
+    at, got = (
+        np.array([ab.hash_unit("ranges", u) for u in units]),
+        ab.assign_many(units, "ranges", weights, coverage),
+    )
+    edge = (
+        np.min([np.abs(at - e) for r in ranges for e in r], axis=0) < 1e-9
+    )  # sums of floating-point weights
+    for i, (low, high) in enumerate(ranges):
+        assert ((got == i) == ((low <= at) & (at < high)))[~edge].all()
+    assert edge.mean() < 0.01 and set(got) <= {-1, *range(len(weights))}
 
-@pytest.mark.parametrize('unit, at', [('v0000000', .282), ('v0000001', .349), ('v0000002', .228), ('1', .897), ('2', .4), ('é', .577)])
+
+@pytest.mark.parametrize(
+    "unit, at",
+    [
+        ("v0000000", 0.282),
+        ("v0000001", 0.349),
+        ("v0000002", 0.228),
+        ("1", 0.897),
+        ("2", 0.4),
+        ("é", 0.577),
+    ],
+)
 def test_layers_are_growthbooks_namespaces(unit, at):
-    assert ab.Layer('page', {'in': (at, at + .001)}).owner(unit) == 'in'
-    assert ab.Layer('page', {'below': (0, at), 'above': (at + .001, 1)}).owner(unit) == ''
+    assert ab.Layer("page", {"in": (at, at + 0.001)}).owner(unit) == "in"
+    assert ab.Layer("page", {"below": (0, at), "above": (at + 0.001, 1)}).owner(unit) == ""
 
-weights = st.lists(st.integers(0, 20), min_size=2, max_size=6).filter(sum).map(lambda w: [x/sum(w) for x in w])
+
+weights = (
+    st.lists(st.integers(0, 20), min_size=2, max_size=6)
+    .filter(sum)
+    .map(lambda w: [x / sum(w) for x in w])
+)
+
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=40), st.text(max_size=8), weights, st.floats(0, 1))
+@given(
+    st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=40),
+    st.text(max_size=8),
+    weights,
+    st.floats(0, 1),
+)
 def test_many_are_assigned_bit_for_bit_as_one(units, seed, w, coverage):
     one = [ab.assign(u, seed, w, coverage) for u in units]
-    for many in (units, np.array(units, object), pd.Series(units, dtype=object)): assert ab.assign_many(many, seed, w, coverage).tolist() == one
+    for many in (units, np.array(units, object), pd.Series(units, dtype=object)):
+        assert ab.assign_many(many, seed, w, coverage).tolist() == one
+
 
 def test_many_kinds_of_ids_are_accepted():
     ids = [str(i) for i in range(90, 1200)]
-    want = [ab.assign(i, 'x', [.5, .5]) for i in ids]
-    kinds = [ids, tuple(ids), np.array(ids), np.array(ids, object), pd.Series(ids), pd.Series(ids, dtype='category'), pd.Index(ids), pd.array(ids), np.arange(90, 1200), pd.Series(np.arange(90, 1200)), range(90, 1200)]
-    for k in kinds: assert ab.assign_many(k, 'x', [.5, .5]).tolist() == want
+    want = [ab.assign(i, "x", [0.5, 0.5]) for i in ids]
+    kinds = [
+        ids,
+        tuple(ids),
+        np.array(ids),
+        np.array(ids, object),
+        pd.Series(ids),
+        pd.Series(ids, dtype="category"),
+        pd.Index(ids),
+        pd.array(ids),
+        np.arange(90, 1200),
+        pd.Series(np.arange(90, 1200)),
+        range(90, 1200),
+    ]
+    for k in kinds:
+        assert ab.assign_many(k, "x", [0.5, 0.5]).tolist() == want
+
 
 def test_long_tables_and_odd_lengths_agree_with_the_loop():
-    ids = [f'u{i*i}' for i in range(70_000)]
-    got = ab.assign_many(ids, 'long', [.1, .2, .7], .8)
-    some = stream(7, 'some').integers(0, 70_000, 3000)
-    assert got[some].tolist() == [ab.assign(ids[i], 'long', [.1, .2, .7], .8) for i in some]
+    ids = [f"u{i * i}" for i in range(70_000)]
+    got = ab.assign_many(ids, "long", [0.1, 0.2, 0.7], 0.8)
+    some = stream(7, "some").integers(0, 70_000, 3000)
+    assert got[some].tolist() == [ab.assign(ids[i], "long", [0.1, 0.2, 0.7], 0.8) for i in some]
+
 
 def test_shares_are_uniform_and_experiments_independent():
     n = 400_000
-    shares = ab.assign_many(np.arange(n), 'shares', [.2, .3, .5], .9)
-    assert ab.srm(np.bincount(shares + 1), [.1, .18, .27, .45]) > .001
-    arms = np.array([ab.assign_many(np.arange(n), f'exp-{i}', [.5, .5]) for i in range(12)])
-    p = [stats.chi2_contingency(np.histogram2d(arms[i], arms[j], 2)[0], correction=False).pvalue for i in range(12) for j in range(i)]
-    assert min(p) > .001/len(p) and stats.kstest(p, 'uniform').pvalue > .001
+    shares = ab.assign_many(np.arange(n), "shares", [0.2, 0.3, 0.5], 0.9)
+    assert ab.srm(np.bincount(shares + 1), [0.1, 0.18, 0.27, 0.45]) > 0.001
+    arms = np.array([ab.assign_many(np.arange(n), f"exp-{i}", [0.5, 0.5]) for i in range(12)])
+    p = [
+        stats.chi2_contingency(np.histogram2d(arms[i], arms[j], 2)[0], correction=False).pvalue
+        for i in range(12)
+        for j in range(i)
+    ]
+    assert min(p) > 0.001 / len(p) and stats.kstest(p, "uniform").pvalue > 0.001
+
 
 def test_coverage_adds_units_and_moves_none():
-    a, b = (ab.assign_many(np.arange(50_000), 'grow', [.3, .7], c) for c in (.2, .7))
-    assert (b[a >= 0] == a[a >= 0]).all() and (a >= 0).mean() == pytest.approx(.2, abs=.01) and (b >= 0).mean() == pytest.approx(.7, abs=.01)
+    a, b = (ab.assign_many(np.arange(50_000), "grow", [0.3, 0.7], c) for c in (0.2, 0.7))
+    assert (
+        (b[a >= 0] == a[a >= 0]).all()
+        and (a >= 0).mean() == pytest.approx(0.2, abs=0.01)
+        and (b >= 0).mean() == pytest.approx(0.7, abs=0.01)
+    )
+
 
 def test_layers_split_without_overlap_and_independent_of_assignment():
     ids = np.arange(200_000)
-    owner = ab.Layer('front', {'a': (0, .3), 'b': (.3, .5)}).owners(ids)
-    assert {k: round(v, 2) for k, v in pd.Series(owner).value_counts(normalize=True).items()} == {'': .5, 'a': .3, 'b': .2}
-    arm = ab.assign_many(ids, 'a', [.5, .5])
-    assert ab.srm(np.bincount(arm[owner == 'a'])) > .001
+    owner = ab.Layer("front", {"a": (0, 0.3), "b": (0.3, 0.5)}).owners(ids)
+    assert {k: round(v, 2) for k, v in pd.Series(owner).value_counts(normalize=True).items()} == {
+        "": 0.5,
+        "a": 0.3,
+        "b": 0.2,
+    }
+    arm = ab.assign_many(ids, "a", [0.5, 0.5])
+    assert ab.srm(np.bincount(arm[owner == "a"])) > 0.001
 
-@pytest.mark.parametrize('call, word', [
-    (lambda: ab.assign('a', 'x', [.5, .6]), 'sum to 1'), (lambda: ab.assign('a', 'x', [1.]), 'at least two'), (lambda: ab.assign('a', 'x', [.5, math.nan]), 'weights'),
-    (lambda: ab.assign('', 'x', [.5, .5]), 'unit'), (lambda: ab.assign(None, 'x', [.5, .5]), 'unit = None'), (lambda: ab.assign('a', None, [.5, .5]), 'experiment = None'),
-    (lambda: ab.assign('a', 'x', [.5, .5], 2), 'coverage = 2'), (lambda: ab.assign_many(['a', None], 'x', [.5, .5]), 'missing'), (lambda: ab.assign_many([1.5], 'x', [.5, .5]), '1.5'),
-    (lambda: ab.assign_many(np.array([1., 2.]), 'x', [.5, .5]), 'fractions'), (lambda: ab.assign_many(5, 'x', [.5, .5]), 'sequence'), (lambda: ab.assign_many(['a', ''], 'x', [.5, .5]), 'empty'),
-    (lambda: ab.Layer('p', {'a': (.2, .1)}), 'overlap'), (lambda: ab.srm([1, -1]), 'counts'), (lambda: ab.srm([0, 0]), 'counts'), (lambda: ab.srm([5, 5], [.2, .3, .5]), '2 counts, 3 weights'),
-    (lambda: ab.srm([5.5, 5]), 'whole'), (lambda: ab.srm([5]), 'two variants'), (lambda: ab.srm([5, 5], [.6, .6]), 'sum to 1'), (lambda: ab.srm([5, math.nan]), 'nan'), (lambda: ab.assign(True, 'x', [.5, .5]), 'unit = True'),
-    (lambda: ab.assign('a', 'x', [.5, .5], '1'), "coverage = '1'"), (lambda: ab.cluster_assign(['a', None], 'x'), '1 missing'), (lambda: ab.switchback(1, stream(7, 'x')), 'pairs = 1'), (lambda: ab.switchback(2.5, stream(7, 'x')), 'pairs = 2.5')])
+
+@pytest.mark.parametrize(
+    "call, word",
+    [
+        (lambda: ab.assign("a", "x", [0.5, 0.6]), "sum to 1"),
+        (lambda: ab.assign("a", "x", [1.0]), "at least two"),
+        (lambda: ab.assign("a", "x", [0.5, math.nan]), "weights"),
+        (lambda: ab.assign("", "x", [0.5, 0.5]), "unit"),
+        (lambda: ab.assign(None, "x", [0.5, 0.5]), "unit = None"),
+        (lambda: ab.assign("a", None, [0.5, 0.5]), "experiment = None"),
+        (lambda: ab.assign("a", "x", [0.5, 0.5], 2), "coverage = 2"),
+        (lambda: ab.assign_many(["a", None], "x", [0.5, 0.5]), "missing"),
+        (lambda: ab.assign_many([1.5], "x", [0.5, 0.5]), "1.5"),
+        (lambda: ab.assign_many(np.array([1.0, 2.0]), "x", [0.5, 0.5]), "fractions"),
+        (lambda: ab.assign_many(5, "x", [0.5, 0.5]), "sequence"),
+        (lambda: ab.assign_many(["a", ""], "x", [0.5, 0.5]), "empty"),
+        (lambda: ab.Layer("p", {"a": (0.2, 0.1)}), "overlap"),
+        (lambda: ab.srm([1, -1]), "counts"),
+        (lambda: ab.srm([0, 0]), "counts"),
+        (lambda: ab.srm([5, 5], [0.2, 0.3, 0.5]), "2 counts, 3 weights"),
+        (lambda: ab.srm([5.5, 5]), "whole"),
+        (lambda: ab.srm([5]), "two variants"),
+        (lambda: ab.srm([5, 5], [0.6, 0.6]), "sum to 1"),
+        (lambda: ab.srm([5, math.nan]), "nan"),
+        (lambda: ab.assign(True, "x", [0.5, 0.5]), "unit = True"),
+        (lambda: ab.assign("a", "x", [0.5, 0.5], "1"), "coverage = '1'"),
+        (lambda: ab.cluster_assign(["a", None], "x"), "1 missing"),
+        (lambda: ab.switchback(1, stream(7, "x")), "pairs = 1"),
+        (lambda: ab.switchback(2.5, stream(7, "x")), "pairs = 2.5"),
+    ],
+)
 def test_assignments_that_cannot_be_are_refused_with_the_value(call, word):
-    with pytest.raises(ValueError, match=word): call()
+    with pytest.raises(ValueError, match=word):
+        call()
 
 
 # --- analysis ---
 
-def test_the_mismatch_test_is_the_chi_square_of_scipy():
-    for counts, w in (([520, 480], [.5, .5]), ([101, 198, 700], [.1, .2, .7])):
-        assert ab.srm(counts, w) == pytest.approx(stats.chisquare(counts, np.array(w)*sum(counts)).pvalue, rel=1e-10)
-    assert ab.srm([803_200, 796_800]) == pytest.approx(4.2e-7, rel=.01)
 
-@pytest.mark.parametrize('x, n', [([40, 55], [1000, 1100]), ([400, 430], [10_000, 9000]), ([3, 9], [50, 60]), ([0, 4], [70, 80])])
+def test_the_mismatch_test_is_the_chi_square_of_scipy():
+    for counts, w in (([520, 480], [0.5, 0.5]), ([101, 198, 700], [0.1, 0.2, 0.7])):
+        assert ab.srm(counts, w) == pytest.approx(
+            stats.chisquare(counts, np.array(w) * sum(counts)).pvalue, rel=1e-10
+        )
+    assert ab.srm([803_200, 796_800]) == pytest.approx(4.2e-7, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "x, n",
+    [
+        ([40, 55], [1000, 1100]),
+        ([400, 430], [10_000, 9000]),
+        ([3, 9], [50, 60]),
+        ([0, 4], [70, 80]),
+    ],
+)
 def test_proportions_are_those_of_statsmodels(x, n):
     c = ab.compare_proportions(x, n)
     z, p = proportions_ztest(x[::-1], n[::-1])
     assert [c.statistic, c.p_value] == pytest.approx([z, p], rel=1e-9)
-    assert [c.low, c.high] == pytest.approx(confint_proportions_2indep(x[1], n[1], x[0], n[0], method='wald'), rel=1e-9)
-    assert c.difference == pytest.approx(x[1]/n[1] - x[0]/n[0]) and math.isinf(c.df)
+    assert [c.low, c.high] == pytest.approx(
+        confint_proportions_2indep(x[1], n[1], x[0], n[0], method="wald"), rel=1e-9
+    )
+    assert c.difference == pytest.approx(x[1] / n[1] - x[0] / n[0]) and math.isinf(c.df)
 
-@pytest.mark.parametrize('alpha', [.05, .01])
+
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
 def test_means_are_welchs_of_scipy_and_statsmodels(alpha):
-    rng = stream(7, 'welch')
-    a, b = rng.gamma(2., 1., 60), rng.gamma(3., 2., 35)
+    rng = stream(7, "welch")
+    a, b = rng.gamma(2.0, 1.0, 60), rng.gamma(3.0, 2.0, 35)
     c, t = ab.compare_means(a, b, alpha), stats.ttest_ind(b, a, equal_var=False)
     assert [c.statistic, c.p_value, c.df] == pytest.approx([t.statistic, t.pvalue, t.df], rel=1e-10)
-    assert [c.low, c.high] == pytest.approx(list(t.confidence_interval(1-alpha)), rel=1e-10)
-    assert [c.low, c.high] == pytest.approx(CompareMeans(DescrStatsW(b), DescrStatsW(a)).tconfint_diff(alpha, usevar='unequal'), rel=1e-10)
-    d = ab.compare_means_from_stats([a.mean(), b.mean()], [a.std(ddof=1), b.std(ddof=1)], [60, 35], alpha)
-    assert repr(c) == repr(d) and c.relative == pytest.approx(b.mean()/a.mean() - 1)
+    assert [c.low, c.high] == pytest.approx(list(t.confidence_interval(1 - alpha)), rel=1e-10)
+    assert [c.low, c.high] == pytest.approx(
+        CompareMeans(DescrStatsW(b), DescrStatsW(a)).tconfint_diff(alpha, usevar="unequal"),
+        rel=1e-10,
+    )
+    d = ab.compare_means_from_stats(
+        [a.mean(), b.mean()], [a.std(ddof=1), b.std(ddof=1)], [60, 35], alpha
+    )
+    assert repr(c) == repr(d) and c.relative == pytest.approx(b.mean() / a.mean() - 1)
+
 
 def test_swapping_the_arms_turns_the_sign():
-    a, b = [1., 2, 4, 5], [2., 6, 6, 9, 11]
+    a, b = [1.0, 2, 4, 5], [2.0, 6, 6, 9, 11]
     c, d = ab.compare_means(a, b), ab.compare_means(b, a)
-    assert [c.difference, c.low, c.high, c.p_value] == pytest.approx([-d.difference, -d.high, -d.low, d.p_value])
+    assert [c.difference, c.low, c.high, c.p_value] == pytest.approx(
+        [-d.difference, -d.high, -d.low, d.p_value]
+    )
+
 
 def test_ratios_are_the_clustered_regression_of_statsmodels():
     "The delta method with one group is a weighted mean with cluster-robust errors; statsmodels leaves out n / (n - 1)."
     import statsmodels.api as sm
-    rng = stream(7, 'ratio')
+
+    rng = stream(7, "ratio")
     n = 400
     rate, views = rng.beta(2, 8, (2, n)), rng.poisson(5, (2, n)) + 1
     clicks = rng.binomial(views, rate)
     c = ab.compare_ratios(clicks[0], views[0], clicks[1], views[1])
-    unit, arm = np.repeat(np.arange(2*n), views.ravel()), np.repeat([0, 1], views.sum(1))
-    y = np.concatenate([np.repeat([1, 0], [k, v-k]) for k, v in zip(clicks.ravel(), views.ravel())])
-    fit = sm.OLS(y, sm.add_constant(arm)).fit(cov_type='cluster', cov_kwds={'groups': unit, 'use_correction': False})
+    unit, arm = np.repeat(np.arange(2 * n), views.ravel()), np.repeat([0, 1], views.sum(1))
+    y = np.concatenate(
+        [np.repeat([1, 0], [k, v - k]) for k, v in zip(clicks.ravel(), views.ravel())]
+    )
+    fit = sm.OLS(y, sm.add_constant(arm)).fit(
+        cov_type="cluster", cov_kwds={"groups": unit, "use_correction": False}
+    )
     assert c.difference == pytest.approx(fit.params[1], rel=1e-9)
-    assert c.difference/c.statistic == pytest.approx(fit.bse[1]*math.sqrt(n/(n-1)), rel=1e-9)
+    assert c.difference / c.statistic == pytest.approx(
+        fit.bse[1] * math.sqrt(n / (n - 1)), rel=1e-9
+    )
 
-@pytest.mark.parametrize('alpha', [.05, .2])
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
 def test_sums_give_what_raw_values_give(alpha):
-    rng = stream(7, 'sums')
-    x, y = rng.poisson(4., (2, 300)) + 1., rng.gamma(2., 3., (2, 300))
-    y += .5*x
+    rng = stream(7, "sums")
+    x, y = rng.poisson(4.0, (2, 300)) + 1.0, rng.gamma(2.0, 3.0, (2, 300))
+    y += 0.5 * x
     sums = [ab.Sums.of(*pair) for pair in zip(y, x)]
     z = ab.cuped(y.ravel(), x.ravel()).reshape(2, -1)
-    for got, want in ((ab.compare_ratios_from_sums(*sums, alpha), ab.compare_ratios(y[0], x[0], y[1], x[1], alpha)), (ab.compare_cuped_from_sums(*sums, alpha), ab.compare_means(*z, alpha))):
-        assert [getattr(got, k) for k in ('difference', 'relative', 'low', 'high', 'p_value', 'df')] == pytest.approx([getattr(want, k) for k in ('difference', 'relative', 'low', 'high', 'p_value', 'df')], rel=1e-9)
+    for got, want in (
+        (
+            ab.compare_ratios_from_sums(*sums, alpha),
+            ab.compare_ratios(y[0], x[0], y[1], x[1], alpha),
+        ),
+        (ab.compare_cuped_from_sums(*sums, alpha), ab.compare_means(*z, alpha)),
+    ):
+        assert [
+            getattr(got, k) for k in ("difference", "relative", "low", "high", "p_value", "df")
+        ] == pytest.approx(
+            [getattr(want, k) for k in ("difference", "relative", "low", "high", "p_value", "df")],
+            rel=1e-9,
+        )
     parts = ab.Sums.of(y[0, :100], x[0, :100]) + ab.Sums.of(y[0, 100:], x[0, 100:])
-    assert [getattr(parts, k) for k in ('n', 'yy', 'xy')] == pytest.approx([getattr(sums[0], k) for k in ('n', 'yy', 'xy')])
+    assert [getattr(parts, k) for k in ("n", "yy", "xy")] == pytest.approx(
+        [getattr(sums[0], k) for k in ("n", "yy", "xy")]
+    )
+
 
 def test_non_inferiority_is_the_shifted_test_of_statsmodels():
     from statsmodels.stats.proportion import test_proportions_2indep as shifted
-    for x, n, margin in (([500, 470], [5000, 5000], .01), ([500, 480], [5000, 5000], .01), ([50, 49], [500, 400], .02), ([500, 500], [5000, 5000], .02)):
-        p = shifted(x[1], n[1], x[0], n[0], value=-margin, method='wald', compare='diff', alternative='larger').pvalue
-        assert ab.non_inferior(ab.compare_proportions(x, n), margin) == (p < .025)
-    rng = stream(7, 'inferior')
+
+    for x, n, margin in (
+        ([500, 470], [5000, 5000], 0.01),
+        ([500, 480], [5000, 5000], 0.01),
+        ([50, 49], [500, 400], 0.02),
+        ([500, 500], [5000, 5000], 0.02),
+    ):
+        p = shifted(
+            x[1],
+            n[1],
+            x[0],
+            n[0],
+            value=-margin,
+            method="wald",
+            compare="diff",
+            alternative="larger",
+        ).pvalue
+        assert ab.non_inferior(ab.compare_proportions(x, n), margin) == (p < 0.025)
+    rng = stream(7, "inferior")
     a, b = rng.normal(10, 2, 80), rng.normal(9.8, 3, 60)
-    p = CompareMeans(DescrStatsW(b), DescrStatsW(a)).ttest_ind(alternative='larger', usevar='unequal', value=-1.)[1]
-    assert ab.non_inferior(ab.compare_means(a, b), 1.) == (p < .025)
+    p = CompareMeans(DescrStatsW(b), DescrStatsW(a)).ttest_ind(
+        alternative="larger", usevar="unequal", value=-1.0
+    )[1]
+    assert ab.non_inferior(ab.compare_means(a, b), 1.0) == (p < 0.025)
+
 
 def test_a_ratio_over_ones_is_a_mean():
-    rng = stream(7, 'ones')
+    rng = stream(7, "ones")
     a, b = rng.normal(size=30), rng.normal(size=50)
     assert repr(ab.compare_ratios(a, np.ones(30), b, np.ones(50))) == repr(ab.compare_means(a, b))
 
+
 def test_series_and_lists_and_arrays_give_the_same():
     a, b = [1, 2, 3, 9], [2, 3, 5, 7]
-    assert len({repr(ab.compare_means(f(a), f(b))) for f in (list, np.array, pd.Series, tuple)}) == 1
-    assert len({repr(ab.compare_proportions(f([3, 5]), f([20, 20]))) for f in (list, np.array, pd.Series, tuple)}) == 1
+    assert (
+        len({repr(ab.compare_means(f(a), f(b))) for f in (list, np.array, pd.Series, tuple)}) == 1
+    )
+    assert (
+        len(
+            {
+                repr(ab.compare_proportions(f([3, 5]), f([20, 20])))
+                for f in (list, np.array, pd.Series, tuple)
+            }
+        )
+        == 1
+    )
 
-@pytest.mark.parametrize('call, word', [
-    (lambda: ab.compare_proportions([-1, 5], [10, 10]), '-1'), (lambda: ab.compare_proportions([11, 5], [10, 10]), 'no more successes'), (lambda: ab.compare_proportions([0, 0], [0, 10]), 'both groups'),
-    (lambda: ab.compare_proportions([0, 0], [10, 10]), 'zero variance'), (lambda: ab.compare_proportions([10, 10], [10, 10]), 'zero variance'), (lambda: ab.compare_proportions([1, 2, 3], [9, 9, 9]), 'two values'),
-    (lambda: ab.compare_proportions([math.nan, 2], [9, 9]), 'nan'), (lambda: ab.compare_proportions([1, 2], [9, 9], 1.5), 'alpha = 1.5'), (lambda: ab.compare_means([], [1, 2]), 'control'),
-    (lambda: ab.compare_means([1, 2], [3]), 'treatment'), (lambda: ab.compare_means([1, math.inf], [1, 2]), 'control'), (lambda: ab.compare_means([1, 1], [1, 1]), 'zero variance'),
-    (lambda: ab.compare_means([[1, 2]], [1, 2]), 'shape'), (lambda: ab.compare_means(['a', 'b'], [1, 2]), 'numbers'), (lambda: ab.compare_means_from_stats([1, 2], [-1, 1], [9, 9]), 'sds = -1'),
-    (lambda: ab.compare_means_from_stats([1, 2], [1, 1], [9, 1]), 'at least two'), (lambda: ab.compare_means_from_stats([1, math.nan], [1, 1], [9, 9]), 'nan'),
-    (lambda: ab.Sums(1, 0, 0, 0, 0, 0), 'n = 1'), (lambda: ab.Sums(5, math.nan, 0, 0, 0, 0), 'y = nan'), (lambda: ab.Sums(5, 10, 0, 1, 0, 0), 'smaller than'), (lambda: ab.Sums.of([1, 2], [1]), 'x has'), (lambda: ab.Sums.of([1, math.nan], [1, 2]), 'nan'),
-    (lambda: ab.compare_ratios_from_sums(ab.Sums.of([1, 2], [0, 0]), ab.Sums.of([1, 2], [1, 2])), 'control: the denominators'), (lambda: ab.compare_cuped_from_sums(*[ab.Sums.of([1, 2], [3, 3])]*2), 'zero variance'),
-    (lambda: ab.compare_ratios([1, 2], [1, 2, 3], [1, 2], [1, 2]), '2 values'), (lambda: ab.compare_ratios([1, 2], [0, 0], [1, 2], [1, 2]), 'not all 0'),
-    (lambda: ab.compare_ratios([1, 2], [1, -1], [1, 2], [1, 2]), '-1'), (lambda: ab.compare_ratios([1, 2], [1, 2], [3, 6], [1, 2]), 'zero variance'), (lambda: ab.cuped([1, 2], [3, 3]), 'zero variance'),
-    (lambda: ab.cuped([1, math.nan], [3, 4]), 'nan'), (lambda: ab.cuped([1, 2, 3], [3, 4]), 'one of each'), (lambda: ab.non_inferior(ab.compare_means([1, 2], [2, 3]), -.1), 'margin'),
-    (lambda: ab.holm([.1, math.nan]), 'nan'), (lambda: ab.benjamini_hochberg([]), 'at least 1'), (lambda: ab.holm([2.]), 'from 0 to 1'), (lambda: ab.always_valid(.1, 0, 10), 'se = 0'),
-    (lambda: ab.always_valid(.1, .1, -5), 'n = -5'), (lambda: ab.always_valid(math.nan, .1, 5), 'difference'), (lambda: ab.always_valid(.1, .1, 5, tuning_n=0), 'tuning_n'), (lambda: ab.crossing([0.]), 'above 0'),
-    (lambda: ab.group_sequential(2.5), 'looks = 2.5'), (lambda: ab.group_sequential(5, 1.5), 'alpha'), (lambda: ab.bayes_proportions([5, 1], [4, 9]), 'no more'), (lambda: ab.bayes_proportions([1, 1], [4, 9], (1, -1)), 'prior')])
+
+@pytest.mark.parametrize(
+    "call, word",
+    [
+        (lambda: ab.compare_proportions([-1, 5], [10, 10]), "-1"),
+        (lambda: ab.compare_proportions([11, 5], [10, 10]), "no more successes"),
+        (lambda: ab.compare_proportions([0, 0], [0, 10]), "both groups"),
+        (lambda: ab.compare_proportions([0, 0], [10, 10]), "zero variance"),
+        (lambda: ab.compare_proportions([10, 10], [10, 10]), "zero variance"),
+        (lambda: ab.compare_proportions([1, 2, 3], [9, 9, 9]), "two values"),
+        (lambda: ab.compare_proportions([math.nan, 2], [9, 9]), "nan"),
+        (lambda: ab.compare_proportions([1, 2], [9, 9], 1.5), "alpha = 1.5"),
+        (lambda: ab.compare_means([], [1, 2]), "control"),
+        (lambda: ab.compare_means([1, 2], [3]), "treatment"),
+        (lambda: ab.compare_means([1, math.inf], [1, 2]), "control"),
+        (lambda: ab.compare_means([1, 1], [1, 1]), "zero variance"),
+        (lambda: ab.compare_means([[1, 2]], [1, 2]), "shape"),
+        (lambda: ab.compare_means(["a", "b"], [1, 2]), "numbers"),
+        (lambda: ab.compare_means_from_stats([1, 2], [-1, 1], [9, 9]), "sds = -1"),
+        (lambda: ab.compare_means_from_stats([1, 2], [1, 1], [9, 1]), "at least two"),
+        (lambda: ab.compare_means_from_stats([1, math.nan], [1, 1], [9, 9]), "nan"),
+        (lambda: ab.Sums(1, 0, 0, 0, 0, 0), "n = 1"),
+        (lambda: ab.Sums(5, math.nan, 0, 0, 0, 0), "y = nan"),
+        (lambda: ab.Sums(5, 10, 0, 1, 0, 0), "smaller than"),
+        (lambda: ab.Sums.of([1, 2], [1]), "x has"),
+        (lambda: ab.Sums.of([1, math.nan], [1, 2]), "nan"),
+        (
+            lambda: ab.compare_ratios_from_sums(
+                ab.Sums.of([1, 2], [0, 0]), ab.Sums.of([1, 2], [1, 2])
+            ),
+            "control: the denominators",
+        ),
+        (lambda: ab.compare_cuped_from_sums(*[ab.Sums.of([1, 2], [3, 3])] * 2), "zero variance"),
+        (lambda: ab.compare_ratios([1, 2], [1, 2, 3], [1, 2], [1, 2]), "2 values"),
+        (lambda: ab.compare_ratios([1, 2], [0, 0], [1, 2], [1, 2]), "not all 0"),
+        (lambda: ab.compare_ratios([1, 2], [1, -1], [1, 2], [1, 2]), "-1"),
+        (lambda: ab.compare_ratios([1, 2], [1, 2], [3, 6], [1, 2]), "zero variance"),
+        (lambda: ab.cuped([1, 2], [3, 3]), "zero variance"),
+        (lambda: ab.cuped([1, math.nan], [3, 4]), "nan"),
+        (lambda: ab.cuped([1, 2, 3], [3, 4]), "one of each"),
+        (lambda: ab.non_inferior(ab.compare_means([1, 2], [2, 3]), -0.1), "margin"),
+        (lambda: ab.holm([0.1, math.nan]), "nan"),
+        (lambda: ab.benjamini_hochberg([]), "at least 1"),
+        (lambda: ab.holm([2.0]), "from 0 to 1"),
+        (lambda: ab.always_valid(0.1, 0, 10), "se = 0"),
+        (lambda: ab.always_valid(0.1, 0.1, -5), "n = -5"),
+        (lambda: ab.always_valid(math.nan, 0.1, 5), "difference"),
+        (lambda: ab.always_valid(0.1, 0.1, 5, tuning_n=0), "tuning_n"),
+        (lambda: ab.crossing([0.0]), "above 0"),
+        (lambda: ab.group_sequential(2.5), "looks = 2.5"),
+        (lambda: ab.group_sequential(5, 1.5), "alpha"),
+        (lambda: ab.bayes_proportions([5, 1], [4, 9]), "no more"),
+        (lambda: ab.bayes_proportions([1, 1], [4, 9], (1, -1)), "prior"),
+    ],
+)
 def test_data_that_cannot_be_are_refused_with_the_value(call, word):
-    with pytest.raises(ValueError, match=word): call()
+    with pytest.raises(ValueError, match=word):
+        call()
+
 
 def test_cuped_is_the_residual_of_a_regression():
-    rng = stream(7, 'cuped')
-    x = rng.gamma(2., 3., 500)
-    y = 2*x + rng.normal(0, 4, 500)
+    rng = stream(7, "cuped")
+    x = rng.gamma(2.0, 3.0, 500)
+    y = 2 * x + rng.normal(0, 4, 500)
     got, fit = ab.cuped(y, x), stats.linregress(x, y)
-    assert got == pytest.approx(y - fit.slope*(x - x.mean()), rel=1e-9) and got.mean() == pytest.approx(y.mean())
-    assert got.var()/y.var() == pytest.approx(1 - fit.rvalue**2) and ab.cuped(y, 1e9 + 1e3*x) == pytest.approx(got, rel=1e-6)
+    assert got == pytest.approx(
+        y - fit.slope * (x - x.mean()), rel=1e-9
+    ) and got.mean() == pytest.approx(y.mean())
+    assert got.var() / y.var() == pytest.approx(1 - fit.rvalue**2) and ab.cuped(
+        y, 1e9 + 1e3 * x
+    ) == pytest.approx(got, rel=1e-6)
 
-@pytest.mark.parametrize('k', [1, 2, 3, 10, 40])
+
+@pytest.mark.parametrize("k", [1, 2, 3, 10, 40])
 def test_corrections_are_those_of_statsmodels(k):
     for i in range(8):
-        p = stream(7, 'p', k, i).random(k).round(1 + i % 3)**2   # with ties
-        assert ab.holm(p) == pytest.approx(multipletests(p, method='holm')[1]) and ab.benjamini_hochberg(p) == pytest.approx(multipletests(p, method='fdr_bh')[1])
+        p = stream(7, "p", k, i).random(k).round(1 + i % 3) ** 2  # with ties
+        assert ab.holm(p) == pytest.approx(
+            multipletests(p, method="holm")[1]
+        ) and ab.benjamini_hochberg(p) == pytest.approx(multipletests(p, method="fdr_bh")[1])
 
 
 # --- sequential ---
 
+
 # Jennison and Turnbull (2000), tables 2.1 and 2.3: constants for two-sided tests
-@pytest.mark.parametrize('looks, alpha, pocock, obf', [(1, .05, 1.960, 1.960), (2, .05, 2.178, 1.977), (3, .05, 2.289, 2.004), (4, .05, 2.361, 2.024), (5, .05, 2.413, 2.040),
-    (10, .05, 2.555, 2.087), (20, .05, 2.672, 2.126), (5, .01, 2.986, 2.621), (10, .01, 3.117, 2.660), (5, .1, 2.122, 1.751)])
+@pytest.mark.parametrize(
+    "looks, alpha, pocock, obf",
+    [
+        (1, 0.05, 1.960, 1.960),
+        (2, 0.05, 2.178, 1.977),
+        (3, 0.05, 2.289, 2.004),
+        (4, 0.05, 2.361, 2.024),
+        (5, 0.05, 2.413, 2.040),
+        (10, 0.05, 2.555, 2.087),
+        (20, 0.05, 2.672, 2.126),
+        (5, 0.01, 2.986, 2.621),
+        (10, 0.01, 3.117, 2.660),
+        (5, 0.1, 2.122, 1.751),
+    ],
+)
 def test_bounds_are_those_of_the_tables(looks, alpha, pocock, obf):
-    assert ab.group_sequential(looks, alpha, 'pocock') == pytest.approx(np.full(looks, pocock), abs=.0006)
-    assert ab.group_sequential(looks, alpha) == pytest.approx(obf*np.sqrt(looks/np.arange(1, looks+1)), abs=.0006*math.sqrt(looks))
+    assert ab.group_sequential(looks, alpha, "pocock") == pytest.approx(
+        np.full(looks, pocock), abs=0.0006
+    )
+    assert ab.group_sequential(looks, alpha) == pytest.approx(
+        obf * np.sqrt(looks / np.arange(1, looks + 1)), abs=0.0006 * math.sqrt(looks)
+    )
+
 
 def test_the_constants_named_everywhere():
     assert ab.group_sequential(5).round(2).tolist() == [4.56, 3.23, 2.63, 2.28, 2.04]
-    assert ab.group_sequential(5, kind='pocock').round(2).tolist() == [2.41]*5
+    assert ab.group_sequential(5, kind="pocock").round(2).tolist() == [2.41] * 5
+
 
 def test_one_sided_bounds_keep_alpha_and_are_close_to_twice_the_two_sided():
-    one = ab.group_sequential(5, .025, two_sided=False)
-    assert ab.crossing(one, two_sided=False).sum() == pytest.approx(.025, abs=1e-7)
-    assert one == pytest.approx(ab.group_sequential(5, .05), rel=2e-6)
+    one = ab.group_sequential(5, 0.025, two_sided=False)
+    assert ab.crossing(one, two_sided=False).sum() == pytest.approx(0.025, abs=1e-7)
+    assert one == pytest.approx(ab.group_sequential(5, 0.05), rel=2e-6)
+
 
 def test_the_integral_is_the_bivariate_normal_for_two_looks():
-    b, drift = np.array([2.5, 2.]), .7
-    cov = [[1, math.sqrt(.5)], [math.sqrt(.5), 1]]
-    inside = stats.multivariate_normal([drift, drift*math.sqrt(2)], cov).cdf(b, lower_limit=-b)
+    b, drift = np.array([2.5, 2.0]), 0.7
+    cov = [[1, math.sqrt(0.5)], [math.sqrt(0.5), 1]]
+    inside = stats.multivariate_normal([drift, drift * math.sqrt(2)], cov).cdf(b, lower_limit=-b)
     assert 1 - ab.crossing(b, drift).sum() == pytest.approx(inside, abs=1e-6)
 
-@pytest.mark.parametrize('drift, two_sided', [(0., True), (.4, True), (-.3, True), (.4, False), (6., True)])
+
+@pytest.mark.parametrize(
+    "drift, two_sided", [(0.0, True), (0.4, True), (-0.3, True), (0.4, False), (6.0, True)]
+)
 def test_first_crossings_are_those_of_simulated_walks(drift, two_sided):
-    b = np.array([3., np.inf, 2.2, 2.4, 1.9])
-    z = (stream(7, 'walks').standard_normal((100_000, 5)) + drift).cumsum(1)/np.sqrt(np.arange(1, 6))
+    b = np.array([3.0, np.inf, 2.2, 2.4, 1.9])
+    z = (stream(7, "walks").standard_normal((100_000, 5)) + drift).cumsum(1) / np.sqrt(
+        np.arange(1, 6)
+    )
     hit = (np.abs(z) if two_sided else z) > b
     first = np.bincount(np.where(hit.any(1), hit.argmax(1), 5), minlength=6)[:5]
-    for k, p in zip(first, ab.crossing(b, drift, two_sided)): assert stats.binomtest(int(k), 100_000, min(p, 1)).pvalue > .0005
+    for k, p in zip(first, ab.crossing(b, drift, two_sided)):
+        assert stats.binomtest(int(k), 100_000, min(p, 1)).pvalue > 0.0005
+
 
 def test_the_confidence_sequence_is_growthbooks():
     "Values of gbstats' SequentialTwoSidedTTest for n 3000 / 2500, means 1 / 1.3, variances 4 / 5."
-    se = math.sqrt(4/3000 + 5/2500)
-    for tuning, low, high, p in ((5000, .12475156013578592, .47524843986421417, 1.712603702425361e-05), (1000, .1172926766140705, .4827073233859296, 1.2394889445470752e-05)):
-        s = ab.always_valid(.3, se, 5500, tuning_n=tuning)
+    se = math.sqrt(4 / 3000 + 5 / 2500)
+    for tuning, low, high, p in (
+        (5000, 0.12475156013578592, 0.47524843986421417, 1.712603702425361e-05),
+        (1000, 0.1172926766140705, 0.4827073233859296, 1.2394889445470752e-05),
+    ):
+        s = ab.always_valid(0.3, se, 5500, tuning_n=tuning)
         assert [s.low, s.high, s.p_value] == pytest.approx([low, high, p], rel=1e-10)
 
+
 @settings(max_examples=200, deadline=None)
-@given(st.floats(-5, 5), st.floats(.01, 2), st.integers(10, 10**6), st.sampled_from([.01, .05, .2]), st.sampled_from([100, 5000, 10**6]))
+@given(
+    st.floats(-5, 5),
+    st.floats(0.01, 2),
+    st.integers(10, 10**6),
+    st.sampled_from([0.01, 0.05, 0.2]),
+    st.sampled_from([100, 5000, 10**6]),
+)
 def test_the_sequences_p_value_and_interval_say_the_same(d, se, n, alpha, tuning):
     s = ab.always_valid(d, se, n, alpha, tuning)
     edge = min(abs(s.low), abs(s.high))
     assert (s.p_value < alpha) == (s.low > 0 or s.high < 0) or edge < 1e-9
-    assert 0 <= s.p_value <= 1 and (s.low + s.high)/2 == pytest.approx(d, abs=1e-9)
+    assert 0 <= s.p_value <= 1 and (s.low + s.high) / 2 == pytest.approx(d, abs=1e-9)
+
 
 def test_the_sequence_is_tightest_near_its_tuning():
-    z = np.array([[ab.always_valid(0, 1, n, tuning_n=t).high for t in (500, 5000, 50_000)] for n in (500, 5000, 50_000)])
+    z = np.array(
+        [
+            [ab.always_valid(0, 1, n, tuning_n=t).high for t in (500, 5000, 50_000)]
+            for n in (500, 5000, 50_000)
+        ]
+    )
     assert z.argmin(1).tolist() == [0, 1, 2]
 
 
 # --- Bayes ---
 
+
 def exact_prob(a0, b0, a1, b1):
     "P(Beta(a1, b1) > Beta(a0, b0)) for whole a1, as a sum."
     from scipy.special import betaln
-    i = np.arange(a1)
-    return np.exp(betaln(a0 + i, b0 + b1) - np.log(b1 + i) - betaln(1 + i, b1) - betaln(a0, b0)).sum()
 
-@pytest.mark.parametrize('x, n', [([4, 9], [50, 60]), ([0, 3], [20, 20]), ([20, 20], [20, 20]), ([400, 430], [10_000, 10_000]), ([52_000, 52_500], [10**6, 10**6])])
+    i = np.arange(a1)
+    return np.exp(
+        betaln(a0 + i, b0 + b1) - np.log(b1 + i) - betaln(1 + i, b1) - betaln(a0, b0)
+    ).sum()
+
+
+@pytest.mark.parametrize(
+    "x, n",
+    [
+        ([4, 9], [50, 60]),
+        ([0, 3], [20, 20]),
+        ([20, 20], [20, 20]),
+        ([400, 430], [10_000, 10_000]),
+        ([52_000, 52_500], [10**6, 10**6]),
+    ],
+)
 def test_probabilities_are_the_closed_form_and_losses_the_double_integral(x, n):
     r = ab.bayes_proportions(x, n)
     a, b = np.array(x) + 1, np.array(n) - x + 1
     assert r.prob_better == pytest.approx(exact_prob(a[0], b[0], a[1], b[1]), rel=1e-6)
     swap = ab.bayes_proportions(x[::-1], n[::-1])
-    gain = a[1]/(a[1]+b[1]) - a[0]/(a[0]+b[0])
-    assert swap.prob_better == pytest.approx(1 - r.prob_better, abs=1e-8) and swap.expected_loss - r.expected_loss == pytest.approx(gain, abs=1e-8)
+    gain = a[1] / (a[1] + b[1]) - a[0] / (a[0] + b[0])
+    assert swap.prob_better == pytest.approx(
+        1 - r.prob_better, abs=1e-8
+    ) and swap.expected_loss - r.expected_loss == pytest.approx(gain, abs=1e-8)
     assert [swap.low, swap.high] == pytest.approx([-r.high, -r.low], abs=1e-8)
 
-@pytest.mark.parametrize('prior', [(1, 1), (.5, .5), (2, 40), (.1, .1)])
+
+@pytest.mark.parametrize("prior", [(1, 1), (0.5, 0.5), (2, 40), (0.1, 0.1)])
 def test_draws_from_the_posterior_agree(prior):
-    rng = stream(7, 'posterior')
+    rng = stream(7, "posterior")
     x, n = [3, 8], [60, 70]
     c, t = (rng.beta(k + prior[0], m - k + prior[1], 400_000) for k, m in zip(x, n))
     r = ab.bayes_proportions(x, n, prior)
-    assert r.prob_better == pytest.approx((t > c).mean(), abs=.003) and r.expected_loss == pytest.approx(np.maximum(c - t, 0).mean(), rel=.03)
-    assert [r.low, r.high] == pytest.approx(np.quantile(t - c, [.025, .975]), abs=.002)
+    assert r.prob_better == pytest.approx(
+        (t > c).mean(), abs=0.003
+    ) and r.expected_loss == pytest.approx(np.maximum(c - t, 0).mean(), rel=0.03)
+    assert [r.low, r.high] == pytest.approx(np.quantile(t - c, [0.025, 0.975]), abs=0.002)
+
 
 def test_results_are_readable_and_frozen():
     c = ab.compare_proportions([40, 55], [1000, 1100])
-    assert repr(c).startswith('Comparison(difference=0.01, relative=0.25') and '<td>' in c._repr_html_() and c._repr_markdown_().count('\n') == 2
-    with pytest.raises(AttributeError): c.low = 0
+    assert (
+        repr(c).startswith("Comparison(difference=0.01, relative=0.25")
+        and "<td>" in c._repr_html_()
+        and c._repr_markdown_().count("\n") == 2
+    )
+    with pytest.raises(AttributeError):
+        c.low = 0

@@ -1,4 +1,5 @@
 "Curation: no look-ahead, lineages that notice every damage, samplers against references, bad weeks, and a refit to the same bytes."
+
 import itertools, json, os, subprocess, sys
 from dataclasses import replace
 from functools import partial
@@ -17,32 +18,50 @@ from trending_now.curation import *
 ROOT = Path(__file__).parents[1]
 FILMS = load_films()
 SOME = FILMS.iloc[::12].reset_index(drop=True)
-WINDOWS = st.one_of(st.builds(LatestWindow, st.integers(1, 60), st.integers(1, 12)), st.builds(AllHistory), st.builds(RecentPlusSample, st.integers(1, 30), st.integers(0, 300)))
-MOMENTS = st.datetimes(pd.Timestamp("1938-01-01").to_pydatetime(), pd.Timestamp("2015-12-31").to_pydatetime()).map(lambda t: pd.Timestamp(t).floor("s"))
+WINDOWS = st.one_of(
+    st.builds(LatestWindow, st.integers(1, 60), st.integers(1, 12)),
+    st.builds(AllHistory),
+    st.builds(RecentPlusSample, st.integers(1, 30), st.integers(0, 300)),
+)
+MOMENTS = st.datetimes(
+    pd.Timestamp("1938-01-01").to_pydatetime(), pd.Timestamp("2015-12-31").to_pydatetime()
+).map(lambda t: pd.Timestamp(t).floor("s"))
 quick = hypothesis_settings(max_examples=25, deadline=None)
 
 
-def rng(seed=0): return np.random.default_rng(seed)
+def rng(seed=0):
+    return np.random.default_rng(seed)
 
 
 def sh(cwd, *args):
-    subprocess.run(args, cwd=cwd, check=True, capture_output=True, env={**os.environ, "DVC_NO_ANALYTICS": "1"}, timeout=120)
+    subprocess.run(
+        args,
+        cwd=cwd,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+        timeout=120,
+    )
 
 
-def git(cwd, *args): sh(cwd, "git", "-c", "user.name=Cook", "-c", "user.email=cook@example.org", *args)
+def git(cwd, *args):
+    sh(cwd, "git", "-c", "user.name=Cook", "-c", "user.email=cook@example.org", *args)
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     "A project with DVC, a file in the revisions `one` and `two`, and a folder of weeks; `one` has a film of another runtime."
     from dvc.repo import Repo
+
     root = tmp_path_factory.mktemp("a shop")
     git(root, "init", "-q")
     os.environ["DVC_NO_ANALYTICS"] = "1"
     dvc, some = Repo.init(str(root)), FILMS[FILMS.arrived < "2008-06-01"].tail(700)
     write_weeks(some, root / "data" / "weeks")
     for tag, minutes in (("one", 0), ("two", 3)):
-        some.assign(runtime=np.where(np.arange(len(some)) == len(some) - 5, 90 + minutes, some.runtime)).to_parquet(root / "data" / "films.parquet", index=False)
+        some.assign(
+            runtime=np.where(np.arange(len(some)) == len(some) - 5, 90 + minutes, some.runtime)
+        ).to_parquet(root / "data" / "films.parquet", index=False)
         dvc.add([str(root / "data" / "films.parquet"), str(root / "data" / "weeks")])
         git(root, "add", "-A"), git(root, "commit", "-q", "-m", tag), git(root, "tag", tag)
     return root
@@ -57,11 +76,16 @@ def kept(shop):
 
 # Windows
 
+
 @quick
 @given(WINDOWS, MOMENTS)
 def test_no_window_holds_a_film_that_had_not_arrived(window, now):
     chosen, lineage = curate(SOME, window, rng=rng(), now=now)
-    assert (chosen.arrived < now).all() and chosen.film_id.is_unique and chosen.arrived.is_monotonic_increasing
+    assert (
+        (chosen.arrived < now).all()
+        and chosen.film_id.is_unique
+        and chosen.arrived.is_monotonic_increasing
+    )
     assert lineage.films == len(chosen) == len(lineage.rows)
 
 
@@ -70,7 +94,9 @@ def test_no_window_holds_a_film_that_had_not_arrived(window, now):
 def test_films_to_come_change_nothing(window, now):
     past = SOME[SOME.arrived < now]
     whole, cut = (curate(f, window, rng=rng(), now=now) for f in (SOME, past))
-    assert whole[1].to_json() == replace(cut[1], commit=whole[1].commit).to_json() and whole[0].equals(cut[0])
+    assert whole[1].to_json() == replace(cut[1], commit=whole[1].commit).to_json() and whole[
+        0
+    ].equals(cut[0])
 
 
 @quick
@@ -85,7 +111,10 @@ def test_a_lineage_gives_the_same_rows_back_after_a_trip_through_json(window, no
 def test_a_flood_to_come_does_not_change_todays_window():
     flood = FILMS.tail(50).sample(5000, replace=True, random_state=0)
     flood = flood.assign(film_id=[f"f{i}" for i in range(5000)])
-    assert curate(pd.concat([FILMS, flood]), LatestWindow(4), now="2012-01-01")[1].rows == curate(FILMS, LatestWindow(4), now="2012-01-01")[1].rows
+    assert (
+        curate(pd.concat([FILMS, flood]), LatestWindow(4), now="2012-01-01")[1].rows
+        == curate(FILMS, LatestWindow(4), now="2012-01-01")[1].rows
+    )
 
 
 def test_old_films_are_drawn_with_equal_chances():
@@ -98,17 +127,30 @@ def test_old_films_are_drawn_with_equal_chances():
 
 # Quarantine
 
+
 def test_the_known_genres_are_those_of_the_source():
     import sqlite3
-    with sqlite3.connect(source_file()) as db: text = pd.read_sql("SELECT Genre FROM omdb", db).Genre
-    assert set(text.str.split(",").explode().str.strip().dropna()) - {""} == {*GENRES, *OTHER_GENRES}
+
+    with sqlite3.connect(source_file()) as db:
+        text = pd.read_sql("SELECT Genre FROM omdb", db).Genre
+    assert set(text.str.split(",").explode().str.strip().dropna()) - {""} == {
+        *GENRES,
+        *OTHER_GENRES,
+    }
 
 
 def test_a_week_of_50_000_films_is_held_and_the_rest_goes_on():
-    junk = FILMS.tail(100).sample(50_000, replace=True, random_state=1).assign(film_id=[f"j{i}" for i in range(50_000)], arrived=pd.Timestamp("2014-11-11"))
+    junk = (
+        FILMS.tail(100)
+        .sample(50_000, replace=True, random_state=1)
+        .assign(film_id=[f"j{i}" for i in range(50_000)], arrived=pd.Timestamp("2014-11-11"))
+    )
     chosen, lineage = curate(pd.concat([FILMS, junk]), LatestWindow(4), now="2015-01-01")
     assert len(chosen) > 100 and not chosen.film_id.str.startswith("j").any()
-    assert any("50" in n and "held" in n for n in lineage.notes) and sum(lineage.quarantined.values()) > 50_000
+    assert (
+        any("50" in n and "held" in n for n in lineage.notes)
+        and sum(lineage.quarantined.values()) > 50_000
+    )
     assert any("no film in the week from 2014-11-01" in n for n in lineage.notes)
     lineage.verify(pd.concat([FILMS, junk]))
 
@@ -116,16 +158,28 @@ def test_a_week_of_50_000_films_is_held_and_the_rest_goes_on():
 def test_50_000_repeats_of_known_films_cost_only_the_repeats():
     repeats = FILMS.tail(100).sample(50_000, replace=True, random_state=1)
     good, bad = quarantine(pd.concat([FILMS, repeats]))
-    assert good.film_id.tolist() == FILMS.film_id.tolist() and len(bad) == 50_000 and (bad.reason == "duplicate film_id").all()
+    assert (
+        good.film_id.tolist() == FILMS.film_id.tolist()
+        and len(bad) == 50_000
+        and (bad.reason == "duplicate film_id").all()
+    )
 
 
 def test_a_lone_week_of_50_000_films_is_held_too():
-    junk = FILMS.tail(1).sample(50_000, replace=True).assign(film_id=[f"j{i}" for i in range(50_000)])
+    junk = (
+        FILMS.tail(1).sample(50_000, replace=True).assign(film_id=[f"j{i}" for i in range(50_000)])
+    )
     assert len(quarantine(junk)[0]) == 0
 
 
 @quick
-@given(st.lists(st.sampled_from(["runtime", "label", "year", "title", "repeat", "fine"]), min_size=1, max_size=40))
+@given(
+    st.lists(
+        st.sampled_from(["runtime", "label", "year", "title", "repeat", "fine"]),
+        min_size=1,
+        max_size=40,
+    )
+)
 def test_each_bad_row_is_set_aside_once_and_no_good_one(kinds):
     films = FILMS.tail(len(kinds)).reset_index(drop=True).copy()
     k = np.array(kinds)
@@ -142,39 +196,61 @@ def test_each_bad_row_is_set_aside_once_and_no_good_one(kinds):
 
 
 def test_wrong_types_are_set_aside_and_do_not_crash():
-    odd = FILMS.tail(5).reset_index(drop=True).astype({"runtime": object, "year": object, "title": object, "film_id": object})
-    odd.loc[0, "runtime"], odd.loc[1, "year"], odd.loc[2, "title"], odd.loc[3, "film_id"] = "long", "soon", None, None
+    odd = (
+        FILMS.tail(5)
+        .reset_index(drop=True)
+        .astype({"runtime": object, "year": object, "title": object, "film_id": object})
+    )
+    odd.loc[0, "runtime"], odd.loc[1, "year"], odd.loc[2, "title"], odd.loc[3, "film_id"] = (
+        "long",
+        "soon",
+        None,
+        None,
+    )
     odd["arrived"] = ["2014-12-01"] * 4 + ["some day"]
     good, bad = quarantine(odd)
-    assert len(good) == 0 and bad.reason.tolist() == ["impossible runtime long", "impossible year soon", "no title", "no film_id", "no arrival date"]
+    assert len(good) == 0 and bad.reason.tolist() == [
+        "impossible runtime long",
+        "impossible year soon",
+        "no title",
+        "no film_id",
+        "no arrival date",
+    ]
 
 
 def test_of_two_rows_for_a_film_the_one_that_arrived_first_is_curated_and_verified():
-    late = SOME.tail(5).assign(arrived=lambda d: d.arrived + pd.Timedelta(days=9), runtime=77.)
+    late = SOME.tail(5).assign(arrived=lambda d: d.arrived + pd.Timedelta(days=9), runtime=77.0)
     both = pd.concat([late, SOME])
     chosen, lineage = curate(both, AllHistory(), now="2015-06-01")
-    for films in (chosen, lineage.verify(both).films): assert row_hashes(films).tolist() == row_hashes(SOME).tolist()
+    for films in (chosen, lineage.verify(both).films):
+        assert row_hashes(films).tolist() == row_hashes(SOME).tolist()
     assert lineage.quarantined == {"duplicate film_id": 5}
 
 
 # Lineage
 
+
 def test_md5s_are_those_of_dvc(shop):
     for name in ("data/films.parquet", "data/weeks"):
         recorded = (shop / f"{name}.dvc").read_text()
-        assert tracked(name, root=shop)[1]["md5"] in recorded and tracked(name, rev="two", root=shop)[1]["md5"] in recorded
+        assert (
+            tracked(name, root=shop)[1]["md5"] in recorded
+            and tracked(name, rev="two", root=shop)[1]["md5"] in recorded
+        )
 
 
 def test_md5s_are_those_that_dvc_repro_recorded(tmp_path):
     lock = (ROOT / "dvc.lock").read_text()
     FILMS.to_parquet(tmp_path / "films.parquet", index=False)
     write_weeks(load_films(tmp_path / "films.parquet"), tmp_path / "weeks")
-    for name in ("films.parquet", "weeks"): assert f"md5: {tracked(name, root=tmp_path)[1]['md5']}\n" in lock
+    for name in ("films.parquet", "weeks"):
+        assert f"md5: {tracked(name, root=tmp_path)[1]['md5']}\n" in lock
 
 
 def test_a_changed_row_is_named(kept):
     films, lineage = kept
-    with pytest.raises(LineageError, match="1 of .* rows have changed: " + films.film_id.iloc[3]): lineage.verify(films.assign(critic_count=films.critic_count + (np.arange(len(films)) == 3)))
+    with pytest.raises(LineageError, match="1 of .* rows have changed: " + films.film_id.iloc[3]):
+        lineage.verify(films.assign(critic_count=films.critic_count + (np.arange(len(films)) == 3)))
 
 
 @pytest.mark.parametrize("column", [c for c in FILMS.columns if c != "film_id"])
@@ -183,29 +259,43 @@ def test_a_change_in_any_column_is_noticed(kept, column):
     other = films.copy()
     i = other.index[-1]
     value = other.at[i, column]
-    if isinstance(value, list): other.at[i, column] = value + ["Comedy"]
-    elif column == "arrived": other.at[i, column] = value - pd.Timedelta(days=1)
-    elif isinstance(value, str): other.at[i, column] = value + "!"
-    else: other.at[i, column] = 55 if np.isnan(value) else value + 1
-    with pytest.raises(LineageError, match="changed"): lineage.verify(other)
+    if isinstance(value, list):
+        other.at[i, column] = value + ["Comedy"]
+    elif column == "arrived":
+        other.at[i, column] = value - pd.Timedelta(days=1)
+    elif isinstance(value, str):
+        other.at[i, column] = value + "!"
+    else:
+        other.at[i, column] = 55 if np.isnan(value) else value + 1
+    with pytest.raises(LineageError, match="changed"):
+        lineage.verify(other)
 
 
 def test_another_revision_is_noticed(kept, shop):
     _, lineage = kept
-    with pytest.raises(LineageError, match=f"expected md5 {lineage.source['md5']}, found"): replace(lineage, source={**lineage.source, "rev": None}).verify(root=shop)
+    with pytest.raises(LineageError, match=f"expected md5 {lineage.source['md5']}, found"):
+        replace(lineage, source={**lineage.source, "rev": None}).verify(root=shop)
     lineage.verify(root=shop)
 
 
 def test_another_revision_is_noticed_where_the_rows_are_the_same(shop):
     films, source = tracked("data/films.parquet", rev="one", root=shop)
-    _, lineage = curate(films.head(400), AllHistory(), now="2008-01-01", source={**source, "rev": None})
-    with pytest.raises(LineageError) as e: replace(lineage, window=None).verify(root=shop)
+    _, lineage = curate(
+        films.head(400), AllHistory(), now="2008-01-01", source={**source, "rev": None}
+    )
+    with pytest.raises(LineageError) as e:
+        replace(lineage, window=None).verify(root=shop)
     assert len(e.value.problems) == 1 and "another revision" in e.value.problems[0]
 
 
 def test_a_branch_that_moves_does_not_move_the_lineage(shop):
     _, source = tracked("data/films.parquet", rev="HEAD~1", root=shop)
-    assert source["rev"] == subprocess.run(["git", "rev-parse", "one"], cwd=shop, capture_output=True, text=True).stdout.strip()
+    assert (
+        source["rev"]
+        == subprocess.run(
+            ["git", "rev-parse", "one"], cwd=shop, capture_output=True, text=True
+        ).stdout.strip()
+    )
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -214,7 +304,8 @@ def test_a_missing_file_is_named(tmp_path):
     _, lineage = curate(films, LatestWindow(2), now="2008-04-01", source=source)
     assert lineage.verify(root=tmp_path)
     (tmp_path / "week-0001.parquet").unlink()
-    with pytest.raises(LineageError, match="week-0001.parquet is missing"): lineage.verify(root=tmp_path)
+    with pytest.raises(LineageError, match="week-0001.parquet is missing"):
+        lineage.verify(root=tmp_path)
 
 
 def test_a_folder_that_grows_keeps_its_lineages(tmp_path):
@@ -231,20 +322,37 @@ def test_a_changed_rule_or_another_draw_is_noticed(kept):
     _, drawn = curate(whole, RecentPlusSample(2, 100), rng=rng(1), now="2008-06-01")
     _, other = curate(whole, RecentPlusSample(2, 100), rng=rng(2), now="2008-06-01")
     assert drawn.verify(whole)
-    for bad in (replace(drawn, seed=other.seed), replace(drawn, window={**drawn.window, "sample": 90}), replace(drawn, now="2008-05-01T00:00:00"), replace(drawn, seed=None)):
-        with pytest.raises(LineageError, match="the rule"): bad.verify(whole)
+    for bad in (
+        replace(drawn, seed=other.seed),
+        replace(drawn, window={**drawn.window, "sample": 90}),
+        replace(drawn, now="2008-05-01T00:00:00"),
+        replace(drawn, seed=None),
+    ):
+        with pytest.raises(LineageError, match="the rule"):
+            bad.verify(whole)
 
 
 def test_a_changed_list_of_rows_is_noticed(kept):
     films, lineage = kept
     rows = dict(list(lineage.rows.items())[1:])
-    with pytest.raises(LineageError, match="the lineage itself was changed"): replace(lineage, rows=rows, films=len(rows)).verify(films)
+    with pytest.raises(LineageError, match="the lineage itself was changed"):
+        replace(lineage, rows=rows, films=len(rows)).verify(films)
 
 
-@pytest.mark.parametrize("sampler", [partial(random_sample, n=30), partial(stratified_sample, n=30), lambda f, r: uncertainty_sample(rng(5).random((len(f), 12)), 30), lambda f, rng: diverse_sample(labels(f), 30, rng=rng)])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        partial(random_sample, n=30),
+        partial(stratified_sample, n=30),
+        lambda f, r: uncertainty_sample(rng(5).random((len(f), 12)), 30),
+        lambda f, rng: diverse_sample(labels(f), 30, rng=rng),
+    ],
+)
 def test_sampled_sets_are_found_again(sampler):
     chosen, lineage = curate(FILMS, LatestWindow(8), sampler, rng(3), now="2010-01-01")
-    assert len(chosen) == 30 and Lineage.from_json(lineage.to_json()).verify(FILMS).films.equals(chosen)
+    assert len(chosen) == 30 and Lineage.from_json(lineage.to_json()).verify(FILMS).films.equals(
+        chosen
+    )
 
 
 def test_without_dvc_git_and_the_cache_are_enough(shop, kept, monkeypatch):
@@ -255,7 +363,8 @@ def test_without_dvc_git_and_the_cache_are_enough(shop, kept, monkeypatch):
         assert found == source
         pd.testing.assert_frame_equal(by_hand, films)
     assert kept[1].verify(root=shop)
-    with pytest.raises(FileNotFoundError, match="nothing.parquet is missing at revision"): tracked("data/nothing.parquet", rev="one", root=shop)
+    with pytest.raises(FileNotFoundError, match="nothing.parquet is missing at revision"):
+        tracked("data/nothing.parquet", rev="one", root=shop)
 
 
 def test_a_file_that_dvc_lock_names_is_read_by_hand(tmp_path):
@@ -266,34 +375,50 @@ def test_a_file_that_dvc_lock_names_is_read_by_hand(tmp_path):
     cache = tmp_path / ".dvc/cache/files/md5" / source["md5"][:2]
     cache.mkdir(parents=True)
     (tmp_path / "films.parquet").rename(cache / source["md5"][2:])
-    (tmp_path / "dvc.lock").write_text((ROOT / "dvc.lock").read_text().replace("f137f464d36b563979c4e516a8b9d45b", source["md5"]))
+    (tmp_path / "dvc.lock").write_text(
+        (ROOT / "dvc.lock").read_text().replace("f137f464d36b563979c4e516a8b9d45b", source["md5"])
+    )
     git(tmp_path, "add", "dvc.lock"), git(tmp_path, "commit", "-q", "-m", "x")
-    assert len(revisions._frame(revisions._by_hand(tmp_path, "data/films.parquet", "HEAD")[1])) == 20
+    assert (
+        len(revisions._frame(revisions._by_hand(tmp_path, "data/films.parquet", "HEAD")[1])) == 20
+    )
     (cache / source["md5"][2:]).unlink()
-    with pytest.raises(FileNotFoundError, match="dvc pull"): revisions._by_hand(tmp_path, "data/films.parquet", "HEAD")
-
+    with pytest.raises(FileNotFoundError, match="dvc pull"):
+        revisions._by_hand(tmp_path, "data/films.parquet", "HEAD")
 
 
 @pytest.mark.parametrize("features", ["v1", "v2"])
-def test_a_refit_from_the_lineage_in_another_process_gives_the_same_bytes(tmp_path, kept, shop, features):
+def test_a_refit_from_the_lineage_in_another_process_gives_the_same_bytes(
+    tmp_path, kept, shop, features
+):
     from trending_now.genres import GenreBooster
+
     films, lineage = kept
     (tmp_path / "lineage.json").write_text(lineage.to_json())
-    first = GenreBooster(features, trees=5, threads=1).fit(films, labels(films)).model.save_raw("ubj")
-    script = ("import sys, pathlib; from trending_now.curation import Lineage; from trending_now.genres import GenreBooster; from trending_now.catalogue import labels\n"
-              "films = Lineage.from_json(pathlib.Path(sys.argv[1]).read_text()).verify(root=sys.argv[2]).films\n"
-              f"sys.stdout.buffer.write(GenreBooster('{features}', trees=5, threads=1).fit(films, labels(films)).model.save_raw('ubj'))")
-    done = subprocess.run([sys.executable, "-c", script, tmp_path / "lineage.json", shop], capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    first = (
+        GenreBooster(features, trees=5, threads=1).fit(films, labels(films)).model.save_raw("ubj")
+    )
+    script = (
+        "import sys, pathlib; from trending_now.curation import Lineage; from trending_now.genres import GenreBooster; from trending_now.catalogue import labels\n"
+        "films = Lineage.from_json(pathlib.Path(sys.argv[1]).read_text()).verify(root=sys.argv[2]).films\n"
+        f"sys.stdout.buffer.write(GenreBooster('{features}', trees=5, threads=1).fit(films, labels(films)).model.save_raw('ubj'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "lineage.json", shop],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.stdout == bytes(first), done.stderr.decode()
 
 
 # Samplers
 
+
 @quick
 @given(st.integers(1, 6), st.integers(0, 999))
 def test_doubt_is_what_the_definitions_say_of_all_sets_of_tags(k, seed):
     p = rng(seed).random(k)
-    p[rng(seed + 1).random(k) < .2] = .5
+    p[rng(seed + 1).random(k) < 0.2] = 0.5
     sets = np.sort([np.prod(np.where(t, p, 1 - p)) for t in itertools.product((0, 1), repeat=k)])
     got = [uncertainty(p[None], by)[0] for by in ("entropy", "least_confident", "margin")]
     np.testing.assert_allclose(got, [entropy(sets), 1 - sets[-1], sets[-2] - sets[-1]], atol=1e-12)
@@ -303,21 +428,37 @@ def test_doubt_is_what_the_definitions_say_of_all_sets_of_tags(k, seed):
 @given(st.integers(0, 999), st.sampled_from(["entropy", "margin", "least_confident"]))
 def test_doubtful_rows_come_first_and_sure_ones_last(seed, by):
     p = rng(seed).random((30, 4))
-    p[7], p[9] = .5, [0, 1, 1, 0]
+    p[7], p[9] = 0.5, [0, 1, 1, 0]
     order = uncertainty_sample(p, 30, by).tolist()
     assert sorted(order) == list(range(30)) and order[0] == 7 and order[-1] == 9
 
 
-def share_error(y, at): return np.abs(y[at].mean(0) - y.mean(0)).mean()
+def share_error(y, at):
+    return np.abs(y[at].mean(0) - y.mean(0)).mean()
 
 
 def test_stratified_shares_are_as_good_as_those_of_iterstrat_and_better_than_chance():
     from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+
     y = labels(FILMS.tail(1500))
     ours = [share_error(y, stratified_sample(y, 150, rng(k))) for k in range(12)]
-    theirs = [share_error(y, next(MultilabelStratifiedShuffleSplit(1, train_size=150, test_size=1350, random_state=k).split(y, y))[0]) for k in range(12)]
+    theirs = [
+        share_error(
+            y,
+            next(
+                MultilabelStratifiedShuffleSplit(
+                    1, train_size=150, test_size=1350, random_state=k
+                ).split(y, y)
+            )[0],
+        )
+        for k in range(12)
+    ]
     chance = [share_error(y, random_sample(y, 150, rng(k))) for k in range(12)]
-    assert np.mean(ours) <= np.mean(theirs) * 1.1 and max(ours) < min(chance), (np.mean(ours), np.mean(theirs), np.mean(chance))
+    assert np.mean(ours) <= np.mean(theirs) * 1.1 and max(ours) < min(chance), (
+        np.mean(ours),
+        np.mean(theirs),
+        np.mean(chance),
+    )
 
 
 @quick
@@ -338,11 +479,19 @@ def test_greedy_centres_are_within_twice_the_best(seed, n, draw):
 
 
 def test_a_diverse_sample_keeps_away_from_what_is_known():
-    x = np.array([[0., 0], [10, 0], [0, 10], [10, 10]])
+    x = np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]])
     assert diverse_sample(x, 2, known=x[[0, 1, 2]])[0] == 3
     many = rng(1).normal(size=(3000, 384))
     assert len(set(diverse_sample(many, 40).tolist())) == 40
 
 
-@pytest.mark.parametrize("call", [lambda r: random_sample(50, 9, r), lambda r: stratified_sample(rng(3).integers(0, 2, (50, 4)), 9, r), lambda r: diverse_sample(rng(3).random((50, 2)), 9, rng=r)])
-def test_the_same_stream_chooses_the_same_rows(call): assert call(rng(5)).tolist() == call(rng(5)).tolist() != call(rng(6)).tolist()
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda r: random_sample(50, 9, r),
+        lambda r: stratified_sample(rng(3).integers(0, 2, (50, 4)), 9, r),
+        lambda r: diverse_sample(rng(3).random((50, 2)), 9, rng=r),
+    ],
+)
+def test_the_same_stream_chooses_the_same_rows(call):
+    assert call(rng(5)).tolist() == call(rng(5)).tolist() != call(rng(6)).tolist()

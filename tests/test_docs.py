@@ -10,7 +10,14 @@ from notebooks import notebooks, pages
 from site_check import check_site
 
 PAGES = sorted(pages(ROOT).values())
-FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 INSTALL = "Chromium is missing. Install it (`apt-get install chromium`, or `python -m playwright install chromium`) or name it in the variable CHROMIUM."
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
@@ -18,7 +25,11 @@ DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 def chromium(playwright):
     "The path of a Chromium, or None."
     own = playwright.chromium.executable_path
-    found = [os.environ.get("CHROMIUM"), *(shutil.which(n) for n in ("chromium", "chromium-browser", "google-chrome")), own]
+    found = [
+        os.environ.get("CHROMIUM"),
+        *(shutil.which(n) for n in ("chromium", "chromium-browser", "google-chrome")),
+        own,
+    ]
     return next((p for p in found if p and os.path.exists(p)), None)
 
 
@@ -26,9 +37,11 @@ def chromium(playwright):
 def browser():
     "A running Chromium; a failure, not a skip, where there is none."
     from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         path = chromium(playwright)
-        if path is None: pytest.fail(INSTALL, pytrace=False)
+        if path is None:
+            pytest.fail(INSTALL, pytrace=False)
         flags = FLAGS + (["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else [])
         running = playwright.chromium.launch(executable_path=path, args=flags)
         yield running
@@ -36,13 +49,16 @@ def browser():
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args): pass
+    def log_message(self, *args):
+        pass
 
 
 @pytest.fixture(scope="session")
 def address(site):
     "The built site's address on this machine."
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
@@ -56,21 +72,36 @@ def open_page(browser, address):
     def watch(context, trouble):
         def refuse(route):
             inside = route.request.url.startswith((address, "data:", "blob:"))
-            if not inside: trouble.append(f"asked another host: {route.request.url}")
+            if not inside:
+                trouble.append(f"asked another host: {route.request.url}")
             route.continue_() if inside else route.abort()
+
         context.route("**/*", refuse)
 
     def visit(name, viewport=DESK, scheme="light"):
         trouble = []
-        context = contexts[len(contexts)] = browser.new_context(viewport=viewport, color_scheme=scheme)
+        context = contexts[len(contexts)] = browser.new_context(
+            viewport=viewport, color_scheme=scheme
+        )
         watch(context, trouble)
         page = context.new_page()
-        page.on("console", lambda m: trouble.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda m: (
+                trouble.append(f"console: {m.text}") if m.type in ("error", "warning") else None
+            ),
+        )
         page.on("pageerror", lambda e: trouble.append(f"error in a script: {e}"))
         page.on("requestfailed", lambda r: trouble.append(f"failed: {r.url}"))
-        page.on("response", lambda r: trouble.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+        page.on(
+            "response",
+            lambda r: trouble.append(f"{r.status}: {r.url}") if r.status >= 400 else None,
+        )
         page.goto(address + name, wait_until="load")
-        page.wait_for_function("!document.querySelector('.diagram, pre.mermaid') || document.documentElement.dataset.diagramsDrawn", timeout=20_000)
+        page.wait_for_function(
+            "!document.querySelector('.diagram, pre.mermaid') || document.documentElement.dataset.diagramsDrawn",
+            timeout=20_000,
+        )
         return SimpleNamespace(page=page, trouble=trouble, close=context.close)
 
     yield visit
@@ -84,8 +115,10 @@ def visit(open_page):
     def go(*args, **kw):
         opened.append(open_page(*args, **kw))
         return opened[-1].page
+
     yield go
-    for o in opened: o.close()
+    for o in opened:
+        o.close()
 
 
 def with_class(site, css_class):
@@ -99,15 +132,27 @@ def test_opens_without_errors_and_without_another_host(open_page, name):
     opened.page.wait_for_load_state("networkidle")
     opened.page.evaluate("document.querySelectorAll('img').forEach(i => { i.loading = 'eager' })")
     opened.page.wait_for_function("[...document.images].every(i => i.complete)")
-    broken = opened.page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)")
+    broken = opened.page.evaluate(
+        "[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
+    )
     trouble = list(opened.trouble)
     opened.close()
     assert trouble == [] and broken == []
 
 
 def test_maths_in_the_chapters_has_no_doubled_backslash_before_a_word():
-    doubled = {p.name: found for p in notebooks(ROOT)
-               if (found := [m for c in json.loads(p.read_text())["cells"] if c["cell_type"] == "markdown" for m in re.findall(r"\\\\[a-zA-Z]+", "".join(c["source"]))])}
+    doubled = {
+        p.name: found
+        for p in notebooks(ROOT)
+        if (
+            found := [
+                m
+                for c in json.loads(p.read_text())["cells"]
+                if c["cell_type"] == "markdown"
+                for m in re.findall(r"\\\\[a-zA-Z]+", "".join(c["source"]))
+            ]
+        )
+    }
     assert doubled == {}, "KaTeX reads two backslashes as a line break"
 
 
@@ -130,7 +175,9 @@ def test_diagrams_are_drawn(site, visit):
     assert drawn, "no page of the site has a diagram"
     for name in drawn:
         page = visit(name)
-        assert page.locator(".diagram").count() == (site / name).read_text().count('class="mermaid"')
+        assert page.locator(".diagram").count() == (site / name).read_text().count(
+            'class="mermaid"'
+        )
         assert page.locator(".diagram").count() == page.locator(".diagram > svg").count()
         assert page.locator(".diagram .error-icon").count() == 0, name
 
@@ -148,22 +195,35 @@ def test_maths_is_set(site, visit):
 def test_text_is_set_in_the_site_s_own_fonts(visit):
     page = visit("index.html")
     page.evaluate("document.fonts.ready.then(() => 1)")
-    assert page.evaluate("[...document.fonts].filter(f => f.status === 'loaded').map(f => f.family.replaceAll('\"', ''))").count("Source Serif 4")
+    assert page.evaluate(
+        "[...document.fonts].filter(f => f.status === 'loaded').map(f => f.family.replaceAll('\"', ''))"
+    ).count("Source Serif 4")
 
 
 def rare_word(site, name):
     "A word of a page that stands on no other."
     texts = Counter()
-    for entry in json.loads((site / "search.json").read_text()): texts.update({(w, entry["href"].partition("#")[0]) for w in re.findall(r"\b[a-z]{8,14}\b", entry["text"])})
+    for entry in json.loads((site / "search.json").read_text()):
+        texts.update(
+            {
+                (w, entry["href"].partition("#")[0])
+                for w in re.findall(r"\b[a-z]{8,14}\b", entry["text"])
+            }
+        )
     pages_of = Counter(word for word, _ in texts)
-    return max((w for w, page in texts if page == name and pages_of[w] == 1), key=lambda w: (len(w), w))
+    return max(
+        (w for w, page in texts if page == name and pages_of[w] == 1), key=lambda w: (len(w), w)
+    )
 
 
 def look_up(page, words):
     "Addresses of the pages that the search box finds."
     page.locator("#quarto-search input").fill(words)
     page.wait_for_selector(".search-result")
-    return [a.partition("#")[0].rpartition("/")[2] for a in page.eval_on_selector_all(".search-result", "as => as.map(a => a.href)")]
+    return [
+        a.partition("#")[0].rpartition("/")[2]
+        for a in page.eval_on_selector_all(".search-result", "as => as.map(a => a.href)")
+    ]
 
 
 def test_search_finds_a_chapter_by_a_word_in_it(site, visit):
@@ -185,7 +245,9 @@ def test_search_and_chapters_can_be_reached_on_a_phone(visit):
     page.locator(".navbar-toggler").click()
     page.locator("#quarto-search input").wait_for(state="visible")
     page.locator(".quarto-btn-toggle").click()
-    page.wait_for_function("document.querySelector('#quarto-sidebar').getBoundingClientRect().left >= 0")
+    page.wait_for_function(
+        "document.querySelector('#quarto-sidebar').getBoundingClientRect().left >= 0"
+    )
 
 
 LUMINANCE = """([fg, bg]) => { const lum = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4 });
@@ -196,14 +258,26 @@ BACKGROUND = "e => { while (e) { const c = getComputedStyle(e).backgroundColor; 
 def contrast(page, selector, fill=None):
     "Contrast (WCAG) of the text of the first element that matches with its ground, or with the fill of a shape."
     element = page.locator(selector).first
-    ground = page.locator(fill).first.evaluate("e => getComputedStyle(e).fill") if fill else element.evaluate(BACKGROUND)
+    ground = (
+        page.locator(fill).first.evaluate("e => getComputedStyle(e).fill")
+        if fill
+        else element.evaluate(BACKGROUND)
+    )
     return page.evaluate(LUMINANCE, [element.evaluate("e => getComputedStyle(e).color"), ground])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_search_box_and_sidebar_can_be_read(visit, scheme):
     page = visit("index.html", scheme=scheme)
-    for selector in ("main p", "main h1", "main p a", "#quarto-search input", ".sidebar-link", "#TOC a", "footer .nav-footer-left"):
+    for selector in (
+        "main p",
+        "main h1",
+        "main p a",
+        "#quarto-search input",
+        ".sidebar-link",
+        "#TOC a",
+        "footer .nav-footer-left",
+    ):
         assert contrast(page, selector) >= 4.5, selector
 
 
@@ -222,7 +296,13 @@ def test_diagrams_and_figures_can_be_read_after_the_toggle(site, visit):
         page = visit(name)
         page.locator(".quarto-color-scheme-toggle").click()
         page.wait_for_function("document.documentElement.dataset.diagramsDrawn === 'dark'")
-        if page.locator(".diagram .nodeLabel").count(): assert contrast(page, ".diagram .nodeLabel", ".diagram .node :is(rect, polygon, path, circle)") >= 4.5
+        if page.locator(".diagram .nodeLabel").count():
+            assert (
+                contrast(
+                    page, ".diagram .nodeLabel", ".diagram .node :is(rect, polygon, path, circle)"
+                )
+                >= 4.5
+            )
     for name in with_class(site, "plot")[:1]:
         page = visit(name, scheme="dark")
         assert page.locator("figure.plot img").first.evaluate(BACKGROUND) == "rgb(255, 255, 255)"

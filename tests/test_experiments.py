@@ -1,4 +1,5 @@
 """From a log to a decision: engines agree, plans are kept, wrong input is refused."""
+
 from dataclasses import replace
 import duckdb
 import narwhals as nw
@@ -10,166 +11,311 @@ from scipy import stats
 from trending_now import ab
 from trending_now.settings import stream
 
-START = pd.Timestamp('2024-03-04', tz='UTC')
-clicks = ab.Metric('clicks', ab.count('click'))
-lean = ab.Metric('clicks, past out', ab.count('click'), past=True)
-rate = ab.Metric('rate', ab.count('click'), per=ab.count('exposure'))
-dwell = ab.Metric('dwell', ab.total('click'), margin=.2)
-active = ab.Metric('active', ab.count('click'), share=True)
-plan = ab.Experiment('t', clicks, 300, start=START)
+START = pd.Timestamp("2024-03-04", tz="UTC")
+clicks = ab.Metric("clicks", ab.count("click"))
+lean = ab.Metric("clicks, past out", ab.count("click"), past=True)
+rate = ab.Metric("rate", ab.count("click"), per=ab.count("exposure"))
+dwell = ab.Metric("dwell", ab.total("click"), margin=0.2)
+active = ab.Metric("active", ab.count("click"), share=True)
+plan = ab.Experiment("t", clicks, 300, start=START)
 
 
-def make_log(rng, units=600, lift=0., arm=None):
+def make_log(rng, units=600, lift=0.0, arm=None):
     "A small event log with a past, exposures and clicks."
-    arm = plan.assign([f'u{i}' for i in range(units)]) if arm is None else arm
-    taste, rows = rng.gamma(3., .1, units), []
+    arm = plan.assign([f"u{i}" for i in range(units)]) if arm is None else arm
+    taste, rows = rng.gamma(3.0, 0.1, units), []
     for past in (True, False):
-        views = rng.poisson(4., units) + 1
-        p = np.minimum(taste*(1 + lift*(arm == 1)*(not past)), 1)
+        views = rng.poisson(4.0, units) + 1
+        p = np.minimum(taste * (1 + lift * (arm == 1) * (not past)), 1)
         who = np.repeat(np.arange(units), views)
         hit = rng.random(len(who)) < p[who]
-        for kind, at in (('exposure', who), ('click', who[hit])):
-            name = np.array(['control', 'treatment'])[np.maximum(arm[at], 0)]
-            rows.append(pd.DataFrame({'unit': [f'u{i}' for i in at], 'kind': kind, 'ts': START + pd.to_timedelta(rng.random(len(at))*7 - 7*past, unit='D'),
-                'experiment': '' if past else 't', 'variant': '' if past else name, 'value': np.where(kind == 'click', rng.gamma(2., 50., len(at)), np.nan)}))
+        for kind, at in (("exposure", who), ("click", who[hit])):
+            name = np.array(["control", "treatment"])[np.maximum(arm[at], 0)]
+            rows.append(
+                pd.DataFrame(
+                    {
+                        "unit": [f"u{i}" for i in at],
+                        "kind": kind,
+                        "ts": START + pd.to_timedelta(rng.random(len(at)) * 7 - 7 * past, unit="D"),
+                        "experiment": "" if past else "t",
+                        "variant": "" if past else name,
+                        "value": np.where(kind == "click", rng.gamma(2.0, 50.0, len(at)), np.nan),
+                    }
+                )
+            )
     log = pd.concat(rows, ignore_index=True)
-    return log.assign(ts=log.ts.astype('datetime64[us, UTC]'))
+    return log.assign(ts=log.ts.astype("datetime64[us, UTC]"))
 
-@pytest.fixture(scope='module')
-def log(): return make_log(stream(7, 'log'), 900, .4)
 
-def table(log, *metrics, **kw): return ab.unit_table(replace(plan, metric=metrics[0], others=metrics[1:], **kw), log).sort_values('unit', ignore_index=True)
+@pytest.fixture(scope="module")
+def log():
+    return make_log(stream(7, "log"), 900, 0.4)
+
+
+def table(log, *metrics, **kw):
+    return ab.unit_table(
+        replace(plan, metric=metrics[0], others=metrics[1:], **kw), log
+    ).sort_values("unit", ignore_index=True)
 
 
 def test_the_unit_table_is_what_a_loop_over_events_gives(log):
-    got = table(log, lean, rate, dwell).set_index('unit')
-    now, then = log[log.experiment == 't'], log[log.ts < START]
-    sums = lambda e, kind: e[e.kind == kind].groupby('unit').size().reindex(got.index, fill_value=0)
-    assert (got['clicks, past out'] == sums(now, 'click')).all() and (got['clicks, past out / past'] == sums(then, 'click')).all()
-    assert (got['rate / per'] == sums(now, 'exposure')).all()
-    assert got.dwell.to_numpy() == pytest.approx(now[now.kind == 'click'].groupby('unit').value.sum().reindex(got.index, fill_value=0).to_numpy())
+    got = table(log, lean, rate, dwell).set_index("unit")
+    now, then = log[log.experiment == "t"], log[log.ts < START]
+    sums = lambda e, kind: e[e.kind == kind].groupby("unit").size().reindex(got.index, fill_value=0)
+    assert (got["clicks, past out"] == sums(now, "click")).all() and (
+        got["clicks, past out / past"] == sums(then, "click")
+    ).all()
+    assert (got["rate / per"] == sums(now, "exposure")).all()
+    assert got.dwell.to_numpy() == pytest.approx(
+        now[now.kind == "click"]
+        .groupby("unit")
+        .value.sum()
+        .reindex(got.index, fill_value=0)
+        .to_numpy()
+    )
     assert (got.arm == plan.assign(got.index)).all()
 
+
 def test_pandas_arrow_duckdb_and_parquet_give_the_same_table(log, tmp_path):
-    log.to_parquet(tmp_path/'e.parquet')
+    log.to_parquet(tmp_path / "e.parquet")
     want = table(log, lean, rate, dwell, active)
-    for events in (pa.Table.from_pandas(log), duckdb.read_parquet(str(tmp_path/'e.parquet')), tmp_path/'e.parquet', str(tmp_path/'e.parquet'), nw.from_native(log)):
-        pd.testing.assert_frame_equal(table(events, lean, rate, dwell, active), want, check_dtype=False)
+    for events in (
+        pa.Table.from_pandas(log),
+        duckdb.read_parquet(str(tmp_path / "e.parquet")),
+        tmp_path / "e.parquet",
+        str(tmp_path / "e.parquet"),
+        nw.from_native(log),
+    ):
+        pd.testing.assert_frame_equal(
+            table(events, lean, rate, dwell, active), want, check_dtype=False
+        )
+
 
 def test_reports_from_different_engines_agree(log, tmp_path):
-    log.to_parquet(tmp_path/'e.parquet')
+    log.to_parquet(tmp_path / "e.parquet")
     p = replace(plan, metric=lean, guardrails=(dwell,), others=(rate, active))
-    a, b = ab.analyse(p, log), ab.analyse(p, tmp_path/'e.parquet')
+    a, b = ab.analyse(p, log), ab.analyse(p, tmp_path / "e.parquet")
     assert (a.decision, a.units) == (b.decision, b.units)
-    assert a.table.drop(columns=['role', 'verdict']).to_numpy(float) == pytest.approx(b.table.drop(columns=['role', 'verdict']).to_numpy(float), rel=1e-9)
+    assert a.table.drop(columns=["role", "verdict"]).to_numpy(float) == pytest.approx(
+        b.table.drop(columns=["role", "verdict"]).to_numpy(float), rel=1e-9
+    )
+
 
 def test_each_kind_of_metric_is_its_comparison(log):
     t = table(log, lean, rate, dwell, active)
     c, d = t[t.arm == 0], t[t.arm == 1]
-    want = {'clicks, past out': ab.compare_means(*[ab.cuped(t['clicks, past out'], t['clicks, past out / past'])[t.arm == k] for k in (0, 1)]), 'dwell': ab.compare_means(c.dwell, d.dwell),
-            'rate': ab.compare_ratios(c.rate, c['rate / per'], d.rate, d['rate / per']), 'active': ab.compare_proportions([(c.active > 0).sum(), (d.active > 0).sum()], [len(c), len(d)])}
+    want = {
+        "clicks, past out": ab.compare_means(
+            *[
+                ab.cuped(t["clicks, past out"], t["clicks, past out / past"])[t.arm == k]
+                for k in (0, 1)
+            ]
+        ),
+        "dwell": ab.compare_means(c.dwell, d.dwell),
+        "rate": ab.compare_ratios(c.rate, c["rate / per"], d.rate, d["rate / per"]),
+        "active": ab.compare_proportions(
+            [(c.active > 0).sum(), (d.active > 0).sum()], [len(c), len(d)]
+        ),
+    }
     got = ab.analyse(replace(plan, metric=lean, others=(rate, dwell, active)), log).table
-    for name, w in want.items(): assert [got.difference[name], got.p[name]] == pytest.approx([w.difference, w.p_value], rel=1e-9)
+    for name, w in want.items():
+        assert [got.difference[name], got.p[name]] == pytest.approx(
+            [w.difference, w.p_value], rel=1e-9
+        )
+
 
 def test_relative_intervals_count_the_noise_of_the_control():
     "A large lift measured against a noisy control: the interval of the quotient covers, in 95 of 100 experiments."
     from trending_now.ab.experiments import _relative
-    rng, inside = stream(7, 'relative'), 0
-    for a, b in zip(rng.gamma(2., 1., (4000, 150)), rng.gamma(2., 1.8, (4000, 150))):
-        means, variances = (a.mean(), b.mean()), (a.var(ddof=1)/150, b.var(ddof=1)/150)
+
+    rng, inside = stream(7, "relative"), 0
+    for a, b in zip(rng.gamma(2.0, 1.0, (4000, 150)), rng.gamma(2.0, 1.8, (4000, 150))):
+        means, variances = (a.mean(), b.mean()), (a.var(ddof=1) / 150, b.var(ddof=1) / 150)
         low, high = _relative(ab.compare_means(a, b), means, variances)[1:]
-        inside += low <= .8 <= high
-    assert abs(inside/4000 - .95) < .01 and stats.binomtest(inside, 4000, .95).pvalue > 1e-3
+        inside += low <= 0.8 <= high
+    assert abs(inside / 4000 - 0.95) < 0.01 and stats.binomtest(inside, 4000, 0.95).pvalue > 1e-3
+
 
 def test_decisions(log):
-    null = make_log(stream(7, 'null'), 900)
+    null = make_log(stream(7, "null"), 900)
     small = replace(plan, size=5000)
-    assert ab.analyse(plan, log).decision == 'ship'
-    assert ab.analyse(plan, null).decision == 'stop' and 'no difference' in ab.analyse(plan, null).reasons[0]
-    assert ab.analyse(small, log).decision == 'keep running' and ab.analyse(small, log).level == 0
-    assert ab.analyse(replace(plan, variants=('treatment', 'control')), log).decision == 'stop'
-    assert ab.analyse(replace(small, looks=0), log).decision == 'ship'
-    assert ab.analyse(replace(plan, metric=replace(clicks, more_is_better=False)), log).decision == 'stop'
+    assert ab.analyse(plan, log).decision == "ship"
+    assert (
+        ab.analyse(plan, null).decision == "stop"
+        and "no difference" in ab.analyse(plan, null).reasons[0]
+    )
+    assert ab.analyse(small, log).decision == "keep running" and ab.analyse(small, log).level == 0
+    assert ab.analyse(replace(plan, variants=("treatment", "control")), log).decision == "stop"
+    assert ab.analyse(replace(small, looks=0), log).decision == "ship"
+    assert (
+        ab.analyse(replace(plan, metric=replace(clicks, more_is_better=False)), log).decision
+        == "stop"
+    )
+
 
 def test_a_guardrail_can_stop_or_hold_a_winner(log):
-    worse = ab.Metric('complaints', ab.count('click'), more_is_better=False, margin=.1)
+    worse = ab.Metric("complaints", ab.count("click"), more_is_better=False, margin=0.1)
     stopped = ab.analyse(replace(plan, guardrails=(worse,)), log)
-    assert stopped.decision == 'stop' and 'complaints' in stopped.reasons[0]
-    tight = ab.analyse(replace(plan, metric=rate, guardrails=(ab.Metric('views', ab.count('exposure'), margin=.0001),)), log)
-    assert tight.decision == 'stop' and 'cannot be excluded' in ' '.join(tight.reasons)
-    assert ab.analyse(replace(plan, metric=rate, size=600, looks=2, guardrails=(ab.Metric('views', ab.count('exposure'), margin=.0001),)), log).decision == 'keep running'
+    assert stopped.decision == "stop" and "complaints" in stopped.reasons[0]
+    tight = ab.analyse(
+        replace(
+            plan, metric=rate, guardrails=(ab.Metric("views", ab.count("exposure"), margin=0.0001),)
+        ),
+        log,
+    )
+    assert tight.decision == "stop" and "cannot be excluded" in " ".join(tight.reasons)
+    assert (
+        ab.analyse(
+            replace(
+                plan,
+                metric=rate,
+                size=600,
+                looks=2,
+                guardrails=(ab.Metric("views", ab.count("exposure"), margin=0.0001),),
+            ),
+            log,
+        ).decision
+        == "keep running"
+    )
+
 
 def test_a_mismatch_or_mixed_units_make_it_invalid(log):
-    lost = log[~((log.variant == 'treatment') & log.unit.str.endswith(('1', '2', '3')))]
-    assert ab.analyse(plan, lost).decision == 'invalid' and 'ratio' in ab.analyse(plan, lost).reasons[0]
-    swap = log.assign(variant=log.variant.where((log.experiment == '') | (log.index % 40 != 0), 'treatment'))
-    assert ab.analyse(plan, swap).decision == 'invalid' and 'both' in ab.analyse(plan, swap).reasons[-1]
-    one = log[log.variant != 'treatment']
-    assert ab.analyse(plan, one).decision == 'invalid'
+    lost = log[~((log.variant == "treatment") & log.unit.str.endswith(("1", "2", "3")))]
+    assert (
+        ab.analyse(plan, lost).decision == "invalid"
+        and "ratio" in ab.analyse(plan, lost).reasons[0]
+    )
+    swap = log.assign(
+        variant=log.variant.where((log.experiment == "") | (log.index % 40 != 0), "treatment")
+    )
+    assert (
+        ab.analyse(plan, swap).decision == "invalid"
+        and "both" in ab.analyse(plan, swap).reasons[-1]
+    )
+    one = log[log.variant != "treatment"]
+    assert ab.analyse(plan, one).decision == "invalid"
+
 
 def test_planned_looks_open_by_the_share_of_units_and_keep_alpha(log):
     n = ab.analyse(plan, log).units
-    levels = [ab.analyse(replace(plan, looks=4, size=round(n[0]*f)), log).level for f in (5, 3, 1.9, 1.2, .9)]
-    bounds = 2*stats.norm.sf(ab.group_sequential(4))
+    levels = [
+        ab.analyse(replace(plan, looks=4, size=round(n[0] * f)), log).level
+        for f in (5, 3, 1.9, 1.2, 0.9)
+    ]
+    bounds = 2 * stats.norm.sf(ab.group_sequential(4))
     assert levels == pytest.approx([0, *bounds[[0, 1, 2, 3]]], rel=1e-6)
+
 
 def test_null_experiments_ship_in_two_and_a_half_of_a_hundred():
     "Four looks at growing tables of one experiment: a win is half of alpha, over all looks."
-    rng, m = stream(7, 'null looks'), replace(plan, looks=4, size=400)
+    rng, m = stream(7, "null looks"), replace(plan, looks=4, size=400)
+
     def run():
-        t = pd.DataFrame({'arm': np.tile([0, 1], 400), 'clicks': rng.gamma(1., 2., 800)})
-        out = [ab.analyse_units(m, t[:200*k]).decision for k in (1, 2, 3, 4)]
-        return next((d for d in out if d != 'keep running'), 'keep running')
+        t = pd.DataFrame({"arm": np.tile([0, 1], 400), "clicks": rng.gamma(1.0, 2.0, 800)})
+        out = [ab.analyse_units(m, t[: 200 * k]).decision for k in (1, 2, 3, 4)]
+        return next((d for d in out if d != "keep running"), "keep running")
+
     ended = pd.Series([run() for _ in range(600)]).value_counts()
-    assert stats.binomtest(int(ended.get('ship', 0)), 600, .025).pvalue > 1e-3 and set(ended.index) <= {'ship', 'stop'}
+    assert stats.binomtest(int(ended.get("ship", 0)), 600, 0.025).pvalue > 1e-3 and set(
+        ended.index
+    ) <= {"ship", "stop"}
+
 
 def test_slices_differ_when_effects_do_and_not_otherwise():
-    rng = stream(7, 'slices')
-    arm, group = np.tile([0, 1], 2000), np.repeat(['a', 'b', 'c', 'd'], 1000)
-    y = rng.normal(5, 1, 4000) + .5*arm*(group == 'a')
-    t = pd.DataFrame({'arm': arm, 'clicks': y})
+    rng = stream(7, "slices")
+    arm, group = np.tile([0, 1], 2000), np.repeat(["a", "b", "c", "d"], 1000)
+    y = rng.normal(5, 1, 4000) + 0.5 * arm * (group == "a")
+    t = pd.DataFrame({"arm": arm, "clicks": y})
     s = ab.slices(plan, t, group)
-    assert s.p_same < .001 and (s.table.adjusted < .05).tolist() == [True, False, False, False]
-    p = [ab.slices(plan, t.assign(clicks=rng.normal(5, 1, 4000) + .3*arm), group).p_same for _ in range(300)]
-    assert stats.kstest(p, 'uniform').pvalue > .001
+    assert s.p_same < 0.001 and (s.table.adjusted < 0.05).tolist() == [True, False, False, False]
+    p = [
+        ab.slices(plan, t.assign(clicks=rng.normal(5, 1, 4000) + 0.3 * arm), group).p_same
+        for _ in range(300)
+    ]
+    assert stats.kstest(p, "uniform").pvalue > 0.001
+
 
 def test_the_question_whether_slices_differ_is_cochrans():
     from statsmodels.stats.meta_analysis import combine_effects
-    rng = stream(7, 'cochran')
-    t = pd.DataFrame({'arm': np.tile([0, 1], 900), 'clicks': rng.normal(5, 1, 1800)})
-    group = np.repeat(['a', 'b', 'c'], 600)
+
+    rng = stream(7, "cochran")
+    t = pd.DataFrame({"arm": np.tile([0, 1], 900), "clicks": rng.normal(5, 1, 1800)})
+    group = np.repeat(["a", "b", "c"], 600)
     c = [ab.compare_means(g[g.arm == 0].clicks, g[g.arm == 1].clicks) for _, g in t.groupby(group)]
-    se = np.array([(x.high - x.low)/2/1.959964 for x in c])
+    se = np.array([(x.high - x.low) / 2 / 1.959964 for x in c])
     theirs = combine_effects(np.array([x.difference for x in c]), se**2).test_homogeneity()
     assert ab.slices(plan, t, group).p_same == pytest.approx(theirs.pvalue, abs=1e-6)
 
-def test_a_switchback_gives_both_versions_to_each_pair_of_days_and_a_cluster_one():
-    order = np.array([ab.switchback(14, stream(7, 'order', i)) for i in range(400)])
-    assert (order.reshape(400, 14, 2).sum(2) == 1).all() and stats.binomtest(int(order[:, 0].sum()), 400).pvalue > .001
-    home = stream(7, 'home').integers(0, 500, 4000)
-    arm = ab.cluster_assign(home, 'sofa')
-    assert (pd.Series(arm).groupby(home).nunique() == 1).all() and (arm == ab.assign_many(home, 'sofa', (.5, .5))).all()
 
-@pytest.mark.parametrize('changed, word', [({'clicks': 0.}, 'metric clicks.*zero variance'), ({'clicks': np.nan}, 'metric clicks.*nan'), ({'clicks': 'many'}, 'clicks|many')])
+def test_a_switchback_gives_both_versions_to_each_pair_of_days_and_a_cluster_one():
+    order = np.array([ab.switchback(14, stream(7, "order", i)) for i in range(400)])
+    assert (order.reshape(400, 14, 2).sum(2) == 1).all() and stats.binomtest(
+        int(order[:, 0].sum()), 400
+    ).pvalue > 0.001
+    home = stream(7, "home").integers(0, 500, 4000)
+    arm = ab.cluster_assign(home, "sofa")
+    assert (pd.Series(arm).groupby(home).nunique() == 1).all() and (
+        arm == ab.assign_many(home, "sofa", (0.5, 0.5))
+    ).all()
+
+
+@pytest.mark.parametrize(
+    "changed, word",
+    [
+        ({"clicks": 0.0}, "metric clicks.*zero variance"),
+        ({"clicks": np.nan}, "metric clicks.*nan"),
+        ({"clicks": "many"}, "clicks|many"),
+    ],
+)
 def test_a_metric_that_cannot_be_read_is_named(log, changed, word):
     t = ab.unit_table(plan, log).assign(**changed)
-    with pytest.raises(ValueError, match=word): ab.analyse_units(plan, t)
+    with pytest.raises(ValueError, match=word):
+        ab.analyse_units(plan, t)
+
 
 def test_the_assignment_of_a_plan_is_that_of_its_name():
-    ids = [f'u{i}' for i in range(500)]
-    assert (plan.assign(ids) == [ab.assign(i, plan, (.5, .5)) for i in ids]).all() and (plan.assign(ids) == ab.assign_many(ids, 't', (.5, .5))).all()
+    ids = [f"u{i}" for i in range(500)]
+    assert (plan.assign(ids) == [ab.assign(i, plan, (0.5, 0.5)) for i in ids]).all() and (
+        plan.assign(ids) == ab.assign_many(ids, "t", (0.5, 0.5))
+    ).all()
+
 
 def test_reports_are_one_page_and_safe(log, tmp_path):
-    r = ab.analyse(replace(plan, hypothesis='<script>alert(1)</script>'), log)
-    page = open(r.save(tmp_path/'r.html'), encoding='utf-8').read()
-    assert '<script>' not in page and '<svg' in page and 'ship' in page and page == open(r.save(tmp_path/'r2.html'), encoding='utf-8').read()
-    assert r._repr_markdown_().startswith('**t: ship**') and repr(r).startswith('Report(t: ship')
+    r = ab.analyse(replace(plan, hypothesis="<script>alert(1)</script>"), log)
+    page = open(r.save(tmp_path / "r.html"), encoding="utf-8").read()
+    assert (
+        "<script>" not in page
+        and "<svg" in page
+        and "ship" in page
+        and page == open(r.save(tmp_path / "r2.html"), encoding="utf-8").read()
+    )
+    assert r._repr_markdown_().startswith("**t: ship**") and repr(r).startswith("Report(t: ship")
 
-@pytest.mark.parametrize('call, word', [
-    (lambda log: ab.Metric('', ab.count('click')), 'name'), (lambda log: ab.Metric('x', 5), 'expressions'), (lambda log: ab.Metric('x', ab.count('c'), share=True, past=True), 'one of them'),
-    (lambda log: ab.Metric('x', ab.count('c'), margin=-1), 'margin = -1'), (lambda log: replace(plan, metric=lean, start=None), 'start'), (lambda log: replace(plan, others=(clicks,)), 'different names'),
-    (lambda log: replace(plan, weights=(.5, .6)), 'sum to 1'), (lambda log: replace(plan, variants=('a', 'a')), 'two of each'), (lambda log: replace(plan, size=0), 'size = 0'), (lambda log: replace(plan, looks=-1), 'looks = -1'),
-    (lambda log: ab.analyse(plan, log.drop(columns='unit')), 'no column unit'), (lambda log: ab.analyse(plan, log.assign(experiment='other')), 'no unit'),
-    (lambda log: ab.analyse_units(plan, pd.DataFrame({'arm': [0, 1]})), 'no column clicks'), (lambda log: ab.slices(plan, pd.DataFrame({'arm': [0, 1], 'clicks': [1., 2]}), ['a', 'a']), 'two slices')])
+
+@pytest.mark.parametrize(
+    "call, word",
+    [
+        (lambda log: ab.Metric("", ab.count("click")), "name"),
+        (lambda log: ab.Metric("x", 5), "expressions"),
+        (lambda log: ab.Metric("x", ab.count("c"), share=True, past=True), "one of them"),
+        (lambda log: ab.Metric("x", ab.count("c"), margin=-1), "margin = -1"),
+        (lambda log: replace(plan, metric=lean, start=None), "start"),
+        (lambda log: replace(plan, others=(clicks,)), "different names"),
+        (lambda log: replace(plan, weights=(0.5, 0.6)), "sum to 1"),
+        (lambda log: replace(plan, variants=("a", "a")), "two of each"),
+        (lambda log: replace(plan, size=0), "size = 0"),
+        (lambda log: replace(plan, looks=-1), "looks = -1"),
+        (lambda log: ab.analyse(plan, log.drop(columns="unit")), "no column unit"),
+        (lambda log: ab.analyse(plan, log.assign(experiment="other")), "no unit"),
+        (lambda log: ab.analyse_units(plan, pd.DataFrame({"arm": [0, 1]})), "no column clicks"),
+        (
+            lambda log: ab.slices(
+                plan, pd.DataFrame({"arm": [0, 1], "clicks": [1.0, 2]}), ["a", "a"]
+            ),
+            "two slices",
+        ),
+    ],
+)
 def test_plans_and_logs_that_cannot_be_are_refused(log, call, word):
-    with pytest.raises(ValueError, match=word): call(log)
+    with pytest.raises(ValueError, match=word):
+        call(log)

@@ -1,4 +1,5 @@
 """Genre models across processes, and properties over random films."""
+
 import subprocess, sys
 import numpy as np
 import pytest
@@ -29,9 +30,11 @@ def test_a_saved_model_predicts_the_same_in_another_process(films, tmp_path):
     m = GenreBooster("v2", trees=8).fit(films[:1000], labels(films[:1000]))
     m.save(tmp_path / "m")
     np.save(tmp_path / "p.npy", m.predict_proba(films[1000:]))
-    code = ("import sys, numpy as np; from trending_now.catalogue import load_films; from trending_now.genres import GenreBooster\n"
-            "d = sys.argv[1]; p = GenreBooster.load(d + '/m').predict_proba(load_films().tail(1500).reset_index(drop=True)[1000:])\n"
-            "assert np.array_equal(p, np.load(d + '/p.npy'))")
+    code = (
+        "import sys, numpy as np; from trending_now.catalogue import load_films; from trending_now.genres import GenreBooster\n"
+        "d = sys.argv[1]; p = GenreBooster.load(d + '/m').predict_proba(load_films().tail(1500).reset_index(drop=True)[1000:])\n"
+        "assert np.array_equal(p, np.load(d + '/p.npy'))"
+    )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=120)
 
 
@@ -40,15 +43,17 @@ def test_a_damaged_or_missing_file_is_refused_by_name(films, tmp_path, name):
     GenreBooster("v2", trees=2).fit(films[:200], labels(films[:200])).save(tmp_path / "m")
     path = tmp_path / "m" / name
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=f"{name} has changed"): GenreBooster.load(tmp_path / "m")
+    with pytest.raises(ValueError, match=f"{name} has changed"):
+        GenreBooster.load(tmp_path / "m")
     path.unlink()
-    with pytest.raises(ValueError, match=f"{name} is missing"): GenreBooster.load(tmp_path / "m")
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        GenreBooster.load(tmp_path / "m")
 
 
 def test_scores_agree_with_scikit_learn():
     rng = np.random.default_rng(3)
     for _ in range(20):
         y, p = rng.integers(0, 2, (50, 12)), rng.random((50, 12))
-        s = evaluate(y, p, thresholds=.6, n_boot=10)
-        assert s.micro_f1 == pytest.approx(f1_score(y, p >= .6, average="micro"))
-        assert s.macro_f1 == pytest.approx(f1_score(y, p >= .6, average="macro", zero_division=0))
+        s = evaluate(y, p, thresholds=0.6, n_boot=10)
+        assert s.micro_f1 == pytest.approx(f1_score(y, p >= 0.6, average="micro"))
+        assert s.macro_f1 == pytest.approx(f1_score(y, p >= 0.6, average="macro", zero_division=0))

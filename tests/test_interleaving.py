@@ -1,4 +1,5 @@
 "Interleaving: fairness, properties, the published rules against brute force, calibration of intervals, and what sensitivity promises."
+
 import itertools, math, subprocess, sys
 from collections import Counter
 from fractions import Fraction
@@ -8,33 +9,58 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
 from trending_now.ab import compare_means, sample_size_means
-from trending_now.interleaving import Interleaved, balanced, bootstrap_preference, credit, credits, marginal_credit, multileave, preference, probabilistic, tally, team_draft, team_draft_many   # those of votes and multileaving too: one place to import from
+from trending_now.interleaving import (
+    Interleaved,
+    balanced,
+    bootstrap_preference,
+    credit,
+    credits,
+    marginal_credit,
+    multileave,
+    preference,
+    probabilistic,
+    tally,
+    team_draft,
+    team_draft_many,
+)  # those of votes and multileaving too: one place to import from
 from trending_now.settings import stream
 
 METHODS = {"team draft": team_draft, "balanced": balanced, "probabilistic": probabilistic}
-LOOK = .4*.8**np.arange(20)
+LOOK = 0.4 * 0.8 ** np.arange(20)
 ranking = st.lists(st.integers(0, 12), unique=True, max_size=10)
 quick = settings(max_examples=150, deadline=None, derandomize=True)
 
 
-def careless(n, rng): return np.flatnonzero(rng.random(n) < LOOK[:n])
+def careless(n, rng):
+    return np.flatnonzero(rng.random(n) < LOOK[:n])
 
 
 def decisions(mix, a, b, k, rng, n, rule=credit):
     "Differences of credit in n views by visitors who do not care what they see."
-    return np.array([np.subtract(*rule(m := mix(a, b, k, rng), careless(len(m), rng))) for _ in range(n)])
+    return np.array(
+        [np.subtract(*rule(m := mix(a, b, k, rng), careless(len(m), rng))) for _ in range(n)]
+    )
 
 
 class Coins:
     "Every sequence of coin falls once, through the interface of a random generator."
+
     def __new__(cls, falls):
         rng = np.random.default_rng(0)
+
         class Fixed(np.random.Generator):
-            def random(self, n=None): return np.array([0. if f else .9 for f in falls[:n]]) if n is not None else (0. if falls[0] else .9)
+            def random(self, n=None):
+                return (
+                    np.array([0.0 if f else 0.9 for f in falls[:n]])
+                    if n is not None
+                    else (0.0 if falls[0] else 0.9)
+                )
+
         return Fixed(rng.bit_generator)
 
 
 # --- fairness ---
+
 
 @pytest.mark.parametrize("method", METHODS)
 def test_two_equal_rankers_win_equally_often(method):
@@ -44,31 +70,45 @@ def test_two_equal_rankers_win_equally_often(method):
         a, b = (rng.permutation(12).tolist() for _ in "ab")
         m = METHODS[method](a, b, 8, rng)
         wins[np.sign(np.subtract(*credit(m, careless(8, rng))))] += 1
-    assert binomtest(wins[1], wins[1] + wins[-1]).pvalue > .001
+    assert binomtest(wins[1], wins[1] + wins[-1]).pvalue > 0.001
     assert wins[1] + wins[-1] > 1500
 
 
-@pytest.mark.parametrize("a, b", [("abcd", "bcda"), ("abcdefgh", "hgfedcba"), ("abcdef", "uvwxyz"), ("abc", "bca"), ("abcdef", "a"), ("ab", "xyzabcd"), ("abcdef", "abcdef")])
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        ("abcd", "bcda"),
+        ("abcdefgh", "hgfedcba"),
+        ("abcdef", "uvwxyz"),
+        ("abc", "bca"),
+        ("abcdef", "a"),
+        ("ab", "xyzabcd"),
+        ("abcdef", "abcdef"),
+    ],
+)
 @pytest.mark.parametrize("method", ["team draft", "probabilistic"])
 def test_careless_visitors_prefer_nobody_whatever_the_lists(method, a, b):
     d = decisions(METHODS[method], a, b, 6, stream(7, "careless", method, a, b), 3000)
-    assert binomtest(int((d > 0).sum()), max(1, int((d != 0).sum()))).pvalue > .001
-    assert abs(d.mean()) < 4*d.std()/math.sqrt(len(d)) + 1e-9
+    assert binomtest(int((d > 0).sum()), max(1, int((d != 0).sum()))).pvalue > 0.001
+    assert abs(d.mean()) < 4 * d.std() / math.sqrt(len(d)) + 1e-9
 
 
 @given(ranking, ranking, st.integers(1, 8))
 @quick
 def test_each_place_of_a_team_draft_belongs_to_both_teams_equally_often(a, b, k):
     "Exactly, over all falls of the coins; this is why places cancel."
-    rounds, seen = (min(k, len(a) + len(b)) + 1)//2, Counter()
+    rounds, seen = (min(k, len(a) + len(b)) + 1) // 2, Counter()
     for falls in itertools.product([True, False], repeat=rounds):
-        for place, team in enumerate(team_draft(a, b, k, Coins(falls)).teams): seen[place, team] += 1
+        for place, team in enumerate(team_draft(a, b, k, Coins(falls)).teams):
+            seen[place, team] += 1
     assert all(seen[p, "a"] == seen[p, "b"] for p in range(k))
 
 
 def test_a_new_first_place_for_each_coin_cancels_position_bias_that_turns_do_not():
     a, b = "abcdef", "uvwxyz"
-    turns = lambda a, b, k, rng: Interleaved([x for p in zip(a, b) for x in p][:k], ["a", "b"]*(k//2))
+    turns = lambda a, b, k, rng: Interleaved(
+        [x for p in zip(a, b) for x in p][:k], ["a", "b"] * (k // 2)
+    )
     d = decisions(turns, a, b, 6, stream(7, "turns"), 3000)
     assert binomtest(int((d > 0).sum()), int((d != 0).sum())).pvalue < 1e-6
 
@@ -77,7 +117,12 @@ def test_balanced_interleaving_prefers_a_list_that_nobody_prefers():
     "One click anywhere: abcd against bcda goes to b in three cases of four, whichever list starts."
     for start in (True, False):
         m = balanced("abcd", "bcda", 4, Coins([start]))
-        assert [np.sign(np.subtract(*credit(m, [m.items.index(x)]))) for x in "abcd"] == [1, -1, -1, -1]
+        assert [np.sign(np.subtract(*credit(m, [m.items.index(x)]))) for x in "abcd"] == [
+            1,
+            -1,
+            -1,
+            -1,
+        ]
 
 
 def test_every_place_of_a_balanced_list_is_the_same_film_list_with_roles_swapped():
@@ -87,6 +132,7 @@ def test_every_place_of_a_balanced_list_is_the_same_film_list_with_roles_swapped
 
 # --- properties ---
 
+
 @given(ranking, ranking, st.integers(1, 25), st.sampled_from(sorted(METHODS)), st.integers(0, 5))
 @quick
 def test_a_mixed_list_has_no_duplicates_and_as_many_films_as_there_are(a, b, k, method, seed):
@@ -95,12 +141,19 @@ def test_a_mixed_list_has_no_duplicates_and_as_many_films_as_there_are(a, b, k, 
     assert all(x in {"a": a, "b": b}.get(t, a + b) for x, t in zip(m.items, m.teams))
 
 
-@given(ranking, ranking, st.integers(1, 20), st.integers(0, 5), st.sampled_from([team_draft, balanced]))
+@given(
+    ranking, ranking, st.integers(1, 20), st.integers(0, 5), st.sampled_from([team_draft, balanced])
+)
 @quick
 def test_the_items_are_the_top_of_both_lists_and_a_longer_page_only_adds(a, b, k, seed, mix):
-    m, longer = mix(a, b, k, stream(seed, "x")), mix(a, b, k+1, stream(seed, "x"))
-    assert (longer.items[:len(m)], longer.teams[:len(m)]) == (m.items, m.teams)
-    tops = {(i, j) for i in range(len(a)+1) for j in range(len(b)+1) if set(m.items) == set(a[:i]) | set(b[:j])}
+    m, longer = mix(a, b, k, stream(seed, "x")), mix(a, b, k + 1, stream(seed, "x"))
+    assert (longer.items[: len(m)], longer.teams[: len(m)]) == (m.items, m.teams)
+    tops = {
+        (i, j)
+        for i in range(len(a) + 1)
+        for j in range(len(b) + 1)
+        if set(m.items) == set(a[:i]) | set(b[:j])
+    }
     assert tops
 
 
@@ -121,16 +174,19 @@ def test_two_equal_lists_stay_as_they_are(a, k, seed, mix):
 @given(ranking, ranking, st.integers(1, 12), st.integers(0, 3))
 @quick
 def test_the_other_names_give_the_mirrored_teams(a, b, k, seed):
-    falls = (stream(seed, "falls").random(15) < .5).tolist()
+    falls = (stream(seed, "falls").random(15) < 0.5).tolist()
     m, other = team_draft(a, b, k, Coins(falls)), team_draft(b, a, k, Coins([not f for f in falls]))
-    assert m.items == other.items and [{"a": "b", "b": "a"}.get(t) for t in m.teams] == list(other.teams)
+    assert m.items == other.items and [{"a": "b", "b": "a"}.get(t) for t in m.teams] == list(
+        other.teams
+    )
 
 
 @given(ranking, ranking, st.integers(1, 12))
 @quick
 def test_teams_of_a_balanced_list_name_the_winner_of_a_lone_click(a, b, k):
     m = balanced(a, b, k, stream(7, "x"))
-    for i, t in enumerate(m.teams): assert np.sign(np.subtract(*credit(m, [i]))) == {"a": 1, "b": -1, None: 0}[t]
+    for i, t in enumerate(m.teams):
+        assert np.sign(np.subtract(*credit(m, [i]))) == {"a": 1, "b": -1, None: 0}[t]
 
 
 @given(ranking, ranking, st.integers(1, 10), st.data())
@@ -138,30 +194,52 @@ def test_teams_of_a_balanced_list_name_the_winner_of_a_lone_click(a, b, k):
 def test_balanced_credit_is_the_published_rule(a, b, k, data):
     "Chapelle et al. 2012, section 3.1, written out with ranks from 1."
     m = balanced(a, b, k, stream(7, "x"))
-    clicks = data.draw(st.lists(st.integers(0, len(m)-1), max_size=6)) if len(m) else []
-    if not clicks: return
+    clicks = data.draw(st.lists(st.integers(0, len(m) - 1), max_size=6)) if len(m) else []
+    if not clicks:
+        return
     lowest = m.items[max(clicks)]
-    depth = min(j for j in range(1, 30) if lowest in a[j-1:j] or lowest in b[j-1:j])
-    assert credit(m, clicks) == tuple(len({m.items[c] for c in clicks} & set(r[:depth])) for r in (a, b))
+    depth = min(j for j in range(1, 30) if lowest in a[j - 1 : j] or lowest in b[j - 1 : j])
+    assert credit(m, clicks) == tuple(
+        len({m.items[c] for c in clicks} & set(r[:depth])) for r in (a, b)
+    )
 
 
 def test_a_team_draft_of_two_rounds_has_the_four_outcomes_of_its_coins():
-    got = {falls: team_draft("abcd", "bcda", 4, Coins(falls)) for falls in itertools.product([True, False], repeat=2)}
-    assert {f: "".join(m.items) for f, m in got.items()} == {(True, True): "abcd", (True, False): "abcd", (False, True): "bacd", (False, False): "bacd"}
-    assert {f: "".join(m.teams) for f, m in got.items()} == {(True, True): "abab", (True, False): "abba", (False, True): "baab", (False, False): "baba"}
+    got = {
+        falls: team_draft("abcd", "bcda", 4, Coins(falls))
+        for falls in itertools.product([True, False], repeat=2)
+    }
+    assert {f: "".join(m.items) for f, m in got.items()} == {
+        (True, True): "abcd",
+        (True, False): "abcd",
+        (False, True): "bacd",
+        (False, False): "bacd",
+    }
+    assert {f: "".join(m.teams) for f, m in got.items()} == {
+        (True, True): "abab",
+        (True, False): "abba",
+        (False, True): "baab",
+        (False, False): "baba",
+    }
 
 
 def test_a_draft_leaves_places_that_one_list_alone_can_fill_to_nobody():
     assert team_draft([1, 2, 3, 4], [9], 4, stream(7, "x")).teams[2:] == (None, None)
-    for falls in ([True]*3, [False]*3): assert team_draft("xyz", "x", 3, Coins(falls)).teams == ({True: "a", False: "b"}[falls[0]], None, None)
+    for falls in ([True] * 3, [False] * 3):
+        assert team_draft("xyz", "x", 3, Coins(falls)).teams == (
+            {True: "a", False: "b"}[falls[0]],
+            None,
+            None,
+        )
     assert set(team_draft(range(10), range(5, 15), 10, stream(7, "x")).teams) == {"a", "b"}
 
 
 # --- probabilistic ---
 
+
 def share(ranking, taken, item, tau):
     w = {x: Fraction(1, r**tau) for r, x in enumerate(ranking, 1) if x not in taken}
-    return w.get(item, Fraction(0))/sum(w.values())
+    return w.get(item, Fraction(0)) / sum(w.values())
 
 
 @pytest.mark.parametrize("tau", [1, 3])
@@ -169,8 +247,10 @@ def test_probabilistic_lists_come_as_often_as_the_paper_says(tau):
     a, b, n, rng = "abc", "bca", 6000, stream(7, "paper", tau)
     seen = Counter("".join(probabilistic(a, b, 3, rng, tau=tau).items) for _ in range(n))
     for p in map("".join, itertools.permutations(a)):
-        want = math.prod((share(a, p[:i], x, tau) + share(b, p[:i], x, tau))/2 for i, x in enumerate(p))
-        assert binomtest(seen[p], n, float(want)).pvalue > .001
+        want = math.prod(
+            (share(a, p[:i], x, tau) + share(b, p[:i], x, tau)) / 2 for i, x in enumerate(p)
+        )
+        assert binomtest(seen[p], n, float(want)).pvalue > 0.001
 
 
 def test_marginal_credit_is_the_mean_over_all_assignments():
@@ -182,8 +262,11 @@ def test_marginal_credit_is_the_mean_over_all_assignments():
         for teams in itertools.product((0, 1), repeat=4):
             p = math.prod(o[t] for o, t in zip(odds, teams))
             total += p
-            for c in (0, 2, 3): mean[teams[c]] += p
-        assert marginal_credit(m, [0, 2, 3]) == pytest.approx([float(x/total) for x in mean], abs=1e-12)
+            for c in (0, 2, 3):
+                mean[teams[c]] += p
+        assert marginal_credit(m, [0, 2, 3]) == pytest.approx(
+            [float(x / total) for x in mean], abs=1e-12
+        )
 
 
 def test_marginal_credit_has_the_same_mean_and_less_variance():
@@ -193,8 +276,8 @@ def test_marginal_credit_has_the_same_mean_and_less_variance():
         c = careless(6, rng)
         pairs.append((np.subtract(*credit(m, c)), np.subtract(*marginal_credit(m, c))))
     simple, marginal = np.array(pairs).T
-    assert abs((simple - marginal).mean()) < 4*(simple - marginal).std()/math.sqrt(3000)
-    assert marginal.var() < .6*simple.var()
+    assert abs((simple - marginal).mean()) < 4 * (simple - marginal).std() / math.sqrt(3000)
+    assert marginal.var() < 0.6 * simple.var()
 
 
 @pytest.mark.parametrize("tau", [0, 1e-3, 50, 1e6])
@@ -206,12 +289,14 @@ def test_any_steepness_gives_a_full_list(tau):
 
 # --- multileaving ---
 
+
 def test_equal_rankers_in_a_multileaving_earn_equally():
     rng, total = stream(7, "multi"), np.zeros(5)
     for _ in range(3000):
         m = multileave([rng.permutation(15).tolist() for _ in range(5)], 8, rng)
         total += credits(m, careless(8, rng))
-    for x in total: assert binomtest(int(x), int(total.sum()), .2).pvalue > .001
+    for x in total:
+        assert binomtest(int(x), int(total.sum()), 0.2).pvalue > 0.001
 
 
 @given(st.lists(ranking, min_size=2, max_size=5), st.integers(1, 25), st.integers(0, 3))
@@ -229,7 +314,7 @@ def test_a_better_ranker_wins_a_multileaving():
     good, middle, bad = list(range(10)), [5, 0, 6, 1, 7, 2, 8, 3, 9, 4], list(range(9, -1, -1))
     for _ in range(2000):
         m = multileave([middle, good, bad], 6, rng)
-        total += credits(m, [i for i in careless(6, rng) if rng.random() < 1/(1 + m.items[i])])
+        total += credits(m, [i for i in careless(6, rng) if rng.random() < 1 / (1 + m.items[i])])
     assert total[1] > total[0] > total[2]
 
 
@@ -241,116 +326,180 @@ counts = st.integers(0, 60)
 @given(counts, counts, counts)
 @quick
 def test_preference_is_scipys_sign_test_and_chapelles_delta(a, b, t):
-    if a + b + t == 0: return
+    if a + b + t == 0:
+        return
     p = preference(a, b, t)
-    assert p.delta == pytest.approx((a + t/2)/(a + b + t) - .5, abs=1e-12)
+    assert p.delta == pytest.approx((a + t / 2) / (a + b + t) - 0.5, abs=1e-12)
     assert p.p_value == pytest.approx(binomtest(a, a + b).pvalue if a + b else 1, abs=1e-9)
-    assert -.5 <= p.low <= p.delta <= p.high <= .5
-    assert (p.low > 0 or p.high < 0) == (p.p_value <= .05)
+    assert -0.5 <= p.low <= p.delta <= p.high <= 0.5
+    assert (p.low > 0 or p.high < 0) == (p.p_value <= 0.05)
 
 
 @given(counts, counts)
 @quick
 def test_without_ties_the_interval_holds_the_exact_one(a, b):
-    if a + b == 0: return
+    if a + b == 0:
+        return
     p, exact = preference(a, b, 0), binomtest(a, a + b).proportion_ci()
-    assert p.low <= exact.low - .5 + 1e-9 and p.high >= exact.high - .5 - 1e-9
-    assert p.low >= exact.low - .5 - .06 and p.high <= exact.high - .5 + .06 or a + b < 12
+    assert p.low <= exact.low - 0.5 + 1e-9 and p.high >= exact.high - 0.5 - 1e-9
+    assert p.low >= exact.low - 0.5 - 0.06 and p.high <= exact.high - 0.5 + 0.06 or a + b < 12
 
 
-@pytest.mark.parametrize("n, p", [(30, (.3, .3)), (30, (.6, .1)), (200, (.02, .05)), (200, (.45, .45)), (400, (.85, .05)), (1000, (.1, .2)), (15, (.0, .2))])
+@pytest.mark.parametrize(
+    "n, p",
+    [
+        (30, (0.3, 0.3)),
+        (30, (0.6, 0.1)),
+        (200, (0.02, 0.05)),
+        (200, (0.45, 0.45)),
+        (400, (0.85, 0.05)),
+        (1000, (0.1, 0.2)),
+        (15, (0.0, 0.2)),
+    ],
+)
 def test_the_interval_for_delta_covers_as_it_says_with_any_share_of_ties(n, p):
     rng, runs = stream(7, "cover", n, *p), 1500
     draws = Counter(map(tuple, rng.multinomial(n, [*p, 1 - sum(p)], runs).tolist()))
-    true = (p[0] - p[1])/2
-    hit = sum(m for w, m in draws.items() if preference(*w).low - 1e-12 <= true <= preference(*w).high + 1e-12)
-    assert binomtest(hit, runs, .95, alternative="less").pvalue > .001
-    assert hit/runs < .995 or n*min(sum(p), 1) < 20
+    true = (p[0] - p[1]) / 2
+    hit = sum(
+        m
+        for w, m in draws.items()
+        if preference(*w).low - 1e-12 <= true <= preference(*w).high + 1e-12
+    )
+    assert binomtest(hit, runs, 0.95, alternative="less").pvalue > 0.001
+    assert hit / runs < 0.995 or n * min(sum(p), 1) < 20
 
 
 def test_under_no_difference_the_sign_test_keeps_its_level():
     rng = stream(7, "level")
-    rejected = sum(preference(*w).p_value <= .05 for w in rng.multinomial(300, [.35, .35, .3], 3000).tolist())
-    assert binomtest(rejected, 3000, .05, alternative="greater").pvalue > .001
+    rejected = sum(
+        preference(*w).p_value <= 0.05
+        for w in rng.multinomial(300, [0.35, 0.35, 0.3], 3000).tolist()
+    )
+    assert binomtest(rejected, 3000, 0.05, alternative="greater").pvalue > 0.001
 
 
 def heavy(rng, n=150):
     rate = rng.lognormal(0, 1.2, n)
-    return rng.poisson(1.2*rate), rng.poisson(rate)
+    return rng.poisson(1.2 * rate), rng.poisson(rate)
 
 
 @pytest.mark.parametrize("weigh", ["clicks", "visitors"])
 def test_the_bootstrap_covers_the_true_share_among_heavy_users(weigh):
     "Percentile intervals of skewed shares are a little narrow, so 93% is asked for."
     big = heavy(stream(7, "big"), 2_000_000)
-    true = 1.2/2.2 - .5 if weigh == "clicks" else np.sign(big[0] - big[1]).mean()/2
+    true = 1.2 / 2.2 - 0.5 if weigh == "clicks" else np.sign(big[0] - big[1]).mean() / 2
     hit, runs = 0, 250
     for s in range(runs):
-        p = bootstrap_preference(*heavy(stream(s, "sample"), 400), stream(s, "drawn"), weigh=weigh, repeats=250)
+        p = bootstrap_preference(
+            *heavy(stream(s, "sample"), 400), stream(s, "drawn"), weigh=weigh, repeats=250
+        )
         hit += p.low <= true <= p.high
-    assert binomtest(hit, runs, .93, alternative="less").pvalue > .001 and hit < runs
+    assert binomtest(hit, runs, 0.93, alternative="less").pvalue > 0.001 and hit < runs
 
 
 def test_a_bootstrap_of_votes_agrees_with_the_formula():
     a, b = heavy(stream(7, "votes"), 2000)
-    boot, exact = bootstrap_preference(a, b, stream(7, "b"), weigh="visitors"), preference((a > b).sum(), (a < b).sum(), (a == b).sum())
+    boot, exact = (
+        bootstrap_preference(a, b, stream(7, "b"), weigh="visitors"),
+        preference((a > b).sum(), (a < b).sum(), (a == b).sum()),
+    )
     assert boot.delta == pytest.approx(exact.delta, abs=1e-12)
-    assert [boot.low, boot.high] == pytest.approx([exact.low, exact.high], abs=.004)
+    assert [boot.low, boot.high] == pytest.approx([exact.low, exact.high], abs=0.004)
 
 
 def test_a_two_sample_test_on_paired_credit_errs_in_both_directions():
     rng = stream(7, "mistake")
-    def rate(draw, test, runs=600): return sum(test(*draw()) for _ in range(runs))/runs
-    two_sample = lambda a, b: compare_means(a, b).p_value < .05
-    sign = lambda a, b: preference((a > b).sum(), (a < b).sum(), (a == b).sum()).p_value < .05
+
+    def rate(draw, test, runs=600):
+        return sum(test(*draw()) for _ in range(runs)) / runs
+
+    two_sample = lambda a, b: compare_means(a, b).p_value < 0.05
+    sign = lambda a, b: preference((a > b).sum(), (a < b).sum(), (a == b).sum()).p_value < 0.05
+
     def once():
         a = rng.integers(0, 2, 200)
         return a, 1 - a
-    assert rate(once, two_sample) > .12 > .08 > rate(once, sign)      # false alarms
-    same = lambda: (lambda r: (rng.poisson(1.25*r), rng.poisson(r)))(rng.lognormal(0, 1.2, 300))
-    assert rate(same, two_sample) < .35 < .7 < rate(same, sign)       # missed
+
+    assert rate(once, two_sample) > 0.12 > 0.08 > rate(once, sign)  # false alarms
+    same = lambda: (lambda r: (rng.poisson(1.25 * r), rng.poisson(r)))(rng.lognormal(0, 1.2, 300))
+    assert rate(same, two_sample) < 0.35 < 0.7 < rate(same, sign)  # missed
 
 
 # --- many at once ---
 
+
 @given(st.integers(1, 12), st.integers(1, 14), st.integers(1, 8), st.integers(0, 99))
 @quick
 def test_many_merges_are_the_plain_ones_coin_for_coin(k, length, n, seed):
-    a, b = (stream(seed, x).permuted(np.tile(np.arange(length+2), (n, 1)), axis=1)[:, :length] for x in "ab")
+    a, b = (
+        stream(seed, x).permuted(np.tile(np.arange(length + 2), (n, 1)), axis=1)[:, :length]
+        for x in "ab"
+    )
     items, teams = team_draft_many(a, b, k, stream(seed, "coins"))
     rng = stream(seed, "coins")
     for x, y, i, t in zip(a, b, items, teams):
         m = team_draft(x, y, k, rng)
         assert i[i >= 0].tolist() == list(m.items)
-        assert [None if v < 0 else "ab"[v] for v in t[:len(m)]] == list(m.teams)
+        assert [None if v < 0 else "ab"[v] for v in t[: len(m)]] == list(m.teams)
 
 
 @given(ranking, ranking, st.integers(1, 14), st.integers(0, 9))
 @quick
 def test_padded_short_lists_are_merged_as_the_plain_ones(a, b, k, seed):
-    wide = lambda xs: np.array([xs + [-1]*(10 - len(xs))])
+    wide = lambda xs: np.array([xs + [-1] * (10 - len(xs))])
     items, teams = team_draft_many(wide(a), wide(b), k, stream(seed, "x"))
     m = team_draft(a, b, k, stream(seed, "x"))
-    assert items[0][:len(m)].tolist() == list(m.items) and (items[0][len(m):] == -1).all() and (teams[0][len(m):] == -1).all()
-    assert [None if v < 0 else "ab"[v] for v in teams[0][:len(m)]] == list(m.teams)
+    assert (
+        items[0][: len(m)].tolist() == list(m.items)
+        and (items[0][len(m) :] == -1).all()
+        and (teams[0][len(m) :] == -1).all()
+    )
+    assert [None if v < 0 else "ab"[v] for v in teams[0][: len(m)]] == list(m.teams)
 
 
 # --- refusals ---
 
-@pytest.mark.parametrize("mix", [team_draft, balanced, probabilistic, lambda a, b, k, rng: multileave([a, b], k, rng)])
-@pytest.mark.parametrize("a, k, says", [([1, 1], 2, "1 is there twice"), ([1, 2], 0, "k = 0"), ([1, 2], 1.5, "k = 1.5"), ({1, 2}, 2, "has no order"), (None, 2, "None"), ([1, None], 2, "missing"), ([[1], [2]], 2, "cannot be an item")])
+
+@pytest.mark.parametrize(
+    "mix", [team_draft, balanced, probabilistic, lambda a, b, k, rng: multileave([a, b], k, rng)]
+)
+@pytest.mark.parametrize(
+    "a, k, says",
+    [
+        ([1, 1], 2, "1 is there twice"),
+        ([1, 2], 0, "k = 0"),
+        ([1, 2], 1.5, "k = 1.5"),
+        ({1, 2}, 2, "has no order"),
+        (None, 2, "None"),
+        ([1, None], 2, "missing"),
+        ([[1], [2]], 2, "cannot be an item"),
+    ],
+)
 def test_lists_that_cannot_be_rankings_are_refused(mix, a, k, says):
-    with pytest.raises(ValueError, match=says): mix(a, [1, 2], k, stream(7, "x"))
+    with pytest.raises(ValueError, match=says):
+        mix(a, [1, 2], k, stream(7, "x"))
 
 
-@pytest.mark.parametrize("bad, says", [((-1, 2, 0), "wins_a = -1"), ((1, .5, 0), "wins_b = 0.5"), ((1, 2, math.nan), "ties = nan"), ((0, 0, 0), "at least one"), (("x", 1, 1), "wins_a")])
+@pytest.mark.parametrize(
+    "bad, says",
+    [
+        ((-1, 2, 0), "wins_a = -1"),
+        ((1, 0.5, 0), "wins_b = 0.5"),
+        ((1, 2, math.nan), "ties = nan"),
+        ((0, 0, 0), "at least one"),
+        (("x", 1, 1), "wins_a"),
+    ],
+)
 def test_counts_that_cannot_be_are_refused(bad, says):
-    with pytest.raises(ValueError, match=says): preference(*bad)
+    with pytest.raises(ValueError, match=says):
+        preference(*bad)
 
 
-@pytest.mark.parametrize("clicks", [[3], [-1], [.5], [True], 1, ["0"]])
+@pytest.mark.parametrize("clicks", [[3], [-1], [0.5], [True], 1, ["0"]])
 def test_clicks_outside_the_list_are_refused(clicks):
-    with pytest.raises(ValueError, match="clicks"): credit(Interleaved("xyz", "aba"), clicks)
+    with pytest.raises(ValueError, match="clicks"):
+        credit(Interleaved("xyz", "aba"), clicks)
 
 
 def test_pandas_numpy_and_texts_are_rankings_too():
@@ -361,60 +510,85 @@ def test_pandas_numpy_and_texts_are_rankings_too():
 
 
 def test_votes_are_by_visitor():
-    assert tally([1, 1, 2, 3, 3], [1, 0, 0, .1, .2], [0, 3, 0, .3, 0]) == (0, 1, 2)
+    assert tally([1, 1, 2, 3, 3], [1, 0, 0, 0.1, 0.2], [0, 3, 0, 0.3, 0]) == (0, 1, 2)
     assert tally(pd.Series(["x", "y"]), [1, 0], [0, 2]) == (1, 1, 0)
 
 
 # --- sensitivity ---
 
+
 @pytest.fixture(scope="module")
 def played():
-    from trending_now.catalogue import load_films, replay
-    from trending_now.interleaving.sensitivity import Ranker, audience, compare, rank
-    films = pd.concat([w.films for w in replay(load_films(), "2008-01", 8)], ignore_index=True)
+    from trending_now.catalogue import load_films, replay_weeks
+    from trending_now.interleaving.sensitivity import Ranker, audience, compare_methods, rank
+
+    films = pd.concat(
+        [w.films for w in replay_weeks(load_films(), "2008-01", 8)], ignore_index=True
+    )
     crowd = audience(films, 6000)
-    lists = [rank(crowd, Ranker(n, .5, .3)) for n in (5, 20)]
-    return crowd, lists, compare(crowd, *lists)
+    lists = [rank(crowd, Ranker(n, 0.5, 0.3)) for n in (5, 20)]
+    return crowd, lists, compare_methods(crowd, *lists)
 
 
 def test_the_audience_likes_what_the_diners_like(played):
     from trending_now.catalogue import labels
     from trending_now.diners import Diners, build_page
-    from trending_now.settings import Diners as Knobs
+    from trending_now.settings import DinersKnobs as Knobs
+
     crowd, lists, _ = played
     d = Diners(6000, 7, Knobs(visits_per_week=3000))
     row = build_page(crowd.films, labels(crowd.films), week=8).lists(lists[0][:50, :10])
-    assert np.allclose(d.click_probability(row, np.arange(50), np.arange(50)), crowd.like[np.arange(50)[:, None], lists[0][:50, :10]]*crowd.look, rtol=1e-4)
+    assert np.allclose(
+        d.click_probability(row, np.arange(50), np.arange(50)),
+        crowd.like[np.arange(50)[:, None], lists[0][:50, :10]] * crowd.look,
+        rtol=1e-4,
+    )
 
 
 def test_clicks_scatter_around_what_is_expected(played):
     _, _, t = played
     for n in "ab":
         gap = t[f"clicks_{n}"] - t[f"expected_{n}"]
-        assert abs(gap.mean()) < 4*gap.std()/math.sqrt(len(t))
-    assert (t.clicks_a.sum() + t.clicks_b.sum())/2 == pytest.approx(t.credit_a.sum() + t.credit_b.sum(), rel=.05)
+        assert abs(gap.mean()) < 4 * gap.std() / math.sqrt(len(t))
+    assert (t.clicks_a.sum() + t.clicks_b.sum()) / 2 == pytest.approx(
+        t.credit_a.sum() + t.credit_b.sum(), rel=0.05
+    )
 
 
 def test_equal_rankers_need_no_end_of_visitors_and_win_equally_often(played):
-    from trending_now.interleaving.sensitivity import compare
+    from trending_now.interleaving.sensitivity import compare_methods
+
     crowd, lists, _ = played
-    t = compare(crowd, lists[0], lists[0], seed=3)
-    p = preference((t.credit_a > t.credit_b).sum(), (t.credit_a < t.credit_b).sum(), (t.credit_a == t.credit_b).sum())
-    assert p.p_value > .001 and abs(p.delta) < .05
+    t = compare_methods(crowd, lists[0], lists[0], seed=3)
+    p = preference(
+        (t.credit_a > t.credit_b).sum(),
+        (t.credit_a < t.credit_b).sum(),
+        (t.credit_a == t.credit_b).sum(),
+    )
+    assert p.p_value > 0.001 and abs(p.delta) < 0.05
 
 
 def test_sizes_agree_with_the_ab_chapter_and_grow_with_power(played):
     from trending_now.interleaving.sensitivity import METRICS, visitors_needed
+
     t = played[2]
-    need, weaker = visitors_needed(t).iloc[0], visitors_needed(t, power=.8).iloc[0]
-    d, sd = t.expected_b.mean() - t.expected_a.mean(), math.sqrt((t.clicks_a.var() + t.clicks_b.var())/2)
-    assert need["clicks per visitor"] == pytest.approx(2*sample_size_means(d, sd, power=.95), rel=.01)
+    need, weaker = visitors_needed(t).iloc[0], visitors_needed(t, power=0.8).iloc[0]
+    d, sd = (
+        t.expected_b.mean() - t.expected_a.mean(),
+        math.sqrt((t.clicks_a.var() + t.clicks_b.var()) / 2),
+    )
+    assert need["clicks per visitor"] == pytest.approx(
+        2 * sample_size_means(d, sd, power=0.95), rel=0.01
+    )
     assert (weaker[list(METRICS)] < need[list(METRICS)]).all()
-    assert need["the same with CUPED"] < need["clicks per visitor"] and need.idxmin() == "interleaving"
+    assert (
+        need["the same with CUPED"] < need["clicks per visitor"] and need.idxmin() == "interleaving"
+    )
 
 
 def test_weights_of_one_are_no_weights_and_a_doubled_table_needs_the_same(played):
     from trending_now.interleaving.sensitivity import visitors_needed
+
     t = played[2]
     assert np.allclose(visitors_needed(t), visitors_needed(t, weights=np.ones((1, len(t)))))
     assert np.allclose(visitors_needed(t), visitors_needed(pd.concat([t, t])))
@@ -422,30 +596,61 @@ def test_weights_of_one_are_no_weights_and_a_doubled_table_needs_the_same(played
 
 def test_the_size_gives_the_power_that_was_asked_for(played):
     from trending_now.interleaving.sensitivity import found, visitors_needed
+
     t = played[2]
     for metric, runs in (("interleaving", 600), ("clicks per session", 300)):
         n = round(visitors_needed(t)[metric].iloc[0])
-        assert found(t, metric, n, stream(7, "power", metric), runs) == pytest.approx(.95, abs=.05)
+        assert found(t, metric, n, stream(7, "power", metric), runs) == pytest.approx(
+            0.95, abs=0.05
+        )
 
 
 def test_pairs_are_reproducible_and_their_first_ones_do_not_depend_on_the_number():
     from trending_now.interleaving.agreement import random_pairs
+
     assert random_pairs(3, stream(7, "pairs")) == random_pairs(50, stream(7, "pairs"))[:3]
 
 
-@pytest.mark.parametrize("bad", [dict(alpha=0), dict(alpha=1.2), dict(power=1.)])
+@pytest.mark.parametrize("bad", [dict(alpha=0), dict(alpha=1.2), dict(power=1.0)])
 def test_levels_that_cannot_be_are_refused(played, bad):
     from trending_now.interleaving.sensitivity import visitors_needed
-    with pytest.raises(ValueError, match=next(iter(bad))): visitors_needed(played[2], **bad)
+
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        visitors_needed(played[2], **bad)
 
 
-@pytest.mark.parametrize("votes", [(500, 520, 10_000), (10**6, 10**6 + 5000, 10**5), (0, 0, 1), (1, 0, 0), (0, 7, 0), (6, 0, 3), (10**9, 10**9, 0)])
+@pytest.mark.parametrize(
+    "votes",
+    [
+        (500, 520, 10_000),
+        (10**6, 10**6 + 5000, 10**5),
+        (0, 0, 1),
+        (1, 0, 0),
+        (0, 7, 0),
+        (6, 0, 3),
+        (10**9, 10**9, 0),
+    ],
+)
 def test_any_numbers_of_votes_have_a_sane_interval_that_turns_with_the_sides(votes):
     p, q = preference(*votes), preference(votes[1], votes[0], votes[2])
-    assert -.5 <= p.low <= p.delta <= p.high <= .5 and (p.low > 0 or p.high < 0) == (p.p_value <= .05)
-    assert [q.delta, q.p_value, q.low, q.high] == pytest.approx([-p.delta, p.p_value, -p.high, -p.low], abs=1e-9)
+    assert -0.5 <= p.low <= p.delta <= p.high <= 0.5 and (p.low > 0 or p.high < 0) == (
+        p.p_value <= 0.05
+    )
+    assert [q.delta, q.p_value, q.low, q.high] == pytest.approx(
+        [-p.delta, p.p_value, -p.high, -p.low], abs=1e-9
+    )
 
 
-@pytest.mark.parametrize("a, b, says", [([[1, -1, 2]], [[1, 2, 3]], "end of a row only"), ([[1, 2]], [[1, 2], [2, 1]], "1 rows of a, 2 of b"), ([[4, 4]], [[1, 2]], "4 twice in row 0"), ([[1., 2.]], [[1, 2]], "whole numbers"), ([[-2, 1]], [[1, 2]], "holds -2")])
+@pytest.mark.parametrize(
+    "a, b, says",
+    [
+        ([[1, -1, 2]], [[1, 2, 3]], "end of a row only"),
+        ([[1, 2]], [[1, 2], [2, 1]], "1 rows of a, 2 of b"),
+        ([[4, 4]], [[1, 2]], "4 twice in row 0"),
+        ([[1.0, 2.0]], [[1, 2]], "whole numbers"),
+        ([[-2, 1]], [[1, 2]], "holds -2"),
+    ],
+)
 def test_tables_that_cannot_be_rankings_are_refused(a, b, says):
-    with pytest.raises(ValueError, match=says): team_draft_many(a, b, 2, stream(7, "x"))
+    with pytest.raises(ValueError, match=says):
+        team_draft_many(a, b, 2, stream(7, "x"))

@@ -1,16 +1,25 @@
 "Off-policy estimators against hand-made cases and against known truths: unbiased, intervals that cover, failures that are refused."
+
 import dataclasses
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
-from trending_now.bandits.off_policy import Estimate, direct, doubly_robust, effective_size, ips, replay, snips
+from trending_now.bandits.off_policy import (
+    Estimate,
+    direct,
+    doubly_robust,
+    effective_size,
+    ips,
+    replay,
+    snips,
+)
 
-TRUTH = np.array([[.3, .1], [.2, .6], [.5, .4]])      # contexts x actions
-LOGGED = np.array([[.8, .2], [.3, .7], [.5, .5]])
-TARGET = np.array([[.1, .9], [.6, .4], [0., 1.]])
-VALUE = float((TARGET*TRUTH).sum(1).mean())
-MODEL = np.array([[.5, .2], [.1, .3], [.2, .9]])      # wrong on purpose
+TRUTH = np.array([[0.3, 0.1], [0.2, 0.6], [0.5, 0.4]])  # contexts x actions
+LOGGED = np.array([[0.8, 0.2], [0.3, 0.7], [0.5, 0.5]])
+TARGET = np.array([[0.1, 0.9], [0.6, 0.4], [0.0, 1.0]])
+VALUE = float((TARGET * TRUTH).sum(1).mean())
+MODEL = np.array([[0.5, 0.2], [0.1, 0.3], [0.2, 0.9]])  # wrong on purpose
 
 
 def log(n, rng, policy=LOGGED):
@@ -22,7 +31,12 @@ def log(n, rng, policy=LOGGED):
 
 def estimates(x, a, r, logged=LOGGED, model=MODEL):
     w = r, logged[x, a], TARGET[x, a]
-    return {"ips": ips(*w), "snips": snips(*w), "dr": doubly_robust(*w, model[x, a], (TARGET*model)[x].sum(1)), "direct": direct((TARGET*model)[x].sum(1))}
+    return {
+        "ips": ips(*w),
+        "snips": snips(*w),
+        "dr": doubly_robust(*w, model[x, a], (TARGET * model)[x].sum(1)),
+        "direct": direct((TARGET * model)[x].sum(1)),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -34,51 +48,66 @@ def many():
 @pytest.mark.parametrize("name", ["ips", "snips", "dr"])
 def test_the_mean_over_logs_is_the_truth_and_the_interval_covers_it(many, name):
     v = np.array([e[name].value for e in many])
-    assert abs(v.mean() - VALUE) < 4*v.std()/len(v)**.5 + (.002 if name == "snips" else 0)   # snips: of order 1/n
+    assert abs(v.mean() - VALUE) < 4 * v.std() / len(v) ** 0.5 + (
+        0.002 if name == "snips" else 0
+    )  # snips: of order 1/n
     hits = sum(e[name].low <= VALUE <= e[name].high for e in many)
-    assert binomtest(hits, len(many), .95).pvalue > 1e-3
-    assert np.mean([e[name].se for e in many]) == pytest.approx(v.std(), rel=.12)
+    assert binomtest(hits, len(many), 0.95).pvalue > 1e-3
+    assert np.mean([e[name].se for e in many]) == pytest.approx(v.std(), rel=0.12)
 
 
 def test_a_wrong_model_alone_is_wrong_and_its_interval_does_not_say_so(many):
-    assert np.mean([e["direct"].low <= VALUE <= e["direct"].high for e in many]) < .05
+    assert np.mean([e["direct"].low <= VALUE <= e["direct"].high for e in many]) < 0.05
 
 
 def test_doubly_robust_survives_wrong_propensities_if_the_model_is_right():
     rng, wrong = np.random.default_rng(12), LOGGED[:, ::-1]
     es = [estimates(*log(800, rng), logged=wrong, model=TRUTH) for _ in range(200)]
     dr, w = (np.array([e[k].value for e in es]) for k in ("dr", "ips"))
-    assert abs(dr.mean() - VALUE) < 4*dr.std()/200**.5
-    assert abs(w.mean() - VALUE) > 10*w.std()/200**.5
+    assert abs(dr.mean() - VALUE) < 4 * dr.std() / 200**0.5
+    assert abs(w.mean() - VALUE) > 10 * w.std() / 200**0.5
 
 
 def test_replay_on_a_uniform_log_is_unbiased_and_covers():
-    rng, uniform, policy = np.random.default_rng(13), np.full((3, 2), .5), np.array([1, 0, 1])
+    rng, uniform, policy = np.random.default_rng(13), np.full((3, 2), 0.5), np.array([1, 0, 1])
     value = TRUTH[np.arange(3), policy].mean()
     es = []
     for _ in range(400):
         x, a, r = log(400, rng, uniform)
         es.append(replay(r, a, policy[x]))
     v = np.array([e.value for e in es])
-    assert abs(v.mean() - value) < 4*v.std()/20
-    assert binomtest(sum(e.low <= value <= e.high for e in es), 400, .95).pvalue > 1e-3
+    assert abs(v.mean() - value) < 4 * v.std() / 20
+    assert binomtest(sum(e.low <= value <= e.high for e in es), 400, 0.95).pvalue > 1e-3
 
 
 def test_small_cases_by_hand():
-    r, p, q = [1., 0., 1.], [.5, .5, .25], [1., 0., .5]            # weights 2, 0, 2
-    assert ips(r, p, q).value == pytest.approx(4/3)
-    assert ips(r, p, q).se == pytest.approx(np.std([2, 0, 2], ddof=1)/3**.5)
+    r, p, q = [1.0, 0.0, 1.0], [0.5, 0.5, 0.25], [1.0, 0.0, 0.5]  # weights 2, 0, 2
+    assert ips(r, p, q).value == pytest.approx(4 / 3)
+    assert ips(r, p, q).se == pytest.approx(np.std([2, 0, 2], ddof=1) / 3**0.5)
     assert snips(r, p, q).value == pytest.approx(1) and snips(r, p, q).se == 0
-    s = snips([1., 1., 0.], [.5, .5, .25], [1., 0., .5])            # 2/4
-    assert s.value == pytest.approx(.5) and s.se == pytest.approx(np.std([2*.5, 0, -2*.5], ddof=1)/(4/3)/3**.5)
-    assert doubly_robust([1., 0.], [.5, .25], [.5, .5], [.4, .2], [.3, .1]).value == pytest.approx((.3 + .6 + .1 - .4)/2)
-    assert direct([.2, .4]).value == pytest.approx(.3) and direct([.2, .4]).se == pytest.approx(.1)
-    assert replay([1, 0, 1, 1], list("abab"), list("aaab")).value == pytest.approx(1.)
+    s = snips([1.0, 1.0, 0.0], [0.5, 0.5, 0.25], [1.0, 0.0, 0.5])  # 2/4
+    assert s.value == pytest.approx(0.5) and s.se == pytest.approx(
+        np.std([2 * 0.5, 0, -2 * 0.5], ddof=1) / (4 / 3) / 3**0.5
+    )
+    assert doubly_robust(
+        [1.0, 0.0], [0.5, 0.25], [0.5, 0.5], [0.4, 0.2], [0.3, 0.1]
+    ).value == pytest.approx((0.3 + 0.6 + 0.1 - 0.4) / 2)
+    assert direct([0.2, 0.4]).value == pytest.approx(0.3) and direct(
+        [0.2, 0.4]
+    ).se == pytest.approx(0.1)
+    assert replay([1, 0, 1, 1], list("abab"), list("aaab")).value == pytest.approx(1.0)
     e = ips(r, p, q)
-    assert e.high - e.value == pytest.approx(1.959964*e.se, rel=1e-5) and e.value - e.low == pytest.approx(e.high - e.value)
+    assert e.high - e.value == pytest.approx(
+        1.959964 * e.se, rel=1e-5
+    ) and e.value - e.low == pytest.approx(e.high - e.value)
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(.05, 1), st.floats(0, 1)), min_size=2, max_size=30).filter(lambda rows: any(q > .01 for _, _, q in rows)), st.floats(-5, 5))
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1), st.floats(0.05, 1), st.floats(0, 1)), min_size=2, max_size=30
+    ).filter(lambda rows: any(q > 0.01 for _, _, q in rows)),
+    st.floats(-5, 5),
+)
 @settings(deadline=None, derandomize=True)
 def test_snips_stays_in_the_range_of_the_rewards_and_moves_with_them(rows, shift):
     r, p, q = map(np.array, zip(*rows))
@@ -92,34 +121,68 @@ def test_snips_stays_in_the_range_of_the_rewards_and_moves_with_them(rows, shift
 def test_evaluating_the_policy_that_wrote_the_log_gives_its_mean():
     x, a, r = log(300, np.random.default_rng(14))
     p = LOGGED[x, a]
-    assert ips(r, p, p).value == pytest.approx(r.mean()) and snips(r, p, p).value == pytest.approx(r.mean())
+    assert ips(r, p, p).value == pytest.approx(r.mean()) and snips(r, p, p).value == pytest.approx(
+        r.mean()
+    )
     assert effective_size(p, p) == pytest.approx(300)
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"logged": [.5, 0.]}, r"logged\[1\] = 0"), ({"logged": [.5, -.1]}, r"-0\.1"), ({"logged": [.5, 1.1]}, r"1\.1"), ({"logged": [.5, np.nan]}, "nan"),
-    ({"target": [1.2, 0.]}, r"target\[0\] = 1\.2"), ({"target": [-.1, 0.]}, r"-0\.1"), ({"target": [0., 0.]}, "no overlap"), ({"target": [1.]}, "different lengths"),
-    ({"rewards": [1., np.nan]}, "nan"), ({"rewards": [1., np.inf]}, "inf"), ({"rewards": []}, "at least 1"), ({"rewards": ["a", "b"]}, "expected numbers")])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"logged": [0.5, 0.0]}, r"logged\[1\] = 0"),
+        ({"logged": [0.5, -0.1]}, r"-0\.1"),
+        ({"logged": [0.5, 1.1]}, r"1\.1"),
+        ({"logged": [0.5, np.nan]}, "nan"),
+        ({"target": [1.2, 0.0]}, r"target\[0\] = 1\.2"),
+        ({"target": [-0.1, 0.0]}, r"-0\.1"),
+        ({"target": [0.0, 0.0]}, "no overlap"),
+        ({"target": [1.0]}, "different lengths"),
+        ({"rewards": [1.0, np.nan]}, "nan"),
+        ({"rewards": [1.0, np.inf]}, "inf"),
+        ({"rewards": []}, "at least 1"),
+        ({"rewards": ["a", "b"]}, "expected numbers"),
+    ],
+)
 def test_impossible_rows_are_refused_with_the_offending_value(change, words):
-    args = {"rewards": [1., 0.], "logged": [.5, .5], "target": [1., 0.], **change}
+    args = {"rewards": [1.0, 0.0], "logged": [0.5, 0.5], "target": [1.0, 0.0], **change}
     for f in (ips, snips):
-        with pytest.raises(ValueError, match=words): f(**args)
-    with pytest.raises(ValueError, match=words): doubly_robust(**args, q_logged=[.1, .2], v_target=[.1, .2])
+        with pytest.raises(ValueError, match=words):
+            f(**args)
+    with pytest.raises(ValueError, match=words):
+        doubly_robust(**args, q_logged=[0.1, 0.2], v_target=[0.1, 0.2])
 
 
 def test_models_and_actions_that_cannot_be_used_are_refused():
-    w = [1., 0.], [.5, .5], [1., 0.]
-    with pytest.raises(ValueError, match="q_logged has 1"): doubly_robust(*w, [.1], [.1, .2])
-    with pytest.raises(ValueError, match="nan"): doubly_robust(*w, [.1, np.nan], [.1, .2])
-    with pytest.raises(ValueError, match="nan"): direct([np.nan])
-    with pytest.raises(ValueError, match="at least 1"): direct([])
-    with pytest.raises(ValueError, match="no matches in 2 rows"): replay([1., 0.], [0, 1], [1, 0])
-    with pytest.raises(ValueError, match="different lengths"): replay([1., 0.], [0, 1], [1])
-    with pytest.raises(ValueError, match="nan"): replay([1., 0.], [0., np.nan], [0, 1])
+    w = [1.0, 0.0], [0.5, 0.5], [1.0, 0.0]
+    with pytest.raises(ValueError, match="q_logged has 1"):
+        doubly_robust(*w, [0.1], [0.1, 0.2])
+    with pytest.raises(ValueError, match="nan"):
+        doubly_robust(*w, [0.1, np.nan], [0.1, 0.2])
+    with pytest.raises(ValueError, match="nan"):
+        direct([np.nan])
+    with pytest.raises(ValueError, match="at least 1"):
+        direct([])
+    with pytest.raises(ValueError, match="no matches in 2 rows"):
+        replay([1.0, 0.0], [0, 1], [1, 0])
+    with pytest.raises(ValueError, match="different lengths"):
+        replay([1.0, 0.0], [0, 1], [1])
+    with pytest.raises(ValueError, match="nan"):
+        replay([1.0, 0.0], [0.0, np.nan], [0, 1])
 
 
 def test_an_estimate_is_frozen_and_readable():
-    e = ips([1., 0.], [.5, .5], [1., 0.])
-    assert isinstance(e, Estimate) and [f.name for f in dataclasses.fields(e)] == ["value", "se", "low", "high"]
-    with pytest.raises(dataclasses.FrozenInstanceError): e.value = 2
-    assert "Estimate(value=" in repr(e) and "<table>" in e._repr_html_() and "| value" in e._repr_markdown_()
+    e = ips([1.0, 0.0], [0.5, 0.5], [1.0, 0.0])
+    assert isinstance(e, Estimate) and [f.name for f in dataclasses.fields(e)] == [
+        "value",
+        "se",
+        "low",
+        "high",
+    ]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        e.value = 2
+    assert (
+        "Estimate(value=" in repr(e)
+        and "<table>" in e._repr_html_()
+        and "| value" in e._repr_markdown_()
+    )

@@ -23,108 +23,179 @@ from statsmodels.stats.proportion import proportion_confint
 from trending_now import rollouts
 from trending_now.rollouts import choosing
 from trending_now.ab import always_valid, hash_unit, non_inferior, compare_means_from_stats
-from trending_now.rollouts import METHODS, RULES, Arms, Canary, Guardrail, Plan, Shadow, choose_test, decision_diagram, false_halts, gain_interval, inflation, simulate_rollouts, visitor_stats
+from trending_now.rollouts import (
+    METHODS,
+    RULES,
+    Arms,
+    Canary,
+    Guardrail,
+    Plan,
+    Shadow,
+    choose_test,
+    decision_diagram,
+    false_halts,
+    gain_interval,
+    inflation,
+    simulate_rollouts,
+    visitor_stats,
+)
 from trending_now.rollouts.shadow import run_shadow
 from trending_now.settings import stream
 
 # ---------------------------------------------------------------- shadow
 
 
-def halve(x): return np.asarray(x)/2
-def boom(x): raise RuntimeError("no")
-def forever(x): time.sleep(3600)
+def halve(x):
+    return np.asarray(x) / 2
+
+
+def boom(x):
+    raise RuntimeError("no")
+
+
+def forever(x):
+    time.sleep(3600)
+
+
 def spins(x):
-    while True: pass
-def nan(x): return np.full(np.shape(x), np.nan)
-def shape(x): return np.zeros((3, 3, 3))
-def words(x): return "a comedy"
-def leaves(x): sys.exit(3)
-def dies(x): os._exit(9)
+    while True:
+        pass
+
+
+def nan(x):
+    return np.full(np.shape(x), np.nan)
+
+
+def shape(x):
+    return np.zeros((3, 3, 3))
+
+
+def words(x):
+    return "a comedy"
+
+
+def leaves(x):
+    sys.exit(3)
+
+
+def dies(x):
+    os._exit(9)
+
+
 def mutates(x):
     x[:] = -1
     return x
 
 
-BAD = {boom: "RuntimeError", forever: "timeout", spins: "timeout", nan: "not finite", shape: "wrong shape", words: "ValueError", leaves: "SystemExit", dies: "crash", mutates: "ok"}
-for f in (halve, *BAD): f.__module__ = "__main__"   # sent as code: the worker does not import this file
+BAD = {
+    boom: "RuntimeError",
+    forever: "timeout",
+    spins: "timeout",
+    nan: "not finite",
+    shape: "wrong shape",
+    words: "ValueError",
+    leaves: "SystemExit",
+    dies: "crash",
+    mutates: "ok",
+}
+for f in (halve, *BAD):
+    f.__module__ = "__main__"  # sent as code: the worker does not import this file
 
 
 @pytest.mark.parametrize("candidate", BAD, ids=lambda f: f.__name__)
 def test_whatever_the_candidate_does_the_champion_answers_the_same_and_on_time(candidate):
-    requests, slowest = [np.array([i, i + 1.]) for i in range(12)], 0.
-    with Shadow(halve, candidate, timeout=1., places=3, restarts=0) as s:
+    requests, slowest = [np.array([i, i + 1.0]) for i in range(12)], 0.0
+    with Shadow(halve, candidate, timeout=1.0, places=3, restarts=0) as s:
         assert s.ready()
         for i, x in enumerate(requests):
             start = time.perf_counter()
             answer = s.answer(x)
             slowest = max(slowest, time.perf_counter() - start)
-            assert answer.tolist() == [i/2, (i + 1)/2] and x.tolist() == [i, i + 1]
+            assert answer.tolist() == [i / 2, (i + 1) / 2] and x.tolist() == [i, i + 1]
     report = s.report()
-    assert slowest < .9                          # the time limit alone is longer
+    assert slowest < 0.9  # the time limit alone is longer
     assert report.requests == 12 and sum(report.outcomes.values()) == 12
     assert set(report.outcomes) - {"dropped", "given up"} == {BAD[candidate]}
-    assert s._worker.process is None              # nothing is left running
+    assert s._worker.process is None  # nothing is left running
 
 
 def test_a_candidate_that_recovers_is_started_again():
     def sometimes(x):
-        if x[0] == 1: os._exit(1)
+        if x[0] == 1:
+            os._exit(1)
         return x
-    report = run_shadow(halve, sometimes, [np.array([float(i)]) for i in range(4)], restarts=1, timeout=30)
+
+    report = run_shadow(
+        halve, sometimes, [np.array([float(i)]) for i in range(4)], restarts=1, timeout=30
+    )
     assert report.outcomes == {"ok": 3, "crash": 1} and report.failed == 1
 
 
 def test_after_its_last_life_a_candidate_stays_off():
-    report = run_shadow(halve, dies, [np.ones(2)]*5, restarts=1, timeout=30)
+    report = run_shadow(halve, dies, [np.ones(2)] * 5, restarts=1, timeout=30)
     assert report.outcomes == {"crash": 2, "given up": 3}
     assert any("switched off" in p for p in report.problems())
 
 
 def test_a_candidate_that_cannot_be_loaded_is_given_up():
     class Trap:
-        def __reduce__(self): return int, ("no number",)
-        def __call__(self, x): return x
-    report = run_shadow(halve, Trap(), [np.ones(2)]*3, restarts=1)
+        def __reduce__(self):
+            return int, ("no number",)
+
+        def __call__(self, x):
+            return x
+
+    report = run_shadow(halve, Trap(), [np.ones(2)] * 3, restarts=1)
     assert report.outcomes == {"given up": 3}
 
 
 def test_a_request_that_cannot_be_copied_is_counted_and_answered():
-    with Shadow(lambda lock: 1., halve) as s: assert s.answer(threading.Lock()) == 1.
+    with Shadow(lambda lock: 1.0, halve) as s:
+        assert s.answer(threading.Lock()) == 1.0
     assert s.report().outcomes == {"not sendable": 1}
 
 
 def test_a_champion_that_fails_is_not_hidden():
-    with Shadow(boom, halve) as s, pytest.raises(RuntimeError): s.answer(np.ones(1))
+    with Shadow(boom, halve) as s, pytest.raises(RuntimeError):
+        s.answer(np.ones(1))
 
 
 def test_the_report_agrees_with_scikit_learn():
     rng = stream(7, "shadow")
     w = rng.random((3, 12))
-    def other(x): return np.clip(x @ w.T @ w/9, 0, 1)
+
+    def other(x):
+        return np.clip(x @ w.T @ w / 9, 0, 1)
+
     requests = [rng.random((6, 12)) for _ in range(10)]
-    def one(x): return np.clip(x, 0, 1)
-    report = run_shadow(one, other, requests, timeout=30, thresholds=.5)
-    a, b = (np.concatenate([f(x) for x in requests]) >= .5 for f in (one, other))
+
+    def one(x):
+        return np.clip(x, 0, 1)
+
+    report = run_shadow(one, other, requests, timeout=30, thresholds=0.5)
+    a, b = (np.concatenate([f(x) for x in requests]) >= 0.5 for f in (one, other))
     for c in range(12):
         row = report.columns.loc[c]
         assert row.agreement == pytest.approx(accuracy_score(a[:, c], b[:, c]))
-        assert row.overlap == pytest.approx(jaccard_score(a[:, c], b[:, c], zero_division=1.))
+        assert row.overlap == pytest.approx(jaccard_score(a[:, c], b[:, c], zero_division=1.0))
     assert report.overlap == pytest.approx(jaccard_score(a, b, average="micro"))
     assert (report.examples.champion - report.examples.candidate).abs().is_monotonic_decreasing
-    assert report.error_bound == pytest.approx(proportion_confint(0, 10, .1, "beta")[1])
+    assert report.error_bound == pytest.approx(proportion_confint(0, 10, 0.1, "beta")[1])
 
 
 def test_a_share_limits_what_the_candidate_costs():
-    with Shadow(halve, halve, share=.25) as s:
-        for _ in range(40): s.answer(np.ones(1))
+    with Shadow(halve, halve, share=0.25) as s:
+        for _ in range(40):
+            s.answer(np.ones(1))
     assert sum(s.report().outcomes.values()) == 10
 
 
 def test_a_slow_candidate_is_reported_as_slow():
     def slow(x):
-        time.sleep(.05)
-        return x/2
-    report = run_shadow(lambda x: (time.sleep(.005), x/2)[1], slow, [np.ones(2)]*8, timeout=30)
+        time.sleep(0.05)
+        return x / 2
+
+    report = run_shadow(lambda x: (time.sleep(0.005), x / 2)[1], slow, [np.ones(2)] * 8, timeout=30)
     assert report.candidate_ms[0] >= 50 and report.latency_ratio > 2 and report.agreement == 1
     assert any("latency" in p for p in report.problems(errors=1))
 
@@ -156,20 +227,24 @@ def wait_for(happens, seconds=30):
     end = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < end
-        time.sleep(.1)
+        time.sleep(0.1)
 
 
 def test_a_plain_script_without_a_main_guard_works(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("from trending_now.rollouts.shadow import run_shadow\nprint('run')\nprint(run_shadow(lambda x: x, lambda x: x + 1, [1., 2.], timeout=30).outcomes)\n")
+    script.write_text(
+        "from trending_now.rollouts.shadow import run_shadow\nprint('run')\nprint(run_shadow(lambda x: x, lambda x: x + 1, [1., 2.], timeout=30).outcomes)\n"
+    )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["run", "{'ok': 2}"]
 
 
 # ---------------------------------------------------------------- canary
 
-PLAN = Plan("t", [Guardrail("clicked")], steps=(.05, .25, .5, 1.), tuning_n=10_000)
-shares = st.lists(st.integers(1, 10_000), min_size=1, max_size=6, unique=True).map(lambda xs: tuple(x/10_000 for x in sorted(xs)))
+PLAN = Plan("t", [Guardrail("clicked")], steps=(0.05, 0.25, 0.5, 1.0), tuning_n=10_000)
+shares = st.lists(st.integers(1, 10_000), min_size=1, max_size=6, unique=True).map(
+    lambda xs: tuple(x / 10_000 for x in sorted(xs))
+)
 
 
 @settings(max_examples=30, deadline=None)
@@ -180,70 +255,99 @@ def test_nobody_who_has_seen_the_candidate_goes_back_while_the_share_grows(steps
     before = np.zeros(2000, int)
     for canary.step in range(len(steps)):
         now = canary.assign(units)
-        assert (now >= before).all() and now.tolist() == [int(hash_unit(name, u) < steps[canary.step]) for u in range(2000)]
+        assert (now >= before).all() and now.tolist() == [
+            int(hash_unit(name, u) < steps[canary.step]) for u in range(2000)
+        ]
         before = now
 
 
 def drive(plan, p, q, rng, looks=20, visitors=20_000):
     "A rollout by the object, one look at a time; through JSON at each look."
-    canary, n, x, lost = Canary(plan), np.zeros(2), np.zeros(2), 0.
+    canary, n, x, lost = Canary(plan), np.zeros(2), np.zeros(2), 0.0
     for at in range(1, looks + 1):
         n1 = rng.binomial(visitors, np.array([canary.share]))[0]
-        n, x = n + (visitors - n1, n1), x + (rng.binomial(np.array([visitors - n1]), p)[0], rng.binomial(np.array([n1]), q)[0])
-        lost += n1*(p - q)
+        n, x = (
+            n + (visitors - n1, n1),
+            x + (rng.binomial(np.array([visitors - n1]), p)[0], rng.binomial(np.array([n1]), q)[0]),
+        )
+        lost += n1 * (p - q)
         step = canary.step
         canary = Canary.from_state(json.loads(json.dumps(canary.state())))
         canary.observe({"clicked": Arms.counts(x, n)}, at)
-        if canary.step != step: n, x = np.zeros(2), np.zeros(2)
+        if canary.step != step:
+            n, x = np.zeros(2), np.zeros(2)
     return canary, lost
 
 
-@pytest.mark.parametrize("change", [.1, 0., -.1, -.25, -.4])
+@pytest.mark.parametrize("change", [0.1, 0.0, -0.1, -0.25, -0.4])
 def test_the_fast_simulation_decides_as_the_canary_does(change):
     for seed in range(6):
         plan = Plan("t", [Guardrail("clicked")], min_units=30, tuning_n=40_000, srm_alpha=0)
-        canary, lost = drive(plan, .1, .1*(1 + change), stream(7, "same", seed))
-        row = simulate_rollouts(.1, change, stream(7, "same", seed), rollouts=1).iloc[0]
+        canary, lost = drive(plan, 0.1, 0.1 * (1 + change), stream(7, "same", seed))
+        row = simulate_rollouts(0.1, change, stream(7, "same", seed), rollouts=1).iloc[0]
         assert (canary.phase == "halted") == row.halted and lost == pytest.approx(row.lost)
         full = [d.at for d in canary.log if d.share == 1]
         assert (full[:1] or [math.nan]) == pytest.approx([row.full_at], nan_ok=True)
 
 
-@pytest.mark.parametrize("steps, patience", [((.01, .05, .25, .5, 1.), 2), ((.05, .25, .5, 1.), 10), ((.5, 1.), 40)])
+@pytest.mark.parametrize(
+    "steps, patience",
+    [((0.01, 0.05, 0.25, 0.5, 1.0), 2), ((0.05, 0.25, 0.5, 1.0), 10), ((0.5, 1.0), 40)],
+)
 def test_false_halts_stay_below_alpha_however_often_one_looks(steps, patience):
-    runs = simulate_rollouts(.1, 0., stream(7, "null", patience), rollouts=3000, visitors=4000, steps=steps, patience=patience, horizon=60)
-    assert stats.binomtest(int(runs.halted.sum()), 3000, .05, alternative="greater").pvalue > .01
+    runs = simulate_rollouts(
+        0.1,
+        0.0,
+        stream(7, "null", patience),
+        rollouts=3000,
+        visitors=4000,
+        steps=steps,
+        patience=patience,
+        horizon=60,
+    )
+    assert stats.binomtest(int(runs.halted.sum()), 3000, 0.05, alternative="greater").pvalue > 0.01
 
 
 def test_peeking_with_a_z_test_halts_many_times_too_often():
     z, valid = (false_halts([1, 50], stream(7, "peek"), rule) for rule in ("z", "always valid"))
-    assert stats.binomtest(int(z[1]), 2000, .05, alternative="greater").pvalue < 1e-6
-    assert stats.binomtest(int(valid[1]), 2000, .05, alternative="greater").pvalue > .01
+    assert stats.binomtest(int(z[1]), 2000, 0.05, alternative="greater").pvalue < 1e-6
+    assert stats.binomtest(int(valid[1]), 2000, 0.05, alternative="greater").pvalue > 0.01
 
 
 def test_false_halts_stay_below_alpha_for_heavy_tails():
     "Clicks of visitors whose habits differ (log-normal, spread 1.2), 5% exposed, five looks: a step's part of alpha."
     rng, halted = stream(7, "heavy"), 0
     for _ in range(800):
-        y = rng.poisson(6*np.exp(1.2*rng.standard_normal(10_000) - .72))
-        treated = rng.random(10_000) < .05
-        canary = Canary(Plan("h", [Guardrail("click")], steps=(.05, 1.), patience=5, srm_alpha=0))
-        for k in range(1, 6): canary.observe({"click": Arms.of(y[:2000*k][~treated[:2000*k]], y[:2000*k][treated[:2000*k]])}, k)
+        y = rng.poisson(6 * np.exp(1.2 * rng.standard_normal(10_000) - 0.72))
+        treated = rng.random(10_000) < 0.05
+        canary = Canary(Plan("h", [Guardrail("click")], steps=(0.05, 1.0), patience=5, srm_alpha=0))
+        for k in range(1, 6):
+            canary.observe(
+                {
+                    "click": Arms.of(
+                        y[: 2000 * k][~treated[: 2000 * k]], y[: 2000 * k][treated[: 2000 * k]]
+                    )
+                },
+                k,
+            )
         halted += canary.phase == "halted"
-    assert stats.binomtest(halted, 800, .05, alternative="greater").pvalue > .01
+    assert stats.binomtest(halted, 800, 0.05, alternative="greater").pvalue > 0.01
 
 
 def test_a_broken_candidate_is_always_halted_and_costs_little():
-    with_brake, without = (simulate_rollouts(.1, -.4, stream(7, "b"), rollouts=500, **kw) for kw in ({}, dict(rule="none", steps=(1.,))))
-    assert with_brake.halted.all() and with_brake.lost.mean() < .05*without.lost.mean()
+    with_brake, without = (
+        simulate_rollouts(0.1, -0.4, stream(7, "b"), rollouts=500, **kw)
+        for kw in ({}, dict(rule="none", steps=(1.0,)))
+    )
+    assert with_brake.halted.all() and with_brake.lost.mean() < 0.05 * without.lost.mean()
 
 
 def test_the_interval_is_the_ab_chapters():
-    low, high = gain_interval((900, 100), (5., 4.), (3., 2.), alpha=.02, tuning_n=700)
-    there = always_valid(-1., math.sqrt(9/900 + 4/100), 1000, .02, 700)
+    low, high = gain_interval((900, 100), (5.0, 4.0), (3.0, 2.0), alpha=0.02, tuning_n=700)
+    there = always_valid(-1.0, math.sqrt(9 / 900 + 4 / 100), 1000, 0.02, 700)
     assert (low, high) == pytest.approx((there.low, there.high))
-    fixed = compare_means_from_stats((5., 4.), (3., 2.), (900, 100), .02)
-    assert low < fixed.low < fixed.high < high and not non_inferior(fixed, .5)
+    fixed = compare_means_from_stats((5.0, 4.0), (3.0, 2.0), (900, 100), 0.02)
+    assert low < fixed.low < fixed.high < high and not non_inferior(fixed, 0.5)
 
 
 def test_a_halted_rollout_never_restarts_and_a_look_counts_once():
@@ -251,7 +355,8 @@ def test_a_halted_rollout_never_restarts_and_a_look_counts_once():
     bad, good = Arms.counts([950, 10], [9500, 500]), Arms.counts([950, 200], [9500, 500])
     first = canary.observe({"clicked": bad}, 1)
     assert first.action == "halt" and canary.observe({"clicked": good}, 1) == first
-    for at in range(2, 6): assert canary.observe({"clicked": good}, at).share == 0
+    for at in range(2, 6):
+        assert canary.observe({"clicked": good}, at).share == 0
     assert canary.assign(np.arange(1000)).sum() == 0 and len(canary.log) == 1
     back = Canary.from_state(json.loads(json.dumps(canary.state())))
     assert back.state() == canary.state() and back.phase == "halted"
@@ -261,43 +366,87 @@ def test_a_state_travels_between_processes():
     canary = Canary(PLAN)
     canary.observe({"clicked": Arms.counts([950, 52], [9500, 500])}, 1)
     code = "import json, sys; from trending_now.rollouts import *; c = Canary.from_state(json.load(sys.stdin)); c.observe({'clicked': Arms.counts([1900, 102], [19000, 1000])}, 2); print(json.dumps(c.state()))"
-    there = json.loads(subprocess.run([sys.executable, "-c", code], input=json.dumps(canary.state()), capture_output=True, text=True, check=True).stdout)
+    there = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", code],
+            input=json.dumps(canary.state()),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
     canary.observe({"clicked": Arms.counts([1900, 102], [19_000, 1000])}, 2)
-    assert there == canary.state() and canary.share == .25
+    assert there == canary.state() and canary.share == 0.25
 
 
 def test_every_guardrail_can_halt_and_alpha_is_divided_among_them():
-    plan = Plan("g", [Guardrail("clicked"), Guardrail("errors", more_is_better=False)], steps=(.5, 1.), tuning_n=10_000)
+    plan = Plan(
+        "g",
+        [Guardrail("clicked"), Guardrail("errors", more_is_better=False)],
+        steps=(0.5, 1.0),
+        tuning_n=10_000,
+    )
     same = Arms.counts([500, 500], [5000, 5000])
     d = Canary(plan).observe({"clicked": same, "errors": Arms.counts([10, 100], [5000, 5000])}, 1)
     assert d.action == "halt" and "errors" in d.reasons[0] and plan.tests == 2
     d = Canary(plan).observe({"clicked": same, "errors": Arms.counts([0, 5000], [5000, 5000])}, 1)
     assert d.action == "halt"
-    assert Canary(plan).observe({"clicked": same, "errors": Arms.counts([0, 0], [5000, 5000])}, 1).action == "hold"
+    assert (
+        Canary(plan)
+        .observe({"clicked": same, "errors": Arms.counts([0, 0], [5000, 5000])}, 1)
+        .action
+        == "hold"
+    )
 
 
 def test_visitor_stats_counts_visitors_and_not_events():
     rng = stream(7, "log")
     units = [f"v{i}" for i in range(60)]
     variant = {u: ("a", "b")[i % 2] for i, u in enumerate(units)}
-    rows = [("exposure", u) for u in rng.choice(units, 300)] + [("click", u) for u in rng.choice(units, 90)]
+    rows = [("exposure", u) for u in rng.choice(units, 300)] + [
+        ("click", u) for u in rng.choice(units, 90)
+    ]
     events = pd.DataFrame(rows, columns=["kind", "unit"])
-    events = events[events.unit.isin(events.unit[events.kind == "exposure"])].assign(variant=lambda e: e.unit.map(variant))
+    events = events[events.unit.isin(events.unit[events.kind == "exposure"])].assign(
+        variant=lambda e: e.unit.map(variant)
+    )
     got = visitor_stats(events, ("a", "b"), ["click"])["click"]
-    table = events.groupby("unit").agg(variant=("variant", "first"), clicks=("kind", lambda k: (k == "click").sum())).groupby("variant").clicks
-    assert got.n == tuple(table.count()) and got.mean == pytest.approx(tuple(table.mean())) and got.sd == pytest.approx(tuple(table.std()))
+    table = (
+        events.groupby("unit")
+        .agg(variant=("variant", "first"), clicks=("kind", lambda k: (k == "click").sum()))
+        .groupby("variant")
+        .clicks
+    )
+    assert (
+        got.n == tuple(table.count())
+        and got.mean == pytest.approx(tuple(table.mean()))
+        and got.sd == pytest.approx(tuple(table.std()))
+    )
 
 
 # ---------------------------------------------------------------- the choice of a test
 
-ANSWERS = dict(risk=("low", "high"), ranking=(False, True), delay_days=(0., 7.), reversible=(False, True), variants=(2, 4), earn=(False, True), interference=(False, True), context=(False, True), per_day=(50., 50_000.))
+ANSWERS = dict(
+    risk=("low", "high"),
+    ranking=(False, True),
+    delay_days=(0.0, 7.0),
+    reversible=(False, True),
+    variants=(2, 4),
+    earn=(False, True),
+    interference=(False, True),
+    context=(False, True),
+    per_day=(50.0, 50_000.0),
+)
 CASES = [dict(zip(ANSWERS, values)) for values in itertools.product(*ANSWERS.values())]
 
 
 def walk(text, facts):
     "Follow a printed diagram from its first question."
     labels = {k: v for k, v in re.findall(r'(\w+)[\[{]+"([^"]+)"[\]}]', text)}
-    edges = {(a, answer): b for a, answer, b in re.findall(r'^\s+(\w+) -->\|(yes|no)\| (\w+)', text, re.M)}
+    edges = {
+        (a, answer): b
+        for a, answer, b in re.findall(r"^\s+(\w+) -->\|(yes|no)\| (\w+)", text, re.M)
+    }
     at, asked = "q0", []
     while at.startswith("q"):
         answer = facts[labels[at]]
@@ -310,10 +459,26 @@ def test_each_case_has_one_answer_every_answer_is_reached_and_the_printed_diagra
     text, met = decision_diagram(), {}
     for case in CASES:
         c = choose_test(**case)
-        days = choose_test(per_day=case["per_day"], variants=case["variants"], delay_days=max(case["delay_days"], 2.), max_days=1e9).days
-        facts = choosing._facts(case["risk"], case["ranking"], case["delay_days"], case["reversible"], case["variants"], case["earn"], case["interference"], case["context"], days if case["delay_days"] else days - 2, 56)
+        days = choose_test(
+            per_day=case["per_day"],
+            variants=case["variants"],
+            delay_days=max(case["delay_days"], 2.0),
+            max_days=1e9,
+        ).days
+        facts = choosing._facts(
+            case["risk"],
+            case["ranking"],
+            case["delay_days"],
+            case["reversible"],
+            case["variants"],
+            case["earn"],
+            case["interference"],
+            case["context"],
+            days if case["delay_days"] else days - 2,
+            56,
+        )
         assert walk(text, {r.question: facts[r.fact] for r in RULES[:-1]}) == (c.method, c.path)
-        rule, = (r for r in RULES if r.method == c.method)
+        (rule,) = (r for r in RULES if r.method == c.method)
         assert c.reason == rule.reason and c.days >= 0 and (c.n > 0) == (c.method != "offline only")
         met.setdefault(c.method, case)
     assert len(CASES) == 512 and set(met) == set(METHODS) and len(set(METHODS)) == len(RULES)
@@ -322,26 +487,53 @@ def test_each_case_has_one_answer_every_answer_is_reached_and_the_printed_diagra
 def test_safety_comes_before_statistics():
     for case in CASES:
         method = choose_test(**case).method
-        if case["risk"] == "high" and not case["reversible"]: assert method == "shadow"
-        elif case["interference"]: assert method == "switchback"
-        elif case["risk"] == "high": assert method == "canary"
-        if case["delay_days"] > 1: assert method not in ("interleaving", "bandit", "contextual bandit", "A/B sequential")
+        if case["risk"] == "high" and not case["reversible"]:
+            assert method == "shadow"
+        elif case["interference"]:
+            assert method == "switchback"
+        elif case["risk"] == "high":
+            assert method == "canary"
+        if case["delay_days"] > 1:
+            assert method not in ("interleaving", "bandit", "contextual bandit", "A/B sequential")
 
 
 def test_more_visitors_never_make_a_test_longer():
     for case in CASES:
-        if case["per_day"] > 1000: continue
-        slow, fast = (choose_test(**{**case, "per_day": v}, max_days=1e9) for v in (500., 50_000.))
+        if case["per_day"] > 1000:
+            continue
+        slow, fast = (
+            choose_test(**{**case, "per_day": v}, max_days=1e9) for v in (500.0, 50_000.0)
+        )
         assert slow.method == fast.method and fast.days <= slow.days
 
 
-@pytest.mark.parametrize("looks, pocock, obrien", [(2, 1.110, 1.008), (5, 1.229, 1.028), (10, 1.301, 1.040)])
+@pytest.mark.parametrize(
+    "looks, pocock, obrien", [(2, 1.110, 1.008), (5, 1.229, 1.028), (10, 1.301, 1.040)]
+)
 def test_inflation_agrees_with_the_published_tables(looks, pocock, obrien):
-    assert (inflation(looks, kind="pocock"), inflation(looks)) == pytest.approx((pocock, obrien), abs=1.5e-3)
+    assert (inflation(looks, kind="pocock"), inflation(looks)) == pytest.approx(
+        (pocock, obrien), abs=1.5e-3
+    )
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(["per_day", "delay_days", "variants", "effect", "max_days", "sensitivity", "baseline", "alpha", "power"]), st.sampled_from([-1, math.nan, math.inf, None, "many", True]))
+@given(
+    st.sampled_from(
+        [
+            "per_day",
+            "delay_days",
+            "variants",
+            "effect",
+            "max_days",
+            "sensitivity",
+            "baseline",
+            "alpha",
+            "power",
+        ]
+    ),
+    st.sampled_from([-1, math.nan, math.inf, None, "many", True]),
+)
 def test_what_is_no_answer_is_refused_in_words(name, value):
-    with pytest.raises(ValueError, match=re.escape(repr(value))) as e: choose_test(**{name: value})
+    with pytest.raises(ValueError, match=re.escape(repr(value))) as e:
+        choose_test(**{name: value})
     assert name in str(e.value)

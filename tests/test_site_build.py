@@ -5,14 +5,25 @@ from conftest import code, markdown, tool, write_notebook
 from notebooks import png_size, relink, svg_size
 from site_check import check_site
 
-RAISED = {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": ["ValueError: no"]}
+RAISED = {
+    "output_type": "error",
+    "ename": "ValueError",
+    "evalue": "no",
+    "traceback": ["ValueError: no"],
+}
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt"></svg>'
 PLOT = {"output_type": "display_data", "metadata": {}, "data": {"image/svg+xml": SVG}}
 
 
 def build(root, *cells):
     "Build the small project with more cells on its second page; the finished process."
-    if cells: write_notebook(root / "nbs/00_other.ipynb", markdown("# Other\n\n> Another page."), markdown("## A part of it"), *cells)
+    if cells:
+        write_notebook(
+            root / "nbs/00_other.ipynb",
+            markdown("# Other\n\n> Another page."),
+            markdown("## A part of it"),
+            *cells,
+        )
     return tool("build_docs.py", "--engine", "smalldocs", root=root)
 
 
@@ -32,19 +43,35 @@ def test_writes_the_same_configuration_each_time(project):
     assert first == {n: (project / "nbs" / n).read_bytes() for n in first}
 
 
-@pytest.mark.parametrize("cell, complaint", [
-    (code("1/0", RAISED), "stored output is an error"),
-    (code("#| export\nimport json\nraise ValueError('broken cell')"), "broken cell"),
-    (code("#| slow\nimport json\njson.dumps(1)"), "a slow cell with an import"),
-    (markdown("[gone](07_gone.ipynb)"), "07_gone.ipynb"),
-    (markdown("[gone](nothing.txt)"), "nothing.txt"),
-    (markdown("[gone](index.ipynb#no-such-part)"), "broken anchor index.html#no-such-part"),
-    (markdown("[gone](#nor-this)"), "broken anchor #nor-this"),
-    (markdown("![a picture](images/gone.png)"), "images/gone.png"),
-    (markdown("![a picture](https://example.com/a.png)"), "from another host"),
-    (markdown('<script src="https://example.com/a.js"></script>'), "from another host"),
-    (code("plot()", PLOT), "without alt text"),
-], ids=["stored error", "raising cell", "slow import", "notebook", "file", "anchor", "own anchor", "picture", "outside picture", "outside script", "no alt text"])
+@pytest.mark.parametrize(
+    "cell, complaint",
+    [
+        (code("1/0", RAISED), "stored output is an error"),
+        (code("#| export\nimport json\nraise ValueError('broken cell')"), "broken cell"),
+        (code("#| slow\nimport json\njson.dumps(1)"), "a slow cell with an import"),
+        (markdown("[gone](07_gone.ipynb)"), "07_gone.ipynb"),
+        (markdown("[gone](nothing.txt)"), "nothing.txt"),
+        (markdown("[gone](index.ipynb#no-such-part)"), "broken anchor index.html#no-such-part"),
+        (markdown("[gone](#nor-this)"), "broken anchor #nor-this"),
+        (markdown("![a picture](images/gone.png)"), "images/gone.png"),
+        (markdown("![a picture](https://example.com/a.png)"), "from another host"),
+        (markdown('<script src="https://example.com/a.js"></script>'), "from another host"),
+        (code("plot()", PLOT), "without alt text"),
+    ],
+    ids=[
+        "stored error",
+        "raising cell",
+        "slow import",
+        "notebook",
+        "file",
+        "anchor",
+        "own anchor",
+        "picture",
+        "outside picture",
+        "outside script",
+        "no alt text",
+    ],
+)
 def test_refuses(project, cell, complaint):
     done = build(project, cell)
     assert done.returncode == 1 and complaint in done.stderr
@@ -61,7 +88,10 @@ def test_a_failed_build_leaves_the_earlier_site(project):
 def test_figures_become_files_with_size_and_words(project):
     assert build(project, code('#| fig-alt: "A \\"plot\\""\nplot()', PLOT)).returncode == 0
     assert (project / "_docs/figures/other-1.svg").read_text().strip() == SVG
-    assert '<img alt=\'A "plot"\' height="48" loading="lazy" src="figures/other-1.svg" width="96"/>' in (project / "_docs/other.html").read_text()
+    assert (
+        '<img alt=\'A "plot"\' height="48" loading="lazy" src="figures/other-1.svg" width="96"/>'
+        in (project / "_docs/other.html").read_text()
+    )
 
 
 def test_sizes_of_pictures():
@@ -73,26 +103,37 @@ def test_sizes_of_pictures():
 
 def test_links_in_code_are_left_alone():
     text = "[a](x.ipynb) `[b](x.ipynb)`\n```\n[c](x.ipynb)\n```\n<a href='x.ipynb'>d</a>"
-    assert relink(text, str.upper) == "[a](X.IPYNB) `[b](x.ipynb)`\n```\n[c](x.ipynb)\n```\n<a href='X.IPYNB'>d</a>"
+    assert (
+        relink(text, str.upper)
+        == "[a](X.IPYNB) `[b](x.ipynb)`\n```\n[c](x.ipynb)\n```\n<a href='X.IPYNB'>d</a>"
+    )
 
 
-@pytest.mark.parametrize("html, complaint", [
-    ('<link rel="stylesheet" href="https://fonts.example.com/a.css">', "from another host"),
-    ('<link rel="preconnect" href="//fonts.example.com">', "from another host"),
-    ('<style>@import url("https://example.com/a.css")</style>', "from another host"),
-    ('<p style="background: url(http://example.com/a.png)">', "from another host"),
-    ('<script type="module">import x from "https://example.com/x.mjs"</script>', "from another host"),
-    ('<img alt="a" srcset="//example.com/a.png 2x">', "from another host"),
-    ('<a href="/root.html">a</a>', "server's root"),
-    ('<a href="b.ipynb">a</a>', "no page of the site"),
-    ('<div class="cell-output cell-output-error"></div>', "raised an error"),
-])
+@pytest.mark.parametrize(
+    "html, complaint",
+    [
+        ('<link rel="stylesheet" href="https://fonts.example.com/a.css">', "from another host"),
+        ('<link rel="preconnect" href="//fonts.example.com">', "from another host"),
+        ('<style>@import url("https://example.com/a.css")</style>', "from another host"),
+        ('<p style="background: url(http://example.com/a.png)">', "from another host"),
+        (
+            '<script type="module">import x from "https://example.com/x.mjs"</script>',
+            "from another host",
+        ),
+        ('<img alt="a" srcset="//example.com/a.png 2x">', "from another host"),
+        ('<a href="/root.html">a</a>', "server's root"),
+        ('<a href="b.ipynb">a</a>', "no page of the site"),
+        ('<div class="cell-output cell-output-error"></div>', "raised an error"),
+    ],
+)
 def test_site_check_sees(tmp_path, html, complaint):
     (tmp_path / "a.html").write_text(html)
     assert complaint in "\n".join(check_site(tmp_path))
 
 
 def test_site_check_accepts_links_to_other_sites_and_misses_no_page(tmp_path):
-    (tmp_path / "a.html").write_text('<a id="x" href="https://example.com">out</a> <a href="#x">x</a> <img alt="dot" src="data:image/png;base64,AAAA">')
+    (tmp_path / "a.html").write_text(
+        '<a id="x" href="https://example.com">out</a> <a href="#x">x</a> <img alt="dot" src="data:image/png;base64,AAAA">'
+    )
     assert check_site(tmp_path, ["a.html"]) == []
     assert check_site(tmp_path, ["b.html"]) == ["b.html: page is missing"]

@@ -14,10 +14,11 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 from scipy import special
-from .assignment import _number, _share, assign_many, srm
-from .comparisons import Comparison, _ratio, _sample, compare_means_from_stats, compare_proportions, cuped
+from .assignment import assign_many, srm
+from .comparisons import Comparison, ratio_moments, compare_means_from_stats, compare_proportions, cuped
 from .sequential import always_valid, group_sequential
 from .verdicts import benjamini_hochberg, holm
+from .. import checks
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #919e1cea
 def count(
@@ -49,7 +50,7 @@ class Metric:
         if not isinstance(self.name, str) or not self.name: raise ValueError(f'name = {self.name!r}: expected a text')
         if not isinstance(self.top, nw.Expr) or not isinstance(self.per, (nw.Expr, type(None))): raise ValueError(f'metric {self.name}: expected expressions, such as count("click")')
         if (self.per is not None) + self.share + self.past > 1: raise ValueError(f'metric {self.name}: a ratio, a share or CUPED; expected one of them')
-        _number('margin', self.margin, lambda v: v >= 0, 'a number from 0')
+        checks.number('margin', self.margin, least=0)
 
     @property
     def columns(self):
@@ -79,9 +80,9 @@ class Experiment:
         if not all(isinstance(m, Metric) for m in self.metrics): raise ValueError(f'experiment {self.name}: expected metrics of class Metric')
         if len({m.name for m in self.metrics}) < len(self.metrics): raise ValueError(f'metrics {[m.name for m in self.metrics]}: expected different names')
         if len(set(self.variants)) != 2 or len(self.weights) != 2 or abs(sum(self.weights) - 1) > 1e-6: raise ValueError(f'variants = {self.variants}, weights = {self.weights}: expected two of each, weights that sum to 1')
-        _number('size', self.size, lambda v: v >= 2, 'at least two units')
-        _number('looks', self.looks, lambda v: v == int(v) and 0 <= v <= 200, 'a whole number from 0 to 200')
-        _share('alpha', self.alpha)
+        checks.number('size', self.size, least=2)
+        checks.whole('looks', self.looks, 0, 200)
+        checks.share('alpha', self.alpha)
         if any(m.past for m in self.metrics) and self.start is None: raise ValueError(f'experiment {self.name}: a metric uses the past; expected a start')
 
     @property
@@ -124,7 +125,7 @@ def _arms(table):
 
 def _parts(m, table, arms):
     "The metric's columns, split by arm, CUPED done with both arms together."
-    cols = [_sample(c, table[c].to_numpy(float), 1) for c in m.columns]
+    cols = [checks.numbers(c, table[c].to_numpy(float), 1) for c in m.columns]
     if not m.past: return [[x[rows] for x in cols] for rows in arms]
     y, x = (np.concatenate([c[rows] for rows in arms]) for c in cols)
     y = cuped(y, x) if x.any() else y                      # a service without a past has nothing to subtract
@@ -132,7 +133,7 @@ def _parts(m, table, arms):
 
 def _estimate(m, part, name):
     "(mean or ratio, variance of the estimate, units) of one arm."
-    if m.per is not None: return _ratio(*part, name)
+    if m.per is not None: return ratio_moments(*part, name)
     return part[0].mean(), part[0].var(ddof=1)/len(part[0]), len(part[0])
 
 def _read(m, table, arms, alpha):

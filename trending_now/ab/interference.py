@@ -8,7 +8,8 @@ __all__ = ['cluster_assign', 'switchback', 'period']
 # %% ../../nbs/3_testing/08_interference.ipynb #2e6ca3c9
 import numpy as np
 import pandas as pd
-from .assignment import _number, assign_many
+from .assignment import assign_many
+from .. import checks
 
 # %% ../../nbs/3_testing/08_interference.ipynb #51aabe6e
 def cluster_assign(
@@ -25,7 +26,7 @@ def switchback(
     rng,             # Random stream
 )->np.ndarray:       # (2 x pairs,) 0 or 1 for each period; each pair has one of both
     "The order of a switchback test, randomised within pairs (Bojinov, Simchi-Levi and Zhao 2023); ValueError for fewer than two pairs."
-    n = int(_number('pairs', pairs, lambda v: v >= 2 and v == int(v), 'a whole number from 2'))
+    n = checks.whole('pairs', pairs, 2)
     return rng.permuted(np.tile([0, 1], (n, 1)), axis=1).ravel()
 
 def period(

@@ -10,9 +10,9 @@ import math
 from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
-from .assignment import _number, _positive, _share
-from .comparisons import _Shown
-from .sizing import _grid
+from .sizing import quadrature
+from .. import checks
+from ..show import Shown
 
 # %% ../../nbs/3_testing/05_sequential.ipynb #ddcec7fa
 def crossing(
@@ -21,12 +21,12 @@ def crossing(
     two_sided:bool=True, # Whether crossing minus the bound counts too
 )->np.ndarray:           # (looks,) probability that the bound is crossed first at each look
     "First crossings of accumulating data by recursive numerical integration; ValueError for bounds that are not above 0."
-    z, drift = _bounds(bounds), _number('drift', drift, lambda v: True, 'a finite number')
+    z, drift = _bounds(bounds), checks.number('drift', drift)
     out, x, mass = np.zeros(len(z)), np.zeros(1), np.ones(1)
     for i, b in enumerate(z*np.sqrt(np.arange(1, len(z)+1))):
         out[i] = mass @ (special.ndtr(x + drift - b) + two_sided*special.ndtr(-b - x - drift))
         low, high = _inside(b, i+1, drift, two_sided)
-        y, w = _grid(low, high, 32*math.ceil((24 + 5*(high-low))/32))
+        y, w = quadrature(low, high, 32*math.ceil((24 + 5*(high-low))/32))
         x, mass = y, w*(_bell(y[:, None] - x - drift) @ mass)
     return out
 
@@ -54,16 +54,16 @@ def group_sequential(
     two_sided:bool=True,        # Whether a loss stops the test too
 )->np.ndarray:                  # (looks,) bounds for |z| (for z, if one-sided)
     "The classical z bounds (Pocock 1977, O'Brien and Fleming 1979); ValueError for looks outside 1 to 200 or another kind."
-    k = int(_number('looks', looks, lambda v: v == int(v) and 1 <= v <= 200, 'a whole number from 1 to 200'))
+    k = checks.whole('looks', looks, 1, 200)
     shapes = {'pocock': np.ones(k), 'obrien-fleming': np.sqrt(k/np.arange(1, k+1))}
     if kind not in shapes: raise ValueError(f"kind = {kind!r}: expected 'obrien-fleming' or 'pocock'")
-    _number('alpha', alpha, lambda v: 0 < v < (1 if two_sided else .5), 'a number between 0 and 1 (one-sided: 0.5)')
+    checks.number('alpha', alpha, above=0, below=1 if two_sided else .5)
     c = optimize.brentq(lambda c: crossing(c*shapes[kind], two_sided=two_sided).sum() - alpha, 1e-3, 9, xtol=1e-8)
     return c*shapes[kind]
 
 # %% ../../nbs/3_testing/05_sequential.ipynb #4557cc1a
 @dataclass(frozen=True, repr=False)
-class Sequence(_Shown):
+class Sequence(Shown):
     "An interval and a p-value that hold at every look at once; arrays where looks were given as arrays."
     low:float     # Lower end for the difference
     high:float    # Upper end
@@ -81,8 +81,8 @@ def always_valid(
     d, s, n = (np.asarray(v, float) for v in (difference, se, n))
     for name, v, ok in (('difference', d, np.isfinite(d)), ('se', s, np.isfinite(s) & (s > 0)), ('n', n, np.isfinite(n) & (n > 0))):
         if not ok.all(): raise ValueError(f'{name} = {float(v[~ok].flat[0])!r}: expected a finite number' + ' above 0'*(name != 'difference'))
-    log = -2*math.log(_share('alpha', alpha))
-    k = n*(log + math.log(log + 1))/_positive('tuning_n', tuning_n)
+    log = -2*math.log(checks.share('alpha', alpha))
+    k = n*(log + math.log(log + 1))/checks.positive('tuning_n', tuning_n)
     width, z = s*np.sqrt((k+1)/k*(np.log(k+1) + log)), d/s
     p = np.exp(np.minimum(np.log(k+1)/2 - z*z*k/(2*(k+1)), 0))
     return Sequence(*(v if v.ndim else float(v) for v in np.broadcast_arrays(d - width, d + width, p)))

@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
-from .assignment import _number, _positive, _share
-from .comparisons import Comparison, _Shown, _pair, _sample, _successes
-from .sizing import _grid
+from .comparisons import Comparison
+from .sizing import quadrature
+from .. import checks
+from ..show import Shown
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #9c89e0e7
 def non_inferior(
@@ -20,11 +21,11 @@ def non_inferior(
     margin:float,          # Largest loss that is accepted, in the metric's unit, 0 or more
 )->bool:
     "Whether the interval excludes a loss of `margin` or more; with a 95% interval a one-sided test at 2.5%."
-    return comparison.low > -_number('margin', margin, lambda v: v >= 0, 'a number from 0')
+    return comparison.low > -checks.number('margin', margin, least=0)
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #641c18be
 def _p_values(p):
-    p = _sample('p_values', p, least=1)
+    p = checks.numbers('p_values', p, least=1)
     if ((p < 0) | (p > 1)).any(): raise ValueError(f'p_values = {p.tolist()}: expected numbers from 0 to 1')
     return p, np.argsort(p, kind='stable'), np.argsort(np.argsort(p, kind='stable'), kind='stable')
 
@@ -45,7 +46,7 @@ def benjamini_hochberg(
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #40dbbd91
 @dataclass(frozen=True, repr=False)
-class BayesResult(_Shown):
+class BayesResult(Shown):
     "What the posterior says about two rates."
     prob_better:float   # Probability that the treatment's rate is the higher one
     expected_loss:float # Mean of max(control - treatment, 0): what shipping the treatment may cost
@@ -58,7 +59,7 @@ def _beta_grid(a, b, low=0., high=1., m=64):
     start = np.arcsin(np.sqrt(max(low, special.betaincinv(a, b, 1e-17))))
     end = min(np.arcsin(np.sqrt(high)), np.pi/2 - np.arcsin(np.sqrt(special.betaincinv(b, a, 1e-17))))
     if not start < end: return np.zeros(1), np.zeros(1)
-    t, w = _grid(start, end, m)
+    t, w = quadrature(start, end, m)
     return np.sin(t)**2, 2*w*np.exp((2*a-1)*np.log(np.sin(t)) + (2*b-1)*np.log(np.cos(t)) - special.betaln(a, b))
 
 def _below(d, a0, b0, a1, b1):
@@ -73,8 +74,8 @@ def bayes_proportions(
     prior=(1, 1), # Beta prior of each rate: pseudo-successes and pseudo-failures, above 0
 )->BayesResult:
     "Posterior comparison of two rates with independent beta priors, by quadrature; ValueError for impossible counts or priors."
-    x, n = _successes(successes, totals)
-    prior = [_positive('prior', p) for p in _pair('prior', prior)]
+    x, n = checks.success_counts(successes, totals)
+    prior = [checks.positive('prior', p) for p in checks.pair('prior', prior)]
     (a0, a1), (b0, b1) = x + prior[0], n - x + prior[1]
     rate, weight = _beta_grid(a1, b1)
     loss = a0/(a0+b0)*special.betaincc(a0+1, b0, rate) - rate*special.betaincc(a0, b0, rate)   # E[max(control - rate, 0)]
@@ -89,5 +90,5 @@ def false_positive_risk(
     power:float=.8,    # Chance of one for an idea that does
 )->float:              # Share of the significant results that are false alarms
     "How often a significant result is wrong (Bayes' rule; Kohavi et al. 2014)."
-    false, true = _share('alpha', alpha)*(1 - _share('prior', prior)), _share('power', power)*prior
+    false, true = checks.share('alpha', alpha)*(1 - checks.share('prior', prior)), checks.share('power', power)*prior
     return false/(false + true)

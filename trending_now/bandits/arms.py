@@ -6,11 +6,10 @@
 __all__ = ['EpsilonGreedy', 'UCB1', 'Thompson', 'GaussianThompson']
 
 # %% ../../nbs/4_adapting/01_arms.ipynb #8928182b
-import importlib, math
 from collections import deque
 import numpy as np
-from .contract import Policy, Uniform, _knob
-from .off_policy import Estimate, direct, doubly_robust, ips, replay, snips
+from .contract import Policy
+from .. import checks
 
 # %% ../../nbs/4_adapting/01_arms.ipynb #0853e2ca
 class _Counts(Policy):
@@ -19,8 +18,8 @@ class _Counts(Policy):
 
     def _begin(self, arms, rng, discount, window):
         super()._begin(arms, rng)
-        self.discount = _knob('discount', discount, lambda x: 0 < x <= 1, 'a number above 0 and at most 1')
-        self.window = int(_knob('window', window, lambda x: x >= 0 and x == int(x), 'a whole number of rewards; 0: all'))
+        self.discount = checks.number('discount', discount, above=0, most=1)
+        self.window = checks.whole('window', window, 0)
         self.n, self.s = np.zeros(len(self.arms)), np.zeros(len(self.arms))
         self._recent = deque() if self.window else None
 
@@ -64,8 +63,8 @@ class EpsilonGreedy(_Counts):
         rng=None,          # Generator or seed
     ):
         self._begin(arms, rng, discount, window)
-        self.epsilon = _knob('epsilon', epsilon, lambda x: 0 <= x <= 1, 'a number from 0 to 1')
-        self.decay = _knob('decay', decay, lambda x: x >= 0, 'a number from 0')
+        self.epsilon = checks.number('epsilon', epsilon, least=0, most=1)
+        self.decay = checks.number('decay', decay, least=0)
 
     def _now(self):
         "Today's epsilon."
@@ -90,7 +89,7 @@ class UCB1(_Counts):
         rng=None,          # Not used: ties go to the first arm
     ):
         self._begin(arms, rng, discount, window)
-        self.scale = _knob('scale', scale, lambda x: x > 0, 'a number above 0')
+        self.scale = checks.positive('scale', scale)
 
     def _bonus(self, log_t): return self.scale*np.sqrt(2*log_t/self.n)
 
@@ -113,7 +112,7 @@ class Thompson(_Counts):
     ):
         self._begin(arms, rng, discount, window)
         if np.shape(prior) != (2,): raise ValueError(f'prior = {prior!r}: expected two numbers')
-        self.prior = tuple(_knob('prior', float(p), lambda x: x > 0, 'numbers above 0') for p in prior)
+        self.prior = tuple(checks.positive('prior', float(p)) for p in prior)
 
     def _scores(self, rng, context=None, n=None):
         a, b = self.prior
@@ -133,8 +132,8 @@ class GaussianThompson(_Counts):
     ):
         self._begin(arms, rng, discount, window)
         if np.shape(prior) != (2,): raise ValueError(f'prior = {prior!r}: expected a mean and a standard deviation')
-        self.prior = (_knob('prior', float(prior[0]), lambda x: True, 'a finite mean'), _knob('prior', float(prior[1]), lambda x: x > 0, 'a standard deviation above 0'))
-        self.sd = _knob('sd', sd, lambda x: x > 0, 'a number above 0')
+        self.prior = (checks.number('prior', float(prior[0])), checks.positive('prior', float(prior[1])))
+        self.sd = checks.positive('sd', sd)
 
     def _posterior(self):
         "(mean, standard deviation) of each arm's mean."

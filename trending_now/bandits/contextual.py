@@ -8,8 +8,9 @@ __all__ = ['LinUCB', 'LinThompson', 'LogisticThompson', 'Clicks']
 # %% ../../nbs/4_adapting/05_contextual.ipynb #0b76ca81
 import numpy as np
 from scipy.special import expit
-from .contract import Policy, _knob
+from .contract import Policy
 from .regret import World
+from .. import checks
 
 # %% ../../nbs/4_adapting/05_contextual.ipynb #2df662ba
 class _Linear(Policy):
@@ -18,8 +19,8 @@ class _Linear(Policy):
 
     def _begin(self, arms, rng, dim, ridge, shared):
         super()._begin(arms, rng)
-        self.dim = int(_knob('dim', dim, lambda x: x >= 1 and x == int(x), 'a whole number of features, at least 1'))
-        self.ridge, self.shared = _knob('ridge', ridge, lambda x: x > 0, 'a number above 0'), bool(shared)
+        self.dim = checks.whole('dim', dim, 1)
+        self.ridge, self.shared = checks.positive('ridge', ridge), bool(shared)
         models = 1 if shared else len(self.arms)
         self.theta, self.inv = np.zeros((models, self.dim)), np.tile(np.eye(self.dim)/self.ridge, (models, 1, 1))
 
@@ -99,7 +100,7 @@ class LinUCB(_Linear):
         rng=None,          # Not used: ties go to the first arm
     ):
         self._begin(arms, rng, dim, ridge, shared)
-        self.alpha = _knob('alpha', alpha, lambda x: x >= 0, 'a number from 0')
+        self.alpha = checks.number('alpha', alpha, least=0)
 
     def _scores(self, rng, context, n=None):
         mean, var = self._terms(context, n)
@@ -118,7 +119,7 @@ class LinThompson(_Linear):
         rng=None,          # Generator or seed
     ):
         self._begin(arms, rng, dim, ridge, shared)
-        self.v = _knob('v', v, lambda x: x >= 0, 'a number from 0')
+        self.v = checks.number('v', v, least=0)
 
     def _scores(self, rng, context, n=None):
         if self.shared: return self._joint(rng, context, n)

@@ -6,17 +6,12 @@
 __all__ = ['Policy', 'Uniform']
 
 # %% ../../nbs/4_adapting/02_contract.ipynb #c77cef7b
-import importlib, importlib.util, json, math, re, sys
+import importlib, importlib.util, json, re, sys
 import numpy as np
+from .. import checks
 
 # %% ../../nbs/4_adapting/02_contract.ipynb #0c1367e7
 _MAX = sys.float_info.max
-
-def _generator(rng):
-    "A Generator from a Generator, a seed or None (fresh chance), or ValueError."
-    if isinstance(rng, np.random.Generator): return rng
-    if rng is None or (isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0): return np.random.default_rng(rng)
-    raise ValueError(f'rng = {rng!r}: expected a numpy Generator, or a seed from 0')
 
 def _arms(arms):
     "Names of the arms as a tuple, or ValueError."
@@ -27,11 +22,6 @@ def _arms(arms):
         raise ValueError(f'arms = {arms!r}: expected at least one arm, each a text or a whole number, none twice')
     return names
 
-def _knob(name, x, ok, wanted):
-    "`x` as a float for which `ok` holds, or ValueError."
-    if not (isinstance(x, (int, float, np.number)) and math.isfinite(x) and ok(x)): raise ValueError(f'{name} = {x!r}: expected {wanted}')
-    return float(x)
-
 # %% ../../nbs/4_adapting/02_contract.ipynb #17035490
 class Policy:
     "What all policies share: names of the arms, chance, checks, saving. A subclass says how arms are scored and what a reward changes."
@@ -40,7 +30,7 @@ class Policy:
     _state = ()                 # names of the arrays that hold what was learnt, a row an arm (or a repeat's arm)
 
     def _begin(self, arms, rng):
-        self.arms, self._rng = _arms(arms), _generator(rng)
+        self.arms, self._rng = _arms(arms), checks.generator(rng)
         self._where, self._repeats = {a: i for i, a in enumerate(self.arms)}, None
         self._names = np.array(self.arms, None if len({type(a) for a in self.arms}) == 1 else object)
 
@@ -49,7 +39,7 @@ class Policy:
         rng=None,     # A Generator or a seed for this call; None: the policy's own
     ):                # An arm's name
         "Choose an arm. Nothing is learnt before `see` is told."
-        return self.arms[self._choose(self._rng if rng is None else _generator(rng), self._context(context))]
+        return self.arms[self._choose(self._rng if rng is None else checks.generator(rng), self._context(context))]
 
     def see(self,
         arm,          # Name of the arm that was used, whoever chose it
@@ -65,7 +55,7 @@ class Policy:
     )->np.ndarray:    # (n,) names of arms
         "`pick` so many times with nothing learnt in between: the same arms from the same state of chance."
         n, contexts = self._contexts(n)
-        return self._names[self._choose(self._rng if rng is None else _generator(rng), contexts, n)]
+        return self._names[self._choose(self._rng if rng is None else checks.generator(rng), contexts, n)]
 
     def see_many(self,
         arms,          # (rows,) names of arms

@@ -9,14 +9,14 @@ __all__ = ['top_rows', 'row_truth', 'histories', 'contexts', 'FilmPage', 'Log', 
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from .contract import Policy, _generator
-from ..catalogue import GENRES, labels, replay as weeks_of
+from .contract import Policy
+from ..catalogue import GENRES, labels, replay_weeks as weeks_of
 from ..diners.visits import Diners
 from ..diners.pages import build_page
-from ..diners.visitors import service_time
-from .off_policy import Estimate, _estimate
+from .off_policy import Estimate, normal_estimate
 from .regret import World
 from ..settings import stream
+from .. import checks
 
 # %% ../../nbs/4_adapting/07_film_page.ipynb #cec37b9c
 def top_rows(
@@ -130,10 +130,10 @@ def replay_learning(
     rng=None,       # As for `pick`
 )->Estimate:
     "The policy goes through the log; where it agrees with what was done, it is shown the reward (Li et al. 2010, algorithm 3). ValueError if it never agrees."
-    rng, kept = policy._rng if rng is None else _generator(rng), []
+    rng, kept = policy._rng if rng is None else checks.generator(rng), []
     for x, a, r in zip(log.contexts, log.actions, log.rewards):
         if policy.pick(x, rng) == a:
             policy.see(int(a), r, x)
             kept.append(r)
     if not kept: raise ValueError(f'no matches in {len(log)} rows: no overlap')
-    return _estimate(np.mean(kept), np.array(kept), .05)
+    return normal_estimate(np.mean(kept), np.array(kept), .05)

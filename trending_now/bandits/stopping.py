@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import special
 from .arms import Thompson
-from .contract import _generator
-from .off_policy import Estimate, _estimate, _weights
-from .regret import _side_by_side
+from .off_policy import Estimate, normal_estimate, importance_weights
+from .regret import side_by_side
+from .. import checks
 
 # %% ../../nbs/4_adapting/06_stopping.ipynb #663bc032
 def _posterior(successes, totals, prior):
@@ -49,7 +49,7 @@ def value_remaining(
 )->np.ndarray:         # (...): a share of the leader's rate
     "How much better than the leader some other arm may still be, at that quantile of the posterior (Scott 2010; 2013); ValueError as for `prob_best`."
     a, b = _posterior(successes, totals, prior)
-    theta = _generator(rng).beta(a, b, (draws, *a.shape))
+    theta = checks.generator(rng).beta(a, b, (draws, *a.shape))
     top = theta.argmax(-1)
     lead = (top[..., None] == np.arange(a.shape[-1])).mean(0).argmax(-1)
     at = np.take_along_axis(theta, np.broadcast_to(lead, top.shape)[..., None], -1)[..., 0]
@@ -102,7 +102,7 @@ def identify(
 )->pd.DataFrame:      # A row a search: `visits`, `right`, `lost` clicks
     "Run a policy until it is sure enough which arm is the best."
     means, k = np.asarray(means, float), len(means)
-    out, p = np.full((repeats, 3), np.nan), _side_by_side(policy, repeats)
+    out, p = np.full((repeats, 3), np.nan), side_by_side(policy, repeats)
     for t in range(every, most+1, every):
         for _ in range(every):
             a = p._choose(rng)
@@ -147,7 +147,7 @@ def adaptive_mean(
 )->Estimate:
     "An arm's mean from adaptive data: inverse propensities around the mean of the earlier rows (Hadad et al. 2021, equation 5); ValueError as for `ips`."
     u, r = np.asarray(used, float), np.asarray(rewards, float)
-    _weights(r, chance, u)
+    importance_weights(r, chance, u)
     p, seen = np.asarray(chance, float), np.concatenate([[0.], np.cumsum(u)[:-1]])
     guess = (np.concatenate([[0.], np.cumsum(u*r)[:-1]]) + .5)/(seen + 1)
-    return _estimate((terms := guess + u*(r - guess)/p).mean(), terms, alpha)
+    return normal_estimate((terms := guess + u*(r - guess)/p).mean(), terms, alpha)

@@ -12,13 +12,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import entr
 from ..catalogue import GENRES, labels
+from .. import checks
+from ..genres.booster import N_HASH, FilmFeatures, GenreBooster
+from ..genres.scores import evaluate
 
 # %% ../../nbs/2_retraining/06_labels.ipynb #75a95661
-def _count(name, value, low=1):
-    "`value` as an int; ValueError unless it is a whole number from `low`."
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low: raise ValueError(f'{name} = {value!r}: expected a whole number from {low}')
-    return int(value)
-
 def _size(n, rows):
     "`n` as an int; ValueError unless 0 <= n <= rows."
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 0 <= n <= rows: raise ValueError(f'n = {n!r}: expected a whole number from 0 to {rows}, the rows there are')
@@ -36,7 +34,7 @@ def random_sample(
     rng=None, # Generator
 )->np.ndarray: # Positions (n,), in the order drawn
     "Rows drawn with equal chances, without putting back; ValueError for n above the rows there are."
-    total = _count('rows', rows, 0) if isinstance(rows, (int, np.integer)) else len(rows)
+    total = checks.whole('rows', rows, 0) if isinstance(rows, (int, np.integer)) else len(rows)
     return _need(rng).choice(total, _size(n, total), replace=False).astype(int)
 
 # %% ../../nbs/2_retraining/06_labels.ipynb #61f0120e
@@ -133,7 +131,6 @@ def places(
 )->np.ndarray:          # (films, dimensions + 4)
     "Films as points: the leading singular vectors of their hashed words, and four standardised numbers at half weight."
     from scipy.sparse.linalg import svds
-    from trending_now.genres.booster import N_HASH, FilmFeatures
     words = FilmFeatures('v1').transform(films)[:, :N_HASH].astype(float)
     u, s, vt = svds(words, dimensions, random_state=0)
     numbers = films[['runtime', 'year', 'critic_score', 'critic_count']].astype(float)
@@ -145,7 +142,6 @@ def places(
 class _Known:
     "Features of films that are computed once; stands in for a `FilmFeatures` that learns nothing from labels."
     def __init__(self, films):
-        from trending_now.genres.booster import FilmFeatures
         self.at, self.X = {i: k for k, i in enumerate(films.film_id)}, FilmFeatures('v1').transform(films)
     def observe(self, films, labels): return self
     def transform(self, films): return self.X[[self.at[i] for i in films.film_id]]
@@ -182,7 +178,6 @@ def label_curve(
     features=None,         # Features of both, where they are known already
 )->pd.DataFrame:           # A row a purchase: labels, micro_f1, macro_f1, precision (macro average), and F1 by genre
     "Buy labels batch by batch, retrain after each purchase, and score on later films."
-    from trending_now.genres.booster import GenreBooster
     features, y, have = features or _Known(pd.concat([pool, test])), labels(pool), random_sample(pool, start, rng)
     out = []
     for k in range(rounds+1):
@@ -196,7 +191,6 @@ def label_curve(
 def _score(model, test):
     "The scores of one model as a row."
     from sklearn.metrics import average_precision_score
-    from trending_now.genres.booster import evaluate
     y, p = labels(test), model.predict_proba(test)
     s = evaluate(y, p, n_boot=2)
     return {'micro_f1': s.micro_f1, 'macro_f1': s.macro_f1, 'precision': average_precision_score(y, p, average='macro'), **s.per_genre.f1.to_dict()}

@@ -14,10 +14,11 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import pandas as pd
-from .labels import diverse_sample, random_sample, stratified_sample, uncertainty_sample
+from .labels import random_sample, stratified_sample
 from ..catalogue import COLUMNS
-from .revisions import _git, _root, describe_files, row_hashes, tracked
-from .windows import FLOOD, OTHER_GENRES, TIMES, AllHistory, LatestWindow, RecentPlusSample, _moment, quarantine
+from .revisions import ask_git, project_root, row_hashes, tracked
+from .windows import AllHistory, LatestWindow, RecentPlusSample, quarantine
+from .. import checks
 
 # %% ../../nbs/2_retraining/09_lineage.ipynb #44c9066f
 class LineageError(ValueError):
@@ -106,7 +107,7 @@ def _packages():
 
 def _commit(root):
     "The commit of the code, with -dirty after it if tracked files have changed since; None outside git."
-    out = _git(root, 'describe', '--always', '--abbrev=40', '--dirty', '--exclude=*')
+    out = ask_git(root, 'describe', '--always', '--abbrev=40', '--dirty', '--exclude=*')
     return out.decode().strip() if out else None
 
 # %% ../../nbs/2_retraining/09_lineage.ipynb #3e323317
@@ -178,7 +179,7 @@ def curate(
     "Set bad rows aside, apply the window, then the sampler, and write down what was done. ValueError where nothing could be chosen by rule."
     if not callable(getattr(window, 'select', None)): raise ValueError(f'window = {window!r}: expected an object with .select(films, now, rng), such as LatestWindow(4)')
     if missing := [c for c in COLUMNS if c not in films]: raise ValueError(f'no column {", ".join(missing)}: expected the Films record')
-    now = _moment(now) if now is not None else _after(films)
+    now = checks.moment('now', now) if now is not None else _after(films)
     state = _state(rng)
     chosen, held, bad = _select(films, window, sampler, rng, now, limit)
     rows = dict(zip(chosen.film_id.tolist(), row_hashes(chosen).tolist()))
@@ -186,7 +187,7 @@ def curate(
     how = _describe(sampler)
     lineage = Lineage(rule=f'{window} before {_day(now)}' + (f', then {_spoken(how)}' if how else ''), films=len(chosen), start=days[0] if days else None, end=days[-1] if days else None,
         rows_sha256=_digest(rows), rows=rows, now=now.isoformat(), window=_plain_window(window), sampler=how, seed=state, limit=limit,
-        quarantined=_reasons(bad), notes=_notes(window, held, bad, now), source=source, commit=_commit(_root()),
+        quarantined=_reasons(bad), notes=_notes(window, held, bad, now), source=source, commit=_commit(project_root()),
         settings=asdict(settings) if hasattr(settings, '__dataclass_fields__') else settings, parent=parent, packages=_packages())
     return chosen, lineage
 
@@ -246,7 +247,7 @@ def _rule_problems(lineage, films):
     window = WINDOWS[lineage.window['kind']](**{k: v for k, v in lineage.window.items() if k != 'kind'})
     again = lineage.sampler is None or 'fixed' not in lineage.sampler
     sampler = partial(REPEATABLE[lineage.sampler['name']], n=lineage.sampler['n']) if lineage.sampler and again else None
-    try: chosen = _select(films, window, sampler, _generator(lineage.seed), _moment(lineage.now), lineage.limit)[0].film_id
+    try: chosen = _select(films, window, sampler, _generator(lineage.seed), checks.moment('now', lineage.now), lineage.limit)[0].film_id
     except ValueError as e: return [f'the rule cannot be applied again: {e}']
     ids = set(chosen)
     new, lost = [i for i in chosen if i not in lineage.rows], [i for i in lineage.rows if i not in ids]

@@ -9,19 +9,13 @@ __all__ = ['OTHER_GENRES', 'FLOOD', 'TIMES', 'LatestWindow', 'AllHistory', 'Rece
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from .labels import _count
 from ..catalogue import COLUMNS, GENRES
+from .. import checks
 
 # %% ../../nbs/2_retraining/07_windows.ipynb #9c3bd7ff
-def _moment(now):
-    "`now` as a Timestamp; ValueError if it is none."
-    t = pd.to_datetime(now, errors='coerce')
-    if not isinstance(t, pd.Timestamp): raise ValueError(f'now = {now!r}: expected a moment such as 2012-01-01')
-    return t
-
 def _before(films, now):
     "Films that arrived before a moment, in the order given."
-    return films[films.arrived < _moment(now)].reset_index(drop=True)
+    return films[films.arrived < checks.moment('now', now)].reset_index(drop=True)
 
 # %% ../../nbs/2_retraining/07_windows.ipynb #49b82d94
 @dataclass(frozen=True)
@@ -29,12 +23,12 @@ class LatestWindow:
     "Only the latest weeks. A service week is `months_per_week` calendar months of film history."
     weeks:int             # Service weeks, at least 1
     months_per_week:int=1 # Calendar months that one service week brings in
-    def __post_init__(self): _count('weeks', self.weeks), _count('months_per_week', self.months_per_week)
+    def __post_init__(self): checks.whole('weeks', self.weeks), checks.whole('months_per_week', self.months_per_week)
     def __str__(self): return f'latest {self.weeks} weeks'
 
     def start(self, now)->pd.Timestamp: # First moment of the window
         "Where the window begins, seen from `now`."
-        return _moment(now) - pd.DateOffset(months=self.weeks*self.months_per_week)
+        return checks.moment('now', now) - pd.DateOffset(months=self.weeks*self.months_per_week)
 
     def select(self, films, now, rng=None)->pd.DataFrame: # Films record; may be empty
         "Films with start <= arrived < now."
@@ -57,7 +51,7 @@ class RecentPlusSample:
     weeks:int             # Service weeks that are taken whole
     sample:int            # Older films to draw; all of them where there are fewer
     months_per_week:int=1 # Calendar months that one service week brings in
-    def __post_init__(self): _count('weeks', self.weeks), _count('sample', self.sample, 0), _count('months_per_week', self.months_per_week)
+    def __post_init__(self): checks.whole('weeks', self.weeks), checks.whole('sample', self.sample, 0), checks.whole('months_per_week', self.months_per_week)
     def __str__(self): return f'latest {self.weeks} weeks and {self.sample} older films'
 
     def start(self, now)->pd.Timestamp: # First moment of the part that is taken whole
@@ -126,7 +120,7 @@ def quarantine(
 )->tuple:                  # (films that may be learned from, the others with a column `reason`)
     "Set bad rows and flooded weeks aside, with reasons; of rows with one film_id the first stays. ValueError for missing columns."
     if missing := [c for c in COLUMNS if c not in films]: raise ValueError(f'no column {", ".join(missing)}: expected the Films record')
-    if limit is not None: _count('limit', limit)
+    if limit is not None: checks.whole('limit', limit)
     films = films.reset_index(drop=True).assign(arrived=pd.to_datetime(films.arrived, errors='coerce').to_numpy())
     reason = pd.Series('', films.index, dtype=object)
     for bad, why in _faults(films): reason = _note(reason, bad, why)

@@ -4,24 +4,25 @@
 
 # %% auto #0
 __all__ = ['Interleaved', 'balanced', 'credit', 'team_draft', 'probabilistic', 'marginal_credit', 'multileave', 'credits',
-           'team_draft_many', 'Votes', 'tally', 'Preference', 'preference', 'bootstrap_preference', 'METRICS',
-           'Audience', 'audience', 'Ranker', 'rank', 'compare', 'visitors_needed', 'savings', 'found', 'random_pairs',
-           'judge']
+           'team_draft_many', 'Votes', 'tally', 'Preference', 'preference', 'bootstrap_preference', 'Audience',
+           'audience', 'Ranker', 'rank', 'compare_methods', 'METRICS', 'visitors_needed', 'savings', 'found',
+           'random_pairs', 'judge']
 
 # %% ../../nbs/8_families/08_interleaving.ipynb #bca4ffd3
 from .mixing import Interleaved, balanced, credit, team_draft
-from .mixing import probabilistic, marginal_credit
-from .multileaving import multileave, credits, team_draft_many
+from .mixing import probabilistic, marginal_credit, multileave, credits
+from .mixing import team_draft_many
 from .votes import Votes, tally, Preference, preference
 from .votes import bootstrap_preference
-from .sensitivity import METRICS, Audience, audience, Ranker, rank
-from .sensitivity import compare, visitors_needed, savings, found
+from .sensitivity import Audience, audience, Ranker, rank
+from .sensitivity import compare_methods, METRICS, visitors_needed
+from .sensitivity import savings, found
 from .agreement import random_pairs, judge
 
 # %% ../../nbs/8_families/08_interleaving.ipynb #26ad7239
 _all_ = [
     'Interleaved', 'balanced', 'credit', 'team_draft', 'probabilistic', 'marginal_credit',
     'multileave', 'credits', 'team_draft_many', 'Votes', 'tally', 'Preference', 'preference',
-    'bootstrap_preference', 'METRICS', 'Audience', 'audience', 'Ranker', 'rank', 'compare',
+    'bootstrap_preference', 'Audience', 'audience', 'Ranker', 'rank', 'compare_methods', 'METRICS',
     'visitors_needed', 'savings', 'found', 'random_pairs', 'judge',
 ]

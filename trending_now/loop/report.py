@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ..catalogue import GENRES, labels
-from ..genres.booster import tune_thresholds
-from .steps import POLICIES, WorkspaceError, _films, _get_json, _proba, done, firings, layer_of, set_aside, settings_of, table
+from .steps import POLICIES, WorkspaceError, films_of, read_json, proba_of, done, firings, layer_of, set_aside, settings_of, year_table
 from ..settings import stream
+from ..genres.scores import tune_thresholds
 
 # %% ../../nbs/7_operating/02_report.ipynb #b0897790
 def f1(
@@ -114,7 +114,7 @@ def by_threshold(
 )->pd.DataFrame:      # week, rule, genre, tp, fp, fn, from week `every` on
     "What the tags of a policy would have been with thresholds from past weeks; ValueError for an unknown policy."
     if policy not in POLICIES: raise ValueError(f'policy = {policy!r}: expected one of {", ".join(POLICIES)}')
-    y, p = [labels(_films(ws, w, w)) for w in range(done(ws))], [_proba(ws, policy, w, w) for w in range(done(ws))]
+    y, p = [labels(films_of(ws, w, w)) for w in range(done(ws))], [proba_of(ws, policy, w, w) for w in range(done(ws))]
     rules = {k: _rules(np.vstack(y[:k]), np.vstack(p[:k])) for k in range(every, len(y), every)}
     rows = [(w, name, genre, *counts) for w in range(every, len(y)) for name, t in rules[w//every*every].items() for genre, counts in zip(GENRES, _counts(y[w] == 1, p[w] >= t))]
     return pd.DataFrame(rows, columns=['week', 'rule', 'genre', 'tp', 'fp', 'fn'])
@@ -199,11 +199,11 @@ def write_report(
     matplotlib.use('Agg', force=False)
     from jinja2 import Environment
     if done(ws) < 2: raise WorkspaceError(f'{ws}: {done(ws)} weeks are done; a report needs at least 2')
-    s, t, path = settings_of(ws), table(ws), Path(ws)/'report.html'
+    s, t, path = settings_of(ws), year_table(ws), Path(ws)/'report.html'
     weekly = t[['week', 'month', 'films', *(f'f1_{p}' for p in POLICIES), *(f'clicks_{p}' for p in POLICIES)]]
     path.write_text(Environment(autoescape=True).from_string(_PAGE).render(weeks=len(t), films=f'{t.films.sum():,}', first=t.month.iloc[0], last=t.month.iloc[-1], verdict=verdict(t), first_choice=first_choice(t, s.loop.window_weeks),
         summary=_grid(summary(t), rename={'micro_f1': 'micro-F1', 'cpu_seconds': 'CPU seconds'}), rule=rule(s), window=s.loop.window_weeks, every=s.loop.all_history_every,
-        initial=f"{_get_json(Path(ws)/'costs'/'initial.json')['cpu_seconds']:.1f}", f1=_figure(plot_policies, t), clicks=_figure(plot_clicks, t),
+        initial=f"{read_json(Path(ws)/'costs'/'initial.json')['cpu_seconds']:.1f}", f1=_figure(plot_policies, t), clicks=_figure(plot_clicks, t),
         firings=_grid(_news(firings(ws)).drop(columns='version')), aside=_grid(_aside(ws)), policy=_policy(ws), weekly=_grid(weekly, rename={f'f1_{p}': f'F1 {p}' for p in POLICIES})))
     return path
 

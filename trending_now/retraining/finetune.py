@@ -11,10 +11,11 @@ from hashlib import sha256
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from ..genres.bert import GenreBert, _base_sum, _threads, film_text
-from ..genres.booster import _check_labels, check_seal, seal
-from .strategies import _twin
+from ..genres.bert import GenreBert, base_checksum, torch_threads, film_text
+from ..genres.booster import check_seal, seal
+from .strategies import twin
 from ..settings import stream
+from ..genres.scores import check_labels
 
 # %% ../../nbs/2_retraining/12_finetune.ipynb #9af2ea91
 class FineTune:
@@ -33,7 +34,7 @@ class FineTune:
         for name, v, low, high in (('anchor', anchor, 0, 1e6), ('epochs', epochs, 1, 100), ('step', step, 1e-6, 10)):
             if isinstance(v, bool) or not low <= v <= high: raise ValueError(f'{name} = {v!r}: expected a number from {low} to {high}')
         self.films, self.y = _mixed(films, labels, replay)
-        self.model, self.parents = _twin(model), tuple(parents)
+        self.model, self.parents = twin(model), tuple(parents)
         self.plan = dict(epochs=int(epochs), anchor=float(anchor), step=float(step))
         self.done, self.order = 0, stream(model.config['seed'], 'finetune', model.calls)
         self.start = {k: v.clone() for k, v in _weights(self.model).items()}
@@ -41,9 +42,9 @@ class FineTune:
 
 def _mixed(films, y, replay):
     "New and replayed films as one set."
-    y = _check_labels(films, y)
+    y = check_labels(films, y)
     if replay is None or not len(replay[0]): return films.reset_index(drop=True), y
-    return pd.concat([replay[0], films], ignore_index=True), np.vstack([_check_labels(*replay), y])
+    return pd.concat([replay[0], films], ignore_index=True), np.vstack([check_labels(*replay), y])
 
 def _weights(model):
     "What is trained, by name."
@@ -71,7 +72,7 @@ def _run(self, epochs=None): # How many of the epochs that are left; None: all
     import torch
     left = self.plan['epochs'] - self.done
     if epochs is not None and not 1 <= epochs <= left: raise ValueError(f'epochs = {epochs!r}: expected 1 to {left}, what is left of {self.plan["epochs"]}')
-    with _threads(self.model.config['threads']):
+    with torch_threads(self.model.config['threads']):
         kept, target = self.model._activations(self.films), torch.tensor(self.y, dtype=torch.float32)
         for _ in range(left if epochs is None else epochs): self._epoch(kept, target)
     return self.model
@@ -146,7 +147,7 @@ def _save_run(self, folder)->str: # The checkpoint's id
     tensors = {'weights': _weights(self.model), 'start': self.start, 'optimiser': _moments(self.opt, self.params)}
     for name, t in tensors.items(): save_file({k: v.contiguous() for k, v in t.items()}, folder/f'{name}.safetensors')
     m = self.model
-    state = dict(kind='FineTune', base=_base_sum(), config=m.config, thresholds=list(map(float, m.thresholds)), losses=m.losses, calls=m.calls, plan=self.plan, done=self.done,
+    state = dict(kind='FineTune', base=base_checksum(), config=m.config, thresholds=list(map(float, m.thresholds)), losses=m.losses, calls=m.calls, plan=self.plan, done=self.done,
                  schedule=self.rate.last_epoch, order=self.order.bit_generator.state, data=_fingerprint(self.films, self.y), films=len(self.films), parents=list(self.parents))
     (folder/'run.json').write_text(json.dumps(state, indent=1) + '\n')
     seal(folder)
@@ -164,8 +165,8 @@ def resume(
     from safetensors.torch import load_file
     folder = Path(folder)
     check_seal(folder)
-    state, y = json.loads((folder/'run.json').read_text()), _check_labels(films, labels)
-    if state['kind'] != 'FineTune' or state['base'] != _base_sum(): raise ValueError(f'{folder}: made with another MiniLM (SHA-256 {state["base"][:12]}...) than the one installed here')
+    state, y = json.loads((folder/'run.json').read_text()), check_labels(films, labels)
+    if state['kind'] != 'FineTune' or state['base'] != base_checksum(): raise ValueError(f'{folder}: made with another MiniLM (SHA-256 {state["base"][:12]}...) than the one installed here')
     if _fingerprint(films, y) != state['data']: raise ValueError(f'{folder}: trained on {state["films"]} films, and these {len(films)} are others, in another order, or have other texts or labels')
     tensors = {name: load_file(folder/f'{name}.safetensors') for name in ('weights', 'start', 'optimiser')}
     run = FineTune(_model_of(state, tensors['weights']), films, y, parents=state['parents'], **state['plan'])

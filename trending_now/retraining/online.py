@@ -13,8 +13,9 @@ import numpy as np
 from scipy import sparse
 from scipy.special import expit
 from ..catalogue import GENRES
-from ..genres.booster import N_HASH, _f1, _hits
+from ..genres.booster import N_HASH
 from ..settings import stream
+from ..genres.scores import f1_from_counts, confusion
 
 # %% ../../nbs/2_retraining/13_online.ipynb #a879c630
 def linear_rows(
@@ -112,7 +113,7 @@ def test_then_learn(
 # %% ../../nbs/2_retraining/13_online.ipynb #008eb45d
 def micro(y, proba)->float: # 0/1 and probabilities, (films, 12) each
     "Micro-F1 at threshold .33."
-    return float(_f1(*_hits(y, proba >= .33).sum(axis=(0, 2))))
+    return float(f1_from_counts(*confusion(y, proba >= .33).sum(axis=(0, 2))))
 
 def micro_gain(
     y,              # 0/1 (films, 12)
@@ -122,13 +123,13 @@ def micro_gain(
 )->tuple:           # (difference, low, high): 95% percentile interval
     "Micro-F1 of one learner less that of another, with a paired bootstrap over films; ValueError for other shapes."
     if not len(y) or np.shape(proba) != np.shape(y) or np.shape(base) != np.shape(y): raise ValueError(f'shapes {np.shape(y)}, {np.shape(proba)}, {np.shape(base)}: expected one shape (films, {len(GENRES)}), not empty')
-    return _gain(*(_hits(y, p >= .33).sum(axis=2) for p in (proba, base)), n_boot, rng)
+    return _gain(*(confusion(y, p >= .33).sum(axis=2) for p in (proba, base)), n_boot, rng)
 
 def _gain(a, b, n_boot=500, rng=None):
     "The same from (films, 3) true positives, false positives and false negatives."
     w = (stream(7, 'micro gain') if rng is None else rng).multinomial(len(a), np.full(len(a), 1/len(a)), n_boot)
-    low, high = np.quantile(_f1(*(w @ a).T) - _f1(*(w @ b).T), [.025, .975])
-    return float(_f1(*a.sum(0)) - _f1(*b.sum(0))), float(low), float(high)
+    low, high = np.quantile(f1_from_counts(*(w @ a).T) - f1_from_counts(*(w @ b).T), [.025, .975])
+    return float(f1_from_counts(*a.sum(0)) - f1_from_counts(*b.sum(0))), float(low), float(high)
 
 # %% ../../nbs/2_retraining/13_online.ipynb #7be56b4b
 class RiverTagger:

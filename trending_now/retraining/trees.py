@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from ..catalogue import labels
 from ..genres.booster import GenreBooster
-from .strategies import Stateful, _signed, _twin, _whole
+from .strategies import Stateful, signed, twin
 from ..settings import stream
+from .. import checks
 
 # %% ../../nbs/2_retraining/11_trees.ipynb #33a059ea
 class QuickBooster(GenreBooster):
@@ -48,16 +49,16 @@ class Refresh:
     "Keep the splits of a booster and recompute its leaves on the new week and `replay` older films; its size never changes."
     replay:int=2000 # Films drawn from the history
 
-    def __post_init__(self): _whole('replay', self.replay, 0)
+    def __post_init__(self): checks.whole('replay', self.replay, 0)
 
     def update(self, model, history, week, rng):
         "A booster with the same trees and new leaves; ValueError for a model without trees."
         if getattr(model, 'model', None) is None: raise ValueError(f'{type(model).__name__} has no trees to refresh')
         import xgboost as xgb
-        out, films = _twin(model), Stateful(self.replay).rows(history, week, rng)
+        out, films = twin(model), Stateful(self.replay).rows(history, week, rng)
         if not len(films): return model
         out.model = refresh_leaves(model.model, xgb.DMatrix(model.features.transform(films), labels(films), nthread=1), model.config['learning_rate'])
-        return _signed(out, films, week, getattr(model, 'lineage', ()))
+        return signed(out, films, week, getattr(model, 'lineage', ()))
 
 # %% ../../nbs/2_retraining/11_trees.ipynb #146f1e40
 def _pooled(runs):

@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['ShadowReport', 'Shadow', 'run_shadow', 'Arms', 'Guardrail', 'gain_interval', 'false_halts', 'Decision', 'Plan',
-           'Canary', 'simulate_rollouts', 'visitor_stats', 'RULES', 'METHODS', 'Rule', 'inflation', 'Choice',
+           'Canary', 'simulate_rollouts', 'visitor_stats', 'Rule', 'RULES', 'METHODS', 'inflation', 'Choice',
            'choose_test', 'decision_diagram']
 
 # %% ../../nbs/8_families/07_rollouts.ipynb #a12e54b7
 from .shadow import ShadowReport, Shadow, run_shadow
 from .canary import Arms, Guardrail, gain_interval, false_halts, Decision
 from .canary import Plan, Canary, simulate_rollouts, visitor_stats
-from .choosing import RULES, METHODS, Rule, inflation, Choice, choose_test
+from .choosing import Rule, RULES, METHODS, inflation, Choice, choose_test
 from .choosing import decision_diagram
 
 # %% ../../nbs/8_families/07_rollouts.ipynb #45e104b2
 _all_ = [
     'ShadowReport', 'Shadow', 'run_shadow', 'Arms', 'Guardrail', 'gain_interval', 'false_halts',
-    'Decision', 'Plan', 'Canary', 'simulate_rollouts', 'visitor_stats', 'RULES', 'METHODS', 'Rule',
+    'Decision', 'Plan', 'Canary', 'simulate_rollouts', 'visitor_stats', 'Rule', 'RULES', 'METHODS',
     'inflation', 'Choice', 'choose_test', 'decision_diagram',
 ]

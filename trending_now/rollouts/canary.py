@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from html import escape
 import numpy as np
 import pandas as pd
-from ..ab.assignment import _number, assign_many, srm
+from ..ab.assignment import assign_many, srm
 from ..ab.sequential import always_valid
+from .. import checks
 
 # %% ../../nbs/3_testing/11_canary.ipynb #0fd8dc37
 @dataclass(frozen=True)
@@ -24,10 +25,10 @@ class Arms:
     sd:tuple   # Standard deviation (n - 1 in the denominator)
 
     def __post_init__(self):
-        for name, low in (('n', 0), ('mean', -math.inf), ('sd', 0)):
+        for name, low in (('n', 0), ('mean', None), ('sd', 0)):
             pair = getattr(self, name)
             if np.ndim(pair) != 1 or len(pair) != 2: raise ValueError(f'{name} = {pair!r}: expected two numbers, champion first')
-            object.__setattr__(self, name, tuple(_number(name, x, lambda v: v >= low, 'finite numbers' + f' from {low}'*(low == 0)) for x in pair))
+            object.__setattr__(self, name, tuple(checks.number(name, x, least=low) for x in pair))
         if any(n != int(n) for n in self.n): raise ValueError(f'n = {self.n!r}: expected whole numbers')
 
     @classmethod
@@ -54,7 +55,7 @@ class Guardrail:
 
     def __post_init__(self):
         if not isinstance(self.metric, str) or not self.metric: raise ValueError(f'metric = {self.metric!r}: expected its name')
-        _number('margin', self.margin, lambda v: v >= 0, 'a number from 0')
+        checks.number('margin', self.margin, least=0)
 
 def gain_interval(
     n, mean, sd,           # Pairs (champion, candidate); each may hold arrays, one value a rollout
@@ -124,13 +125,13 @@ class Plan:
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name: raise ValueError(f'name = {self.name!r}: expected a text')
         object.__setattr__(self, 'guardrails', tuple(g if isinstance(g, Guardrail) else Guardrail(**g) for g in self.guardrails))
-        object.__setattr__(self, 'steps', tuple(_number('steps', s, lambda v: 0 < v <= 1, 'shares above 0, up to 1') for s in self.steps))
+        object.__setattr__(self, 'steps', tuple(checks.number('steps', s, above=0, most=1) for s in self.steps))
         if not self.guardrails or len({g.metric for g in self.guardrails}) < len(self.guardrails): raise ValueError(f'guardrails = {self.guardrails!r}: expected at least one, each metric once')
         if not self.steps or list(self.steps) != sorted(set(self.steps)): raise ValueError(f'steps = {self.steps!r}: expected rising shares')
-        _number('alpha', self.alpha, lambda v: 0 < v < 1, 'a number between 0 and 1')
-        _number('srm_alpha', self.srm_alpha, lambda v: 0 <= v < 1, 'a number from 0 to 1')
-        _number('tuning_n', self.tuning_n, lambda v: v > 0, 'visitors, above 0')
-        for k, low in (('patience', 1), ('min_units', 2)): _number(k, getattr(self, k), lambda v: v >= low and v == int(v), f'a whole number from {low}')
+        checks.share('alpha', self.alpha)
+        checks.number('srm_alpha', self.srm_alpha, least=0, below=1)
+        checks.positive('tuning_n', self.tuning_n, 'visitors')
+        for k, low in (('patience', 1), ('min_units', 2)): checks.whole(k, getattr(self, k), low)
         if self.need_proof and not all(g.margin > 0 for g in self.guardrails): raise ValueError('need_proof: expected a margin above 0 for each guardrail; nothing proves that a change is exactly harmless')
 
     @property
@@ -244,7 +245,7 @@ def simulate_rollouts(
 )->pd.DataFrame:             # A row a rollout: halted, full_at (look at which everybody has it; NaN: never), lost (clicks)
     "Rollouts of a candidate whose effect is known."
     if rule not in ('always valid', 'z', 'none'): raise ValueError(f"rule = {rule!r}: expected 'always valid', 'z' or 'none'")
-    q = _number('change', p*(1 + change), lambda v: 0 < v < 1, 'a candidate with a click rate between 0 and 1')
+    q = checks.share('click rate of the candidate', p*(1 + change))
     steps, tests = np.asarray(steps, float), max(1, sum(s < 1 for s in steps))
     step, looks, halted, full = (np.zeros(rollouts, int) for _ in range(4))
     n, x, lost = np.zeros((2, rollouts)), np.zeros((2, rollouts)), np.zeros(rollouts)

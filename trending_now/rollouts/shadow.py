@@ -14,7 +14,7 @@ from multiprocessing import Pipe
 import numpy as np
 import pandas as pd
 from scipy import special
-from ..ab.assignment import _number
+from .. import checks
 
 # %% ../../nbs/3_testing/10_shadow.ipynb #90b379de
 _BOOT = "import json, pickle, sys; from multiprocessing.connection import Connection; c = Connection(int(sys.argv[1])); sys.path[:] = json.loads(c.recv_bytes()); pickle.loads(c.recv_bytes())(c, c.recv_bytes())"
@@ -182,9 +182,9 @@ class Shadow:
         start_timeout:float=60., # Seconds to load it
         keep:int=10_000,      # Requests that the report is about: the latest
     ):
-        for name, x in (('timeout', timeout), ('start_timeout', start_timeout)): _number(name, x, lambda v: v > 0, 'seconds above 0')
-        for name, x, low in (('places', places, 1), ('restarts', restarts, 0), ('keep', keep, 1)): _number(name, x, lambda v: v >= low and v == int(v), f'a whole number from {low}')
-        self.share = _number('share', share, lambda v: 0 < v <= 1, 'a number above 0, up to 1')
+        for name, x in (('timeout', timeout), ('start_timeout', start_timeout)): checks.positive(name, x, 'seconds')
+        for name, x, low in (('places', places, 1), ('restarts', restarts, 0), ('keep', keep, 1)): checks.whole(name, x, low)
+        self.share = checks.number('share', share, above=0, most=1)
         self._champion = getattr(champion, 'predict_proba', champion)
         if not callable(self._champion): raise ValueError(f'champion = {champion!r}: expected a function or something with predict_proba')
         self._worker, self._queue = _Worker(_blob('candidate', candidate), timeout, start_timeout, int(restarts)), queue.Queue(int(places))

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['psi_shares', 'js_shares', 'Drift', 'psi', 'js', 'ks', 'chi2', 'classifier_drift', 'monitored', 'adjust',
            'page_hinkley', 'adwin', 'Status', 'Firing', 'ScheduleTrigger', 'VolumeTrigger', 'ManualTrigger',
-           'PerformanceTrigger', 'DriftTrigger', 'AnyOf', 'build', 'f1_from_corrections', 'KINDS', 'film_table',
-           'freshness_value', 'retraining_grid', 'lost_by_age', 'ageing', 'Cadence', 'best_interval', 'play',
-           'standings']
+           'PerformanceTrigger', 'DriftTrigger', 'AnyOf', 'build', 'f1_from_corrections', 'film_table',
+           'freshness_value', 'retraining_grid', 'lost_by_age', 'MODEL_KINDS', 'ageing', 'Cadence', 'best_interval',
+           'play', 'standings']
 
 # %% ../../nbs/8_families/03_triggers.ipynb #27d54101
 from .distances import psi_shares, js_shares, Drift, psi, js, ks, chi2
@@ -16,8 +16,9 @@ from .drift import monitored, adjust, page_hinkley, adwin
 from .when import Status, Firing, ScheduleTrigger, VolumeTrigger
 from .when import ManualTrigger, PerformanceTrigger, DriftTrigger, AnyOf
 from .when import build, f1_from_corrections
-from .freshness import KINDS, film_table, freshness_value, retraining_grid
-from .freshness import lost_by_age, ageing, Cadence, best_interval
+from .freshness import film_table, freshness_value, retraining_grid
+from .freshness import lost_by_age, MODEL_KINDS, ageing, Cadence
+from .freshness import best_interval
 from .tournament import play, standings
 
 # %% ../../nbs/8_families/03_triggers.ipynb #552cc6b7
@@ -25,6 +26,6 @@ _all_ = [
     'psi_shares', 'js_shares', 'Drift', 'psi', 'js', 'ks', 'chi2', 'classifier_drift', 'monitored',
     'adjust', 'page_hinkley', 'adwin', 'Status', 'Firing', 'ScheduleTrigger', 'VolumeTrigger',
     'ManualTrigger', 'PerformanceTrigger', 'DriftTrigger', 'AnyOf', 'build', 'f1_from_corrections',
-    'KINDS', 'film_table', 'freshness_value', 'retraining_grid', 'lost_by_age', 'ageing', 'Cadence',
-    'best_interval', 'play', 'standings',
+    'film_table', 'freshness_value', 'retraining_grid', 'lost_by_age', 'MODEL_KINDS', 'ageing',
+    'Cadence', 'best_interval', 'play', 'standings',
 ]

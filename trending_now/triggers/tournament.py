@@ -9,7 +9,7 @@ __all__ = ['play', 'standings']
 import numpy as np
 import pandas as pd
 from ..diners.visitors import service_time
-from .freshness import _f1
+from ..genres.scores import f1_from_counts
 from ..settings import stream
 from .when import Status
 from .drift import monitored
@@ -36,7 +36,7 @@ def _path(trigger, rows, watched, edges, n, memory):
         begin = edges[max(0, model-memory)+1] if model >= memory else first
         told = [r.told for r in so_far[:-1] if r.told == r.told]
         status = Status(at=service_time(week+1) + pd.Timedelta(hours=6), last=service_time(model) + pd.Timedelta(hours=6), new_rows=int(edges[week+2] - edges[model+1]),
-            metrics={'f1': [_f1(r.tp, r.fp, r.fn) for r in so_far], 'told': told}, ref=watched.iloc[begin:edges[model+1]], cur=watched.iloc[edges[max(0, week-3)+1]:edges[week+2]], cost=row.cpu)
+            metrics={'f1': [f1_from_counts(r.tp, r.fp, r.fn) for r in so_far], 'told': told}, ref=watched.iloc[begin:edges[model+1]], cur=watched.iloc[edges[max(0, week-3)+1]:edges[week+2]], cost=row.cpu)
         firing = trigger.check(status) if week + 1 < n else None
         out.append(dict(week=week, trained=model, fired='' if firing is None else firing.reason, spent=0. if firing is None else rows[week+1, week+1].cpu, tp=row.tp, fp=row.fp, fn=row.fn, clicks=row.clicks, nll=row.nll))
         if firing is not None: model = week + 1
@@ -51,7 +51,7 @@ def standings(
     "Cost and quality of policies; 95% intervals from resampling weeks and seeds, the same for all; `seed_low` and `seed_high` are the range over seeds."
     if base not in played: raise ValueError(f'base = {base!r}: expected one of {", ".join(played)}')
     cube = lambda t: t.sort_values(['seed', 'week'])[['tp', 'fp', 'fn', 'clicks']].to_numpy(float).reshape(t.seed.nunique(), -1, 4)
-    measure = lambda x: np.array([_f1(*x[..., :3].sum((0, 1))), x[..., 3].mean()])
+    measure = lambda x: np.array([f1_from_counts(*x[..., :3].sum((0, 1))), x[..., 3].mean()])
     ref, out = cube(played[base]), []
     pick = stream(seed, 'standings').integers(0, ref.shape[1], (n_boot, ref.shape[1]))
     who = stream(seed, 'standings', 'seeds').integers(0, len(ref), (n_boot, len(ref)))

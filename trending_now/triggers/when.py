@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import pandas as pd
 from ..catalogue import GENRES
-from .distances import Drift, chi2, classifier_drift, js, js_shares, ks, psi, psi_shares
-from .drift import _feature, adjust, adwin, monitored, page_hinkley
+from .distances import classifier_drift
+from .drift import feature_drift, adjust, adwin, monitored, page_hinkley
+from .. import checks
 
 # %% ../../nbs/2_retraining/03_when.ipynb #29f47839
 @dataclass(frozen=True)
@@ -58,10 +59,6 @@ def _need(status, *names, who):
         if getattr(status, n) is None: raise ValueError(f'{who} needs status.{n}, which is missing')
     return tuple(getattr(status, n) for n in names)
 
-def _positive(name, x, what='a number above 0'):
-    if not (isinstance(x, (int, float, np.number)) and math.isfinite(x) and x > 0): raise ValueError(f'{name} = {x!r}: expected {what}')
-    return x
-
 # %% ../../nbs/2_retraining/03_when.ipynb #a01f02a4
 class ScheduleTrigger:
     "Fires when a moment named by the cron line has come since the last retrain; without a last retrain, at once."
@@ -83,7 +80,7 @@ class ScheduleTrigger:
 # %% ../../nbs/2_retraining/03_when.ipynb #69bb3481
 class VolumeTrigger:
     "Fires when at least `min_new` labelled films have come since the last retrain."
-    def __init__(self, min_new:int): self.min_new = _positive('min_new', min_new, 'a number of films, at least 1')
+    def __init__(self, min_new:int): self.min_new = checks.positive('min_new', min_new, 'films')
 
     def check(self, status):
         s = _status(status)
@@ -113,7 +110,7 @@ class PerformanceTrigger:
     ):
         if floor is None and drop is None: raise ValueError('floor and drop are both None: expected at least one')
         for name, x in (('drop', drop), ('patience', patience), ('reference', reference)):
-            if x is not None: _positive(name, x)
+            if x is not None: checks.positive(name, x)
         if floor is not None and not math.isfinite(floor): raise ValueError(f'floor = {floor!r}: expected a finite number')
         self.metric, self.floor, self.drop, self.patience, self.reference = metric, floor, drop, int(patience), int(reference)
 
@@ -148,7 +145,7 @@ class DriftTrigger:
     ):
         if test not in _TESTS: raise ValueError(f'test = {test!r}: expected one of {", ".join(_TESTS)}')
         adjust([1.], correction)
-        self.test, self.threshold = test, _positive('threshold', _TESTS[test] if threshold is None else threshold)
+        self.test, self.threshold = test, checks.positive('threshold', _TESTS[test] if threshold is None else threshold)
         self.features, self.correction = (features,) if isinstance(features, str) else features, correction
 
     def check(self, status):
@@ -167,7 +164,7 @@ def _samples(self, s, ref, cur, names):
     "The most drifted feature. One without values in `ref` or `cur`, or with one value in both, cannot be tested and is passed over."
     can = [n for n in names if ref[n].notna().any() and cur[n].notna().any() and pd.concat([ref[n], cur[n]]).nunique() > 1]
     if not can: return None
-    found = [_feature(self.test, ref[n], cur[n]) for n in can]
+    found = [feature_drift(self.test, ref[n], cur[n]) for n in can]
     by_p = found[0].p_value is not None
     values = adjust([d.p_value for d in found], self.correction) if by_p else np.array([d.statistic for d in found])
     k = int(values.argmin() if by_p else values.argmax())
@@ -199,7 +196,7 @@ class AnyOf:
     ):
         bad = [t for t in triggers if not hasattr(t, 'check')]
         if bad or not triggers: raise ValueError(f'triggers = {bad or triggers!r}: expected at least one object with a check')
-        self.triggers, self.budget = triggers, None if budget is None else _positive('budget', budget)
+        self.triggers, self.budget = triggers, None if budget is None else checks.positive('budget', budget)
         self.cooldown = None if cooldown is None else pd.Timedelta(cooldown) if isinstance(cooldown, (str, pd.Timedelta)) else pd.Timedelta(weeks=float(cooldown))
         if self.cooldown is not None and not self.cooldown >= pd.Timedelta(0): raise ValueError(f'cooldown = {cooldown!r}: expected a time that is not negative')
 
