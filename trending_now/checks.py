@@ -30,6 +30,11 @@ def _as_float(value):
     try: return float(value)
     except (TypeError, ValueError): return math.nan
 
+def _refusal(name, value, kind, of, bounds):
+    "The ValueError for a number that is not allowed, worded from what is."
+    words = [kind, f'of {of}' if of else '', _range(*bounds)]
+    return ValueError(f"{name} = {value!r}: expected {' '.join(w for w in words if w)}")
+
 # %% ../nbs/1_service/12_checks.ipynb #d5994c55
 def number(
     name:str,   # Name of the argument, for the message
@@ -41,11 +46,21 @@ def number(
     below=None, # Values must be smaller than this
     of:str='',  # What is counted, such as 'days'
 )->float:       # Finite and within the bounds
-    "`value` as a float; ValueError that names it for anything else, `True` and texts included."
+    """`value` as a float; ValueError that names it for anything else, `True` and texts included.
+
+    Examples
+    --------
+    >>> number('ratio', 2, above=0)
+    2.0
+    >>> number('alpha', 5, above=0, below=1)
+    Traceback (most recent call last):
+        ...
+    ValueError: alpha = 5: expected a number between 0 and 1
+    """
+    bounds = least, most, above, below
     x = _as_float(value)
-    if math.isfinite(x) and _within(x, least, most, above, below): return x
-    words = ['a number', f'of {of}' if of else '', _range(least, most, above, below)]
-    raise ValueError(f"{name} = {value!r}: expected {' '.join(w for w in words if w)}")
+    if math.isfinite(x) and _within(x, *bounds): return x
+    raise _refusal(name, value, 'a number', of, bounds)
 
 # %% ../nbs/1_service/12_checks.ipynb #b8ec699b
 def share(
@@ -71,10 +86,10 @@ def whole(
     of:str='',  # What is counted, such as 'places'
 )->int:         # Within the bounds
     "A whole number, or ValueError."
+    bounds = least, most, None, None
     x = _as_float(value)
-    if math.isfinite(x) and x == math.floor(x) and _within(x, least, most, None, None): return int(x)
-    words = ['a whole number', f'of {of}' if of else '', _range(least, most, None, None)]
-    raise ValueError(f"{name} = {value!r}: expected {' '.join(w for w in words if w)}")
+    if math.isfinite(x) and x == math.floor(x) and _within(x, *bounds): return int(x)
+    raise _refusal(name, value, 'a whole number', of, bounds)
 
 # %% ../nbs/1_service/12_checks.ipynb #0822f305
 def numbers(
