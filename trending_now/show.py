@@ -107,7 +107,7 @@ def _first_sentence(thing):
     "The first sentence of a docstring; for a plain value, the value."
     if not callable(thing): return f'constant: {thing!r}'[:90]
     text = ' '.join((inspect.getdoc(thing) or '').split())
-    return re.split(r'(?<=[.;:]) |; ', text, maxsplit=1)[0].rstrip('.;:')
+    return re.split(r'(?<=[.;:])(?<!et al\.) ', text, maxsplit=1)[0].rstrip('.;:')
 
 def names_table(
     family:str, # Dotted name of a facade, such as 'trending_now.ab'

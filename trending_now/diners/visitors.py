@@ -22,12 +22,8 @@ _EAGER = .5                         # spread of the log odds of a click between 
 
 # %% ../../nbs/1_service/05_visitors.ipynb #f0e430d0
 def _check_knobs(s):
-    "Raise ValueError naming the first knob out of its range."
+    "ValueError for anything but the knobs of the visitors, which check themselves."
     if not isinstance(s, Knobs): raise ValueError(f'settings = {s!r}: expected trending_now.settings.Diners')
-    for f in fields(s):
-        value, m = getattr(s, f.name), f.metadata
-        if not (isinstance(value, (int, float)) and m['low'] <= value <= m['high']):
-            raise ValueError(f"{f.name} = {value!r}: expected a number from {m['low']} to {m['high']} ({m['unit']})")
 
 def _dirichlet(rng, n, focus):
     "`n` tastes around the popular one, float32 (n, 12), rows sum to 1."
