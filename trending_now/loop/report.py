@@ -7,103 +7,146 @@ __all__ = ['f1', 'summary', 'difference', 'verdict', 'first_choice', 'plot_polic
            'lift', 'write_report']
 
 # %% ../../nbs/7_operating/02_report.ipynb #85927004
-import io
 from pathlib import Path
 import numpy as np
 import pandas as pd
+from .. import checks
 from ..catalogue import GENRES, labels
-from .steps import POLICIES, WorkspaceError, films_of, read_json, proba_of, done, firings, layer_of, set_aside, settings_of, year_table
+from ..genres.scores import confusion, f1_from_counts, tune_thresholds
+from .steps import POLICIES, WorkspaceError, done, films_of, firings, layer_of
+from .steps import proba_of, read_json, set_aside, settings_of, year_table
 from ..settings import stream
-from ..genres.scores import tune_thresholds
+from ..show import COLOURS, svg
 
 # %% ../../nbs/7_operating/02_report.ipynb #b0897790
 def f1(
-    table:pd.DataFrame, # As `loop.table` gives it
+    table:pd.DataFrame, # As `year_table` gives it
     policy:str,         # One of `POLICIES`
 )->float:               # Micro-F1 over all its weeks, NaN without films
     "Micro-F1 from the pooled counts of all weeks."
-    tp, fp, fn = (table[f'{k}_{policy}'].sum() for k in ('tp', 'fp', 'fn'))
-    return float(2*tp / (2*tp+fp+fn)) if tp+fp+fn else float('nan')
+    tp, fp, fn = (table[f'{name}_{policy}'].sum() for name in ('tp', 'fp', 'fn'))
+    return float(2*tp / (2*tp + fp + fn)) if tp + fp + fn else float('nan')
 
 # %% ../../nbs/7_operating/02_report.ipynb #2748a06a
 def summary(
-    table:pd.DataFrame, # As `loop.table` gives it
+    table:pd.DataFrame, # As `year_table` gives it
 )->pd.DataFrame:        # A row a policy: weeks, retrains, micro_f1, clicks, cpu_seconds
     "What each policy reached and what its training cost."
-    return pd.DataFrame([{'policy': p, 'weeks': len(table), 'retrains': int(table[f'retrained_{p}'].sum()), 'micro_f1': f1(table, p),
-        'clicks': int(table[f'clicks_{p}'].sum()), 'cpu_seconds': float(table[f'cpu_{p}'].sum())} for p in POLICIES])
+    rows = []
+    for policy in POLICIES:
+        retrained = table[f'retrained_{policy}'].sum()
+        clicks, cpu = table[f'clicks_{policy}'].sum(), table[f'cpu_{policy}'].sum()
+        rows.append({'policy': policy, 'weeks': len(table), 'retrains': int(retrained),
+                     'micro_f1': f1(table, policy), 'clicks': int(clicks),
+                     'cpu_seconds': float(cpu)})
+    return pd.DataFrame(rows)
 
 # %% ../../nbs/7_operating/02_report.ipynb #3e395829
 def difference(
-    table:pd.DataFrame, # As `loop.table` gives it
+    table:pd.DataFrame, # As `year_table` gives it
     a:str, b:str,       # Two of `POLICIES`
     n_boot:int=2000,    # Bootstrap repeats
-    rng=None,           # Generator; None: a fixed one
+    rng=None,           # Generator or seed; None: a fixed one
 )->tuple:               # (micro-F1 of a minus b, low, high), 95% percentile interval
-    "How much better one policy is than another, with a paired bootstrap over weeks; ValueError for fewer than two weeks or an unknown policy."
-    if len(table) < 2 or not {a, b} <= set(POLICIES): raise ValueError(f'{len(table)} weeks, policies {a!r} and {b!r}: expected at least 2 weeks and two of {", ".join(POLICIES)}')
-    rng = stream(7, 'difference') if rng is None else rng
-    weights = rng.multinomial(len(table), np.full(len(table), 1/len(table)), n_boot)
-    c = {p: table[[f'tp_{p}', f'fp_{p}', f'fn_{p}']].to_numpy(float) for p in (a, b)}
-    score = lambda s: 2*s[..., 0] / np.maximum(1, 2*s[..., 0] + s[..., 1] + s[..., 2])
-    boot = score(weights @ c[a]) - score(weights @ c[b])
-    return float(score(c[a].sum(0)) - score(c[b].sum(0))), *map(float, np.quantile(boot, [.025, .975]))
+    """How much better one policy is than another, with a paired bootstrap over weeks.
+
+    ValueError for fewer than two weeks or an unknown policy (Efron and Tibshirani 1993, ch. 8).
+    """
+    weeks = len(table)
+    if weeks < 2 or not {a, b} <= set(POLICIES):
+        raise ValueError(f'{weeks} weeks, policies {a!r} and {b!r}: expected at least 2 weeks '
+                         f'and two of {", ".join(POLICIES)}')
+    rng = checks.generator(stream(7, 'difference') if rng is None else rng)
+    weights = rng.multinomial(weeks, np.full(weeks, 1/weeks), n_boot)
+    of_a, of_b = _counts_of(table, a), _counts_of(table, b)
+    boot = _score(weights @ of_a) - _score(weights @ of_b)
+    low, high = np.quantile(boot, [.025, .975])
+    return float(_score(of_a.sum(0)) - _score(of_b.sum(0))), float(low), float(high)
+
+# %% ../../nbs/7_operating/02_report.ipynb #66cf1cf4
+def _counts_of(table, policy):
+    "True positives, false positives, false negatives: (weeks, 3)."
+    return table[[f'{name}_{policy}' for name in ('tp', 'fp', 'fn')]].to_numpy(float)
+
+def _score(counts): return f1_from_counts(*np.moveaxis(counts, -1, 0))
 
 # %% ../../nbs/7_operating/02_report.ipynb #2610f421
+def _beside(low, high):
+    "An interval of a difference in words."
+    if high < 0: return 'worse than'
+    if low > 0: return 'better than'
+    return 'not distinguishable from'
+
+_OTHERS = {'weekly': 'retraining every week on the latest weeks', 'never': 'never retraining',
+           'all': 'retraining on all history now and then'}
+
 def verdict(
-    table:pd.DataFrame, # As `loop.table` gives it
+    table:pd.DataFrame, # As `year_table` gives it
 )->str:                 # A sentence
     "What the weeks say about the service's policy beside the three others."
     parts = []
-    for other, name in (('weekly', 'retraining every week on the latest weeks'), ('never', 'never retraining'), ('all', 'retraining on all history now and then')):
-        d, low, high = difference(table, 'service', other)
-        word = 'worse than' if high < 0 else 'better than' if low > 0 else 'not distinguishable from'
-        parts.append(f'{word} {name} ({d:+.3f}, 95% interval {low:+.3f} to {high:+.3f})')
+    for policy, name in _OTHERS.items():
+        gain, low, high = difference(table, 'service', policy)
+        interval = f'({gain:+.3f}, 95% interval {low:+.3f} to {high:+.3f})'
+        parts.append(f'{_beside(low, high)} {name} {interval}')
     return f'In micro-F1 the service is {parts[0]}, {parts[1]}, and {parts[2]}.'
 
 # %% ../../nbs/7_operating/02_report.ipynb #e1670de1
 def first_choice(
-    table:pd.DataFrame, # As `loop.table` gives it
+    table:pd.DataFrame, # As `year_table` gives it
     weeks:int=4,        # Window of the policy `weekly`
 )->str:                 # A sentence
-    "What the weeks say about retraining from scratch on the latest weeks only, beside never retraining."
-    d, low, high = difference(table, 'weekly', 'never')
-    word = 'worse than' if high < 0 else 'better than' if low > 0 else 'not distinguishable from'
-    return f'Retraining from scratch every week on the latest {weeks} weeks, the usual first choice, is {word} never retraining ({d:+.3f}, 95% interval {low:+.3f} to {high:+.3f}).'
+    "What the weeks say about retraining on the latest weeks only, beside never retraining."
+    gain, low, high = difference(table, 'weekly', 'never')
+    return (f'Retraining from scratch every week on the latest {weeks} weeks, the usual first '
+            f'choice, is {_beside(low, high)} never retraining '
+            f'({gain:+.3f}, 95% interval {low:+.3f} to {high:+.3f}).')
 
 # %% ../../nbs/7_operating/02_report.ipynb #9082ff1c
-_COLOUR = {'service': '#0b6e99', 'weekly': '#d9730d', 'never': '#787774', 'all': '#9065b0'}
+_COLOUR = {'service': COLOURS[0], 'weekly': COLOURS[1], 'never': COLOURS[5], 'all': COLOURS[3]}
 
 def _rolling(table, policy, weeks=8):
     "Micro-F1 of the last eight weeks, at each week."
-    tp, fp, fn = (table[f'{k}_{policy}'].rolling(weeks, 1).sum() for k in ('tp', 'fp', 'fn'))
-    return 2*tp / (2*tp+fp+fn)
+    tp, fp, fn = (table[f'{name}_{policy}'].rolling(weeks, 1).sum() for name in ('tp', 'fp', 'fn'))
+    return 2*tp / (2*tp + fp + fn)
 
-def plot_policies(table):
-    "Micro-F1 of the policies over the last eight weeks; ticks below mark the updates of the service."
+def _lines(table, values, height, ylabel):
+    "A line for each policy, the service's the widest, with a legend below."
     import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(7.2, 3.4))
-    for p in POLICIES: ax.plot(table.week, _rolling(table, p), color=_COLOUR[p], label=p, lw=2.2 if p == 'service' else 1.3)
-    ticks = table.week[table.retrained_service.astype(bool)]
-    ax.plot(ticks, np.full(len(ticks), .02), '|', color=_COLOUR['service'], transform=ax.get_xaxis_transform(), clip_on=False)
-    ax.set(xlabel='service week', ylabel='micro-F1 of the last 8 weeks')
-    fig.legend(*ax.get_legend_handles_labels(), frameon=False, ncols=4, loc='outside lower center')
+    fig, ax = plt.subplots(figsize=(7.2, height))
+    for policy in POLICIES:
+        width = 2.2 if policy == 'service' else 1.3
+        ax.plot(table.week, values(policy), color=_COLOUR[policy], label=policy, lw=width)
+    ax.set(xlabel='service week', ylabel=ylabel)
+    handles = ax.get_legend_handles_labels()
+    fig.legend(*handles, frameon=False, ncols=4, loc='outside lower center')
     return ax
 
 # %% ../../nbs/7_operating/02_report.ipynb #2c622b70
-def plot_clicks(table):
-    "Clicks of each policy beyond those of never retraining, as a running total."
-    import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(7.2, 3))
-    for p in POLICIES: ax.plot(table.week, (table[f'clicks_{p}'] - table.clicks_never).cumsum(), color=_COLOUR[p], label=p, lw=2.2 if p == 'service' else 1.3)
-    ax.set(xlabel='service week', ylabel='clicks beyond `never`')
-    fig.legend(*ax.get_legend_handles_labels(), frameon=False, ncols=4, loc='outside lower center')
+def plot_policies(
+    table:pd.DataFrame, # As `year_table` gives it
+):                      # matplotlib Axes
+    "Micro-F1 of the last eight weeks; ticks below mark the updates of the service."
+    label = 'micro-F1 of the last 8 weeks'
+    ax = _lines(table, lambda policy: _rolling(table, policy), 3.4, label)
+    ticks = table.week[table.retrained_service.astype(bool)]
+    ax.plot(ticks, np.full(len(ticks), .02), '|', color=_COLOUR['service'],
+            transform=ax.get_xaxis_transform(), clip_on=False)
     return ax
+
+def plot_clicks(
+    table:pd.DataFrame, # As `year_table` gives it
+):                      # matplotlib Axes
+    "Clicks of each policy beyond those of never retraining, as a running total."
+    def beyond(policy): return (table[f'clicks_{policy}'] - table.clicks_never).cumsum()
+    return _lines(table, beyond, 3, 'clicks beyond `never`')
 
 # %% ../../nbs/7_operating/02_report.ipynb #ae54c311
 def _news(firings):
     "Firings without the weeks in which the same thing was held back once more."
-    again = (firings.trigger == 'held back') & (firings.reason.str.split(':').str[-1] == firings.reason.str.split(':').str[-1].shift()) & (firings.trigger.shift() == 'held back')
+    held = firings.trigger == 'held back'
+    what = firings.reason.str.split(':').str[-1]
+    again = held & held.shift(fill_value=False) & (what == what.shift())
     return firings[~again]
 
 # %% ../../nbs/7_operating/02_report.ipynb #23d5ce76
@@ -112,83 +155,158 @@ def by_threshold(
     policy='service', # One of `POLICIES`
     every:int=13,     # Weeks after which thresholds are chosen again, on all weeks before
 )->pd.DataFrame:      # week, rule, genre, tp, fp, fn, from week `every` on
-    "What the tags of a policy would have been with thresholds from past weeks; ValueError for an unknown policy."
-    if policy not in POLICIES: raise ValueError(f'policy = {policy!r}: expected one of {", ".join(POLICIES)}')
-    y, p = [labels(films_of(ws, w, w)) for w in range(done(ws))], [proba_of(ws, policy, w, w) for w in range(done(ws))]
-    rules = {k: _rules(np.vstack(y[:k]), np.vstack(p[:k])) for k in range(every, len(y), every)}
-    rows = [(w, name, genre, *counts) for w in range(every, len(y)) for name, t in rules[w//every*every].items() for genre, counts in zip(GENRES, _counts(y[w] == 1, p[w] >= t))]
+    "A policy's tags with thresholds from past weeks, counted; ValueError for an unknown policy."
+    checks.one_of('policy', policy, POLICIES)
+    truth = [labels(films_of(ws, week, week)) for week in range(done(ws))]
+    proba = [proba_of(ws, policy, week, week) for week in range(done(ws))]
+    rows = []
+    for week in range(every, len(truth)):
+        if week % every == 0: rules = _rules(np.vstack(truth[:week]), np.vstack(proba[:week]))
+        for name, thresholds in rules.items():
+            rows += _counted(week, name, truth[week], proba[week] >= thresholds)
     return pd.DataFrame(rows, columns=['week', 'rule', 'genre', 'tp', 'fp', 'fn'])
 
-def _rules(y, p):
+def _rules(truth, proba):
     "The thresholds to compare, from past labels and predictions."
-    return {'.33': .33, 'one, from the past': tune_thresholds(y, p, prior=1e9), 'one a genre, from the past': tune_thresholds(y, p)}
+    return {'.33': .33,
+            'one, from the past': tune_thresholds(truth, proba, prior=1e9),
+            'one a genre, from the past': tune_thresholds(truth, proba)}
 
-def _counts(y, tag): return np.stack([y & tag, ~y & tag, y & ~tag], axis=1).sum(0).T
+def _counted(week, rule, truth, tags):
+    "A row for each genre."
+    counts = confusion(truth, tags).sum(0).T.astype(int)
+    return [(week, rule, genre, *row) for genre, row in zip(GENRES, counts)]
 
 # %% ../../nbs/7_operating/02_report.ipynb #e2017dc2
-_PAGE = '''<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+_STYLE = """
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto;
+       padding: 0 1rem; color: #222; background: #fff }
+h1 { font-size: 1.7rem }
+h2 { font-size: 1.2rem; margin-top: 2.2rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem }
+td, th { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ddd; text-align: right;
+         white-space: nowrap }
+td.text, th.text { text-align: left; white-space: normal; min-width: 6rem }
+.box { overflow-x: auto }
+.box svg { max-width: 100%; height: auto }
+.note { color: #555 }
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Trending Now: report after week {{ weeks }}</title>
-<style>body{font:16px/1.55 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2.2rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}td,th{padding:.3rem .8rem .3rem 0;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
-td.text,th.text{text-align:left;white-space:normal;min-width:6rem}.box{overflow-x:auto}.box svg{max-width:100%;height:auto}.note{color:#555}</style>
+<style>{{ style|safe }}</style>
+{% macro cell(tag, value, words) -%}
+<{{ tag }}{% if words %} class="text"{% endif %}>{{ value }}</{{ tag }}>
+{%- endmacro %}
+{% macro grid(t) %}
+<div class="box"><table>
+<tr>{% for name, words in t.head %}{{ cell('th', name, words) }}{% endfor %}</tr>
+{% for row in t.rows %}
+<tr>{% for value, words in row %}{{ cell('td', value, words) }}{% endfor %}</tr>
+{% endfor %}
+</table></div>
+{% endmacro %}
 <h1>Trending Now: {{ weeks }} service weeks</h1>
-<p>{{ films }} films arrived between {{ first }} and {{ last }}. Each was tagged before its genres were known. Films and models are real; the visitors are simulated.</p>
+<p>{{ films }} films arrived between {{ first }} and {{ last }}. Each was tagged before its genres
+were known. Films and models are real; the visitors are simulated.</p>
 <p><strong>{{ verdict }}</strong> {{ first_choice }}</p>
-{% macro grid(t) %}<div class="box"><table><tr>{% for c, words in t.head %}<th{% if words %} class="text"{% endif %}>{{ c }}</th>{% endfor %}</tr>
-{% for r in t.rows %}<tr>{% for v, words in r %}<td{% if words %} class="text"{% endif %}>{{ v }}</td>{% endfor %}</tr>{% endfor %}</table></div>{% endmacro %}
 {{ grid(summary) }}
-<p class="note">service: {{ rule }}. weekly: from scratch on the latest {{ window }} weeks, every week. never: the model of the first day. all: from scratch on all history, every {{ every }} weeks, not every week, since one such fit costs as much as many updates.
-CPU seconds are those of the trainings on this machine; the initial model, which all policies share, cost {{ initial }} more.</p>
-<h2>Quality</h2><div class="box">{{ f1|safe }}</div><p class="note">Micro-F1 over the last eight weeks. Ticks: updates of the service.</p>
-<h2>Clicks</h2><div class="box">{{ clicks|safe }}</div><p class="note">The same visitors come to each policy's page, with the same luck.</p>
-<h2>Why the service updated, and on what</h2>{% if firings.rows %}{{ grid(firings) }}{% else %}<p>No trigger fired.</p>{% endif %}
-{% if policy %}<h2>What the policy layer did</h2><p>{{ policy.lift }}</p>{% if policy.log.rows %}{{ grid(policy.log) }}{% endif %}{% endif %}
-<h2>Set aside</h2>{% if aside.rows %}<p>Rows that were quarantined on arrival.</p>{{ grid(aside) }}{% else %}<p>No row was quarantined.</p>{% endif %}
-<h2>Week by week</h2>{{ grid(weekly) }}</html>'''
+<p class="note">service: {{ rule }}. weekly: from scratch on the latest {{ window }} weeks, every
+week. never: the model of the first day. all: from scratch on all history, every {{ every }}
+weeks, not every week, since one such fit costs as much as many updates.
+CPU seconds are those of the trainings on this machine; the initial model, which all policies
+share, cost {{ initial }} more.</p>
+<h2>Quality</h2><div class="box">{{ f1|safe }}</div>
+<p class="note">Micro-F1 over the last eight weeks. Ticks: updates of the service.</p>
+<h2>Clicks</h2><div class="box">{{ clicks|safe }}</div>
+<p class="note">The same visitors come to each policy's page, with the same luck.</p>
+<h2>Why the service updated, and on what</h2>
+{% if firings.rows %}{{ grid(firings) }}{% else %}<p>No trigger fired.</p>{% endif %}
+{% if policy %}<h2>What the policy layer did</h2><p>{{ policy.lift }}</p>
+{% if policy.log.rows %}{{ grid(policy.log) }}{% endif %}{% endif %}
+<h2>Set aside</h2>
+{% if aside.rows %}<p>Rows that were quarantined on arrival.</p>{{ grid(aside) }}
+{% else %}<p>No row was quarantined.</p>{% endif %}
+<h2>Week by week</h2>{{ grid(weekly) }}
+</html>
+"""
 
 # %% ../../nbs/7_operating/02_report.ipynb #768b3b24
-def _grid(df, digits=3, rename=None):
-    "A table for the page: texts to the left, numbers to the right."
-    words = {c: df[c].dtype.kind not in 'iufb' for c in df}
-    show = lambda v: f'{v:.{digits}f}' if isinstance(v, float) else f'{v:,}' if isinstance(v, int) and not isinstance(v, bool) else str(v)
-    return {'head': [((rename or {}).get(c, c.replace('_', ' ')), words[c]) for c in df],
-            'rows': [[(show(v), words[c]) for c, v in zip(df, r)] for r in df.astype(object).itertuples(index=False)]}
+def _shown(value, digits):
+    if isinstance(value, float): return f'{value:.{digits}f}'
+    if isinstance(value, int) and not isinstance(value, bool): return f'{value:,}'
+    return str(value)
 
-def _svg(ax):
-    "A figure as SVG text."
-    import matplotlib.pyplot as plt
-    out = io.StringIO()
-    ax.figure.savefig(out, format='svg', metadata={'Date': None})
-    plt.close(ax.figure)
-    return out.getvalue()[out.getvalue().index('<svg'):]
+def _grid(df, digits=3, rename={}):
+    "A table for the page: texts to the left, numbers to the right."
+    words = [df[name].dtype.kind not in 'iufb' for name in df]
+    names = [rename.get(name, name.replace('_', ' ')) for name in df]
+    rows = []
+    for values in df.astype(object).itertuples(index=False):
+        rows.append([(_shown(value, digits), text) for value, text in zip(values, words)])
+    return {'head': list(zip(names, words)), 'rows': rows}
 
 # %% ../../nbs/7_operating/02_report.ipynb #9e1180de
-def rule(settings)->str: # A phrase
+def rule(
+    settings, # Settings of the running system
+)->str:       # A phrase
     "When, on what and how the service updates, in words."
-    t, c, r = settings.triggers, settings.curation, settings.retraining
-    when = [f'schedule {t.schedule}' if t.schedule else '', f'{t.volume} new films' if t.volume else '', f'F1 from corrections below {t.f1_floor:g}' if t.f1_floor else '',
-            f'F1 from corrections down by {t.f1_drop:g}' if t.f1_drop else '', f'drift by {t.drift}' if t.drift != 'off' else '']
-    window = {'latest': f'the latest {c.window_weeks} weeks', 'all': 'all history', 'recent_plus_sample': f'the latest {c.window_weeks} weeks and {c.old_films} older films'}[c.window]
-    full = f'from scratch on {window}' + (f', {c.sampler} sample of {c.sample_films}' if c.sampler != 'none' else '')
+    reasons = _when(settings.triggers)
+    return f"on {' or '.join(reasons) or 'request only'}: {_how(settings)}"
+
+def _when(t):
+    "The triggers that are on, in words."
+    reasons = []
+    if t.schedule: reasons.append(f'schedule {t.schedule}')
+    if t.volume: reasons.append(f'{t.volume} new films')
+    if t.f1_floor: reasons.append(f'F1 from corrections below {t.f1_floor:g}')
+    if t.f1_drop: reasons.append(f'F1 from corrections down by {t.f1_drop:g}')
+    if t.drift != 'off': reasons.append(f'drift by {t.drift}')
+    return reasons
+
+def _window(c):
+    "The rows of a fit from scratch, in words."
+    if c.window == 'all': return 'all history'
+    latest = f'the latest {c.window_weeks} weeks'
+    return latest if c.window == 'latest' else f'{latest} and {c.old_films} older films'
+
+def _how(settings):
+    "The update, in words."
+    c, r = settings.curation, settings.retraining
+    full = f'from scratch on {_window(c)}'
+    if c.sampler != 'none': full += f', {c.sampler} sample of {c.sample_films}'
     append = f'{r.trees_per_update} trees for the new films and {r.replay} older ones'
-    how = {'stateless': full, 'stateful': append, 'hybrid': f'{append}, and every {r.full_every} weeks {full}'}[r.strategy]
-    return f"on {' or '.join(w for w in when if w) or 'request only'}: {how}"
+    if r.strategy == 'stateless': return full
+    if r.strategy == 'stateful': return append
+    return f'{append}, and every {r.full_every} weeks {full}'
 
 # %% ../../nbs/7_operating/02_report.ipynb #71c0de12
-def lift(ws)->str: # A sentence
+def lift(
+    ws, # Workspace
+)->str: # A sentence
     "What the policy layer of a workspace was worth, against its own holdout; '' if it is off."
     if settings_of(ws).policy.layer == 'off': return ''
     layer = layer_of(ws, done(ws))
-    found, (n, s, _) = layer.whole.sequence(), layer.whole.sums.T
-    if found is None: return f'The page was not moved often enough to say anything: {n[1]:.0f} visits on moved pages, {n[0]:.0f} beside them on the default page.'
-    return (f'{s[1]/n[1]:.2f} clicks a visit on moved pages ({n[1]:,.0f} visits), {s[0]/n[0]:.2f} on the default page on the same days ({n[0]:,.0f}): '
-            f'{found[0]:+.2f}, 95% interval {found[1]:+.2f} to {found[2]:+.2f}, valid at any time.')
+    found, (visits, clicks, _) = layer.whole.sequence(), layer.whole.sums.T
+    if found is None:
+        return (f'The page was not moved often enough to say anything: {visits[1]:.0f} visits on '
+                f'moved pages, {visits[0]:.0f} beside them on the default page.')
+    default, moved = clicks/visits
+    gain, low, high = found[:3]
+    return (f'{moved:.2f} clicks a visit on moved pages ({visits[1]:,.0f} visits), '
+            f'{default:.2f} on the default page on the same days ({visits[0]:,.0f}): '
+            f'{gain:+.2f}, 95% interval {low:+.2f} to {high:+.2f}, valid at any time.')
 
 def _policy(ws):
     "The part of the page on the policy layer; None if it is off."
-    if not (sentence := lift(ws)): return None
+    sentence = lift(ws)
+    if not sentence: return None
     log = pd.DataFrame(layer_of(ws, done(ws)).log, columns=['day', 'what', 'why'])
-    return {'lift': sentence, 'log': _grid(log.assign(week=log.day//7)[['week', 'day', 'what', 'why']])}
+    log = log.assign(week=log.day//7)
+    return {'lift': sentence, 'log': _grid(log[['week', 'day', 'what', 'why']])}
 
 # %% ../../nbs/7_operating/02_report.ipynb #26414d20
 def write_report(
@@ -198,23 +316,56 @@ def write_report(
     import matplotlib
     matplotlib.use('Agg', force=False)
     from jinja2 import Environment
-    if done(ws) < 2: raise WorkspaceError(f'{ws}: {done(ws)} weeks are done; a report needs at least 2')
-    s, t, path = settings_of(ws), year_table(ws), Path(ws)/'report.html'
-    weekly = t[['week', 'month', 'films', *(f'f1_{p}' for p in POLICIES), *(f'clicks_{p}' for p in POLICIES)]]
-    path.write_text(Environment(autoescape=True).from_string(_PAGE).render(weeks=len(t), films=f'{t.films.sum():,}', first=t.month.iloc[0], last=t.month.iloc[-1], verdict=verdict(t), first_choice=first_choice(t, s.loop.window_weeks),
-        summary=_grid(summary(t), rename={'micro_f1': 'micro-F1', 'cpu_seconds': 'CPU seconds'}), rule=rule(s), window=s.loop.window_weeks, every=s.loop.all_history_every,
-        initial=f"{read_json(Path(ws)/'costs'/'initial.json')['cpu_seconds']:.1f}", f1=_figure(plot_policies, t), clicks=_figure(plot_clicks, t),
-        firings=_grid(_news(firings(ws)).drop(columns='version')), aside=_grid(_aside(ws)), policy=_policy(ws), weekly=_grid(weekly, rename={f'f1_{p}': f'F1 {p}' for p in POLICIES})))
+    weeks = done(ws)
+    if weeks < 2: raise WorkspaceError(f'{ws}: {weeks} weeks are done; a report needs at least 2')
+    page = Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)
+    path = Path(ws)/'report.html'
+    path.write_text(page.render(style=_STYLE, **_texts(ws), **_tables(ws), **_figures(ws)))
     return path
+
+# %% ../../nbs/7_operating/02_report.ipynb #6884949d
+def _texts(ws):
+    "The words and numbers of the page."
+    s, table = settings_of(ws), year_table(ws)
+    initial = read_json(Path(ws)/'costs'/'initial.json')['cpu_seconds']
+    return dict(
+        weeks=len(table), films=f'{table.films.sum():,}', rule=rule(s), initial=f'{initial:.1f}',
+        first=table.month.iloc[0], last=table.month.iloc[-1], window=s.loop.window_weeks,
+        every=s.loop.all_history_every, verdict=verdict(table),
+        first_choice=first_choice(table, s.loop.window_weeks))
+
+def _tables(ws):
+    "The tables of the page."
+    table = year_table(ws)
+    f1_names = {f'f1_{policy}': f'F1 {policy}' for policy in POLICIES}
+    weekly = table[['week', 'month', 'films', *f1_names, *(f'clicks_{p}' for p in POLICIES)]]
+    names = {'micro_f1': 'micro-F1', 'cpu_seconds': 'CPU seconds'}
+    return dict(
+        summary=_grid(summary(table), rename=names), weekly=_grid(weekly, rename=f1_names),
+        firings=_grid(_news(firings(ws)).drop(columns='version')),
+        aside=_grid(_aside(ws)), policy=_policy(ws))
 
 def _aside(ws):
     "What was quarantined: a row for each week and reason, with one film as an example."
     rows = set_aside(ws)
     rows['reason'] = rows.reason.str.split('; ').str[0]
-    return rows.groupby(['week', 'reason'], sort=False).agg(rows=('film_id', 'size'), example=('title', 'first')).reset_index()
+    groups = rows.groupby(['week', 'reason'], sort=False)
+    return groups.agg(rows=('film_id', 'size'), example=('title', 'first')).reset_index()
 
-def _figure(plot, t):
+# %% ../../nbs/7_operating/02_report.ipynb #b1d0d4a4
+_LOOK = {'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True,
+         'grid.alpha': .25, 'figure.constrained_layout.use': True, 'font.size': 9.5}
+
+def _figures(ws):
+    "The figures of the page as SVG."
+    table = year_table(ws)
+    return dict(f1=_figure(plot_policies, table), clicks=_figure(plot_clicks, table))
+
+def _figure(plot, table):
     "A figure of the table as SVG, in the look of these pages."
     import matplotlib.pyplot as plt
-    look = {'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': .25, 'figure.constrained_layout.use': True, 'svg.hashsalt': 'trending-now', 'svg.fonttype': 'none', 'font.size': 9.5}
-    with plt.rc_context(look): return _svg(plot(t))
+    with plt.rc_context(_LOOK):
+        figure = plot(table).figure
+        drawn = svg(figure)
+    plt.close(figure)
+    return drawn

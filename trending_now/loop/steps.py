@@ -18,20 +18,23 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 from tqdm.auto import tqdm
+from .. import checks
 from ..catalogue import GENRES, before, labels, load_films, replay_weeks
-from ..curation.windows import AllHistory, LatestWindow, RecentPlusSample, quarantine
+from ..curation.labels import diverse_sample, random_sample
+from ..curation.labels import stratified_sample, uncertainty_sample
 from ..curation.lineage import Lineage, curate
 from ..curation.revisions import describe_files
-from ..curation.labels import diverse_sample, random_sample, stratified_sample, uncertainty_sample
-from ..diners.visits import Diners
+from ..curation.windows import AllHistory, LatestWindow, RecentPlusSample, quarantine
 from ..diners.pages import build_page, trending
 from ..diners.visitors import service_time
+from ..diners.visits import Diners
 from ..genres.booster import FilmFeatures, GenreBooster, load_xgboost, seal
 from ..policies.layer import Layer, live
-from ..settings import Settings, load, stream
-from ..triggers.when import Status, build, f1_from_corrections
+from ..settings import SECTIONS, Settings, load, stream
 from ..triggers.drift import monitored
+from ..triggers.when import Status, build, f1_from_corrections
 
 # %% ../../nbs/7_operating/01_steps.ipynb #f4483430
 POLICIES = ('service', 'weekly', 'never', 'all')
@@ -41,46 +44,64 @@ class WorkspaceError(RuntimeError):
 
 # %% ../../nbs/7_operating/01_steps.ipynb #8a9e3cf2
 def _put(path, write):
-    "Let `write` fill a file or folder beside `path`, then move it into place in one step; nothing happens if `path` exists."
+    "Let `write` fill a file or folder beside `path`, then move it into place, unless it is there."
     path = Path(path)
     if path.exists(): return path
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f'tmp-{path.name}')
-    shutil.rmtree(new, ignore_errors=True) if new.is_dir() else new.unlink(missing_ok=True)
+    if new.is_dir(): shutil.rmtree(new, ignore_errors=True)
+    else: new.unlink(missing_ok=True)
     write(new)
     os.replace(new, path)
     return path
 
 # %% ../../nbs/7_operating/01_steps.ipynb #a164f0b9
-def _put_json(path, value): return _put(path, lambda p: p.write_text(json.dumps(value, indent=1, default=_plain) + '\n'))
 def read_json(path): return json.loads(Path(path).read_text())
 
-def _plain(v):
+def _put_json(path, value):
+    text = json.dumps(value, indent=1, default=_plain) + '\n'
+    return _put(path, lambda new: new.write_text(text))
+
+def _plain(value):
     "NumPy numbers and moments as plain values."
-    return v.item() if isinstance(v, np.generic) else str(v)
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #bba0276c
 def _week(ws, week): return Path(ws)/'weeks'/f'{week:04}'
 
-def settings_of(ws)->Settings: # As the workspace was started
-    "The settings that a workspace runs with; `WorkspaceError` if it has none."
+def settings_of(
+    ws, # Folder of the running system
+)->Settings:
+    "The settings that a workspace was started with; `WorkspaceError` if it has none."
     path = Path(ws)/'settings.json'
-    if not path.exists(): raise WorkspaceError(f'{ws}: no run here yet; start one with `trending-now run --workspace {ws}`')
-    return _read_settings(path, path.stat().st_ino)
+    if path.exists(): return _read_settings(path, path.stat().st_ino)
+    command = f'trending-now run --workspace {ws}'
+    raise WorkspaceError(f'{ws}: no run here yet; start one with `{command}`')
 
 @lru_cache(8)
 def _read_settings(path, inode):
-    try: return Settings(**{f: Settings.__annotations__[f](**v) for f, v in read_json(path).items()})
-    except (KeyError, TypeError): raise WorkspaceError(f'{path} is of another release: start a new workspace') from None
+    stored = read_json(path)
+    try: return Settings(**{name: SECTIONS[name](**knobs) for name, knobs in stored.items()})
+    except (KeyError, TypeError, ValidationError):
+        raise WorkspaceError(f'{path} is of another release: start a new workspace') from None
 
 # %% ../../nbs/7_operating/01_steps.ipynb #4d9e1928
-def start(ws, settings:Settings):
-    "Make a workspace, or check that it was started with these settings; `WorkspaceError` names the knobs that differ."
+def _differences(old, new):
+    "The knobs that differ, in words; the number of weeks may."
+    return [f'[{section}] {key} = {old[section][key]!r}, now {new[section][key]!r}'
+            for section in old for key in old[section]
+            if old[section][key] != new[section][key] and (section, key) != ('loop', 'weeks')]
+
+def start(
+    ws,                # Folder of the running system
+    settings:Settings, # Knobs
+):
+    "Make a workspace; `WorkspaceError` names the knobs that differ if it was started otherwise."
     _put_json(Path(ws)/'settings.json', asdict(settings))
-    old, new = asdict(settings_of(ws)), asdict(settings)
-    differ = [f'[{s}] {k} = {old[s][k]!r}, now {new[s][k]!r}' for s in old for k in old[s]
-              if old[s][k] != new[s][k] and (s, k) != ('loop', 'weeks')]
-    if differ: raise WorkspaceError(f'{ws} was started with other settings: {"; ".join(differ)}. Use another --workspace, or set them back.')
+    differ = _differences(asdict(settings_of(ws)), asdict(settings))
+    if not differ: return
+    raise WorkspaceError(f'{ws} was started with other settings: {"; ".join(differ)}. '
+                         'Use another --workspace, or set them back.')
 
 # %% ../../nbs/7_operating/01_steps.ipynb #92085fba
 @lru_cache(1)
@@ -91,8 +112,10 @@ def _replayed(start, months, weeks): return list(replay_weeks(_source(), start, 
 
 def films_of(ws, first, last):
     "Films that the workspace ingested in weeks first to last, in order."
-    parts = [pd.read_parquet(_week(ws, w)/'films.parquet') for w in range(max(0, first), last+1)]
-    return pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
+    weeks = range(max(0, first), last + 1)
+    parts = [pd.read_parquet(_week(ws, week)/'films.parquet') for week in weeks]
+    with_films = [part for part in parts if len(part)]
+    return pd.concat(with_films or parts[:1], ignore_index=True)
 
 @lru_cache(1)
 def _read_history(path, inode): return pd.read_parquet(path)
@@ -104,24 +127,39 @@ def _history(ws):
 
 def _known(ws, week):
     "All films up to a week, in order; week -1: the history."
-    return _history(ws) if week < 0 else pd.concat([_history(ws), films_of(ws, 0, week)], ignore_index=True)
+    if week < 0: return _history(ws)
+    return pd.concat([_history(ws), films_of(ws, 0, week)], ignore_index=True)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #3f1cb347
 def ingest(ws, week):
-    "Write the films that arrive in this week, and what was set aside; the first week also writes the history before it."
+    "Write the films that arrive in this week and what was set aside; week 0 also the history."
     clock = settings_of(ws).replay
-    if week == 0: _put(Path(ws)/'history.parquet', lambda p: before(_source(), clock.start).to_parquet(p, index=False))
-    new = _replayed(clock.start, clock.months_per_week, 84//clock.months_per_week)[week].films
-    good, bad = quarantine(new, months_per_week=clock.months_per_week)
+    if week == 0: _write_history(ws, clock.start)
+    every = _replayed(clock.start, clock.months_per_week, 84//clock.months_per_week)
+    good, bad = quarantine(every[week].films, months_per_week=clock.months_per_week)
     known = good.film_id.isin(_known_ids(ws, week))
-    bad = pd.concat([bad, good[known].assign(reason='duplicate film_id of an earlier week')])
-    if len(bad): _put_json(_week(ws, week)/'quarantine.json', bad[['film_id', 'title', 'reason']].astype(str).to_dict('records'))
-    _put(_week(ws, week)/'films.parquet', lambda p: good[~known].to_parquet(p, index=False))
+    again = good[known].assign(reason='duplicate film_id of an earlier week')
+    _write_quarantine(ws, week, pd.concat([bad, again]))
+    path = _week(ws, week)/'films.parquet'
+    _put(path, lambda new: good[~known].to_parquet(new, index=False))
 
 # %% ../../nbs/7_operating/01_steps.ipynb #de6ed100
+def _write_history(ws, start):
+    path = Path(ws)/'history.parquet'
+    _put(path, lambda new: before(_source(), start).to_parquet(new, index=False))
+
+def _write_quarantine(ws, week, bad):
+    "The rows that were set aside, with their reasons; no file for none."
+    if not len(bad): return
+    rows = bad[['film_id', 'title', 'reason']].astype(str).to_dict('records')
+    _put_json(_week(ws, week)/'quarantine.json', rows)
+
 def _known_ids(ws, week):
     "Ids of all films that came before this week."
-    return set(_history(ws).film_id).union(*(pd.read_parquet(_week(ws, w)/'films.parquet', columns=['film_id']).film_id for w in range(week)))
+    ids = set(_history(ws).film_id)
+    for earlier in range(week):
+        ids |= set(pd.read_parquet(_week(ws, earlier)/'films.parquet', columns=['film_id']).film_id)
+    return ids
 
 # %% ../../nbs/7_operating/01_steps.ipynb #cce5b3cb
 _CACHE = {}
@@ -131,24 +169,33 @@ def _features(ws, week):
     key = (str(Path(ws).resolve()), (Path(ws)/'settings.json').stat().st_ino)
     if key not in _CACHE:
         _CACHE.clear()
-        _CACHE[key] = [FilmFeatures(settings_of(ws).genres.features).observe(_history(ws), labels(_history(ws))), 0]
+        log = FilmFeatures(settings_of(ws).genres.features)
+        _CACHE[key] = [log.observe(_history(ws), labels(_history(ws))), 0]
     features, known = _CACHE[key]
     if week > known:
-        new = films_of(ws, known, week-1)
+        new = films_of(ws, known, week - 1)
         if len(new): features.observe(new, labels(new))
         _CACHE[key][1] = week
     return features
 
 # %% ../../nbs/7_operating/01_steps.ipynb #a4639804
-def current(ws, policy, week)->Path: # Folder of a model version
-    "The version that serves a policy in a week: its latest one from an earlier week, else the initial model."
-    mine = sorted(p for p in (Path(ws)/'models').glob(f'{policy}-*') if int(p.name.rsplit('-', 1)[1]) < week)
-    return mine[-1] if mine else Path(ws)/'models'/'initial'
+def _made_in(version): return int(version.name.rsplit('-', 1)[1])
+
+def current(
+    ws,         # Folder of the running system
+    policy:str, # One of POLICIES
+    week:int,   # Service week
+)->Path:        # Folder of a model version
+    "The version that serves a policy in a week: its latest from an earlier one, or the initial."
+    models = Path(ws)/'models'
+    mine = sorted(v for v in models.glob(f'{policy}-*') if _made_in(v) < week)
+    return mine[-1] if mine else models/'initial'
 
 # %% ../../nbs/7_operating/01_steps.ipynb #cf8de7d4
 def _new_booster(ws, week):
-    g, seed = settings_of(ws).genres, settings_of(ws).loop.seed
-    return GenreBooster(_features(ws, week), g.trees, g.depth, g.learning_rate, threads=g.threads, seed=seed)
+    knobs, seed = settings_of(ws).genres, settings_of(ws).loop.seed
+    return GenreBooster(_features(ws, week), knobs.trees, knobs.depth, knobs.learning_rate,
+                        threads=knobs.threads, seed=seed)
 
 @lru_cache(6)
 def _load(path): return GenreBooster.load(path)
@@ -161,46 +208,75 @@ def _model(ws, policy, week):
 
 # %% ../../nbs/7_operating/01_steps.ipynb #d6a39cc9
 def predict(ws, week):
-    "Write each policy's probabilities (films, 12) for the week's films; the first week trains the initial model."
+    "Write each policy's probabilities (films, 12) of the week; week 0 trains the initial model."
     if week == 0: _train_version(ws, 'initial', 0, AllHistory(), _history(ws))
-    films, proba = films_of(ws, week, week), {}
+    films = films_of(ws, week, week)
+    by_version, proba = {}, {}
     for policy in POLICIES:
-        name = current(ws, policy, week).name
-        proba.setdefault(name, None if name in proba else _model(ws, policy, week).predict_proba(films))
-    _put(_week(ws, week)/'proba.npz', lambda p: _save_arrays(p, {policy: proba[current(ws, policy, week).name] for policy in POLICIES}))
+        version = current(ws, policy, week).name
+        if version not in by_version:
+            by_version[version] = _model(ws, policy, week).predict_proba(films)
+        proba[policy] = by_version[version]
+    _put(_week(ws, week)/'proba.npz', lambda new: _save_arrays(new, proba))
 
 # %% ../../nbs/7_operating/01_steps.ipynb #8b7374d3
 def _save_arrays(path, arrays):
     with open(path, 'wb') as f: np.savez(f, **arrays)
 
+def _proba_of_week(ws, policy, week):
+    with np.load(_week(ws, week)/'proba.npz', allow_pickle=False) as arrays:
+        return arrays[policy].reshape(-1, len(GENRES))
+
 def proba_of(ws, policy, first, last):
-    "A policy's probabilities of the films of weeks first to last."
-    return np.vstack([np.load(_week(ws, w)/'proba.npz', allow_pickle=False)[policy].reshape(-1, len(GENRES)) for w in range(first, last+1)])
+    "A policy's probabilities of the films of weeks first to last: (films, 12)."
+    return np.vstack([_proba_of_week(ws, policy, week) for week in range(first, last + 1)])
 
 # %% ../../nbs/7_operating/01_steps.ipynb #365e4cd7
 def serve(ws, week):
     "Write a week of visitors' events for each policy."
     s = settings_of(ws)
-    first = max(0, week-s.diners.pool_weeks+1)
+    first = max(0, week - s.diners.pool_weeks + 1)
     films = films_of(ws, first, week)
-    diners = _diners(s.diners, s.loop.seed)
-    for policy in POLICIES if len(films) else ():
-        clicks = trending(_events(ws, week-2, week-1, policy), service_time(week), s.diners.trend_half_life) if week else None
-        proba, how = proba_of(ws, policy, first, week), dict(clicks=clicks, model_version=current(ws, policy, week).name, columns=s.diners.columns)
-        if policy == 'service' and s.policy.layer != 'off': events = _adapted(ws, week, diners, films, proba, how)
-        else: events = diners.visit(build_page(films, proba, week=week, **how), stream(s.loop.seed, 'visit', week))
-        _put(_week(ws, week)/f'events-{policy}.parquet', lambda p: events.to_parquet(p, index=False))
+    if not len(films): return
+    for policy in POLICIES:
+        proba, how = proba_of(ws, policy, first, week), _page_of(ws, policy, week)
+        adapts = policy == 'service' and s.policy.layer != 'off'
+        visit = _adapted if adapts else _visited
+        events = visit(ws, week, films, proba, how)
+        path = _week(ws, week)/f'events-{policy}.parquet'
+        _put(path, lambda new: events.to_parquet(new, index=False))
+
+def _page_of(ws, policy, week):
+    "What a page is built from, beside films and probabilities."
+    s, clicks = settings_of(ws), None
+    if week:
+        lately = _events(ws, week - 2, week - 1, policy)
+        clicks = trending(lately, service_time(week), s.diners.trend_half_life)
+    version = current(ws, policy, week).name
+    return dict(clicks=clicks, model_version=version, columns=s.diners.columns)
+
+def _visited(ws, week, films, proba, how):
+    "Events of a week on one page."
+    s = settings_of(ws)
+    page = build_page(films, proba, week=week, **how)
+    return _diners(s.diners, s.loop.seed).visit(page, stream(s.loop.seed, 'visit', week))
 
 # %% ../../nbs/7_operating/01_steps.ipynb #71c0de02
-def layer_of(ws, week)->Layer:
+def layer_of(
+    ws,       # Folder of the running system
+    week:int, # Service week
+)->Layer:
     "The policy layer as it stands before a week."
-    states = sorted(p for p in Path(ws).glob('weeks/*/policy.json') if int(p.parent.name) < week)
-    return Layer.load(read_json(states[-1])) if states else Layer(settings_of(ws).policy)
+    files = Path(ws).glob('weeks/*/policy.json')
+    states = sorted(path for path in files if int(path.parent.name) < week)
+    if not states: return Layer(settings_of(ws).policy)
+    return Layer.from_state(read_json(states[-1]))
 
-def _adapted(ws, week, diners, films, proba, how):
+def _adapted(ws, week, films, proba, how):
     "Events of a week in which the page follows the clicks."
-    layer = layer_of(ws, week)
-    events = live(layer, diners, films, proba, week, settings_of(ws).loop.seed, **how)[0]
+    s, layer = settings_of(ws), layer_of(ws, week)
+    diners = _diners(s.diners, s.loop.seed)
+    events = live(layer, diners, films, proba, week, s.loop.seed, **how)[0]
     _put_json(_week(ws, week)/'policy.json', layer.state())
     return events
 
@@ -208,72 +284,124 @@ def _adapted(ws, week, diners, films, proba, how):
 @lru_cache(2)
 def _diners(knobs, seed): return Diners(knobs.visitors, seed, knobs)
 
-_NO_EVENTS = pd.DataFrame({'ts': pd.Series(dtype='datetime64[us, UTC]'), **{c: pd.Series(dtype=object) for c in ('kind', 'unit', 'film_id', 'payload')}, 'value': pd.Series(dtype=float)})
+_NO_EVENTS = pd.DataFrame({
+    'ts': pd.Series(dtype='datetime64[us, UTC]'),
+    'kind': pd.Series(dtype=object), 'unit': pd.Series(dtype=object),
+    'film_id': pd.Series(dtype=object), 'payload': pd.Series(dtype=object),
+    'value': pd.Series(dtype=float)})
 
 def _events(ws, first, last, policy):
     "Events of a policy in weeks first to last; none for weeks without a page."
-    paths = [_week(ws, w)/f'events-{policy}.parquet' for w in range(max(0, first), last+1)]
-    return pd.concat([pd.read_parquet(p) for p in paths if p.exists()] or [_NO_EVENTS], ignore_index=True)
+    weeks = range(max(0, first), last + 1)
+    paths = [_week(ws, week)/f'events-{policy}.parquet' for week in weeks]
+    parts = [pd.read_parquet(path) for path in paths if path.exists()]
+    return pd.concat(parts or [_NO_EVENTS], ignore_index=True)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #b0fa28d0
 def evaluate_week(ws, week):
-    "Write each policy's counts (true positives, false positives, false negatives by genre), clicks, impressions and corrections."
+    "Write each policy's hits and misses by genre, its clicks, impressions and corrections."
     films = films_of(ws, week, week)
-    y, out = labels(films).astype(bool), {}
-    for policy in POLICIES:
-        t, path = proba_of(ws, policy, week, week) >= .33, _week(ws, week)/f'events-{policy}.parquet'
-        kinds = pd.read_parquet(path, columns=['kind']).kind.value_counts() if path.exists() else {}
-        out[policy] = {'tp': (y & t).sum(0).tolist(), 'fp': (~y & t).sum(0).tolist(), 'fn': (y & ~t).sum(0).tolist(),
-                       **{k: int(kinds.get(k, 0)) for k in ('click', 'impression', 'correction')}, 'version': current(ws, policy, week).name}
-    _put_json(_week(ws, week)/'scores.json', {'films': len(films), 'seen_f1': _seen_f1(ws, week), **out})
+    truth = labels(films).astype(bool)
+    scores = {'films': len(films), 'seen_f1': _seen_f1(ws, week)}
+    for policy in POLICIES: scores[policy] = _scores_of(ws, week, policy, truth)
+    _put_json(_week(ws, week)/'scores.json', scores)
+
+def _scores_of(ws, week, policy, truth):
+    "What is counted of one policy in a week."
+    tags = proba_of(ws, policy, week, week) >= .33
+    found = {'tp': truth & tags, 'fp': ~truth & tags, 'fn': truth & ~tags}
+    counts = {name: cells.sum(0).tolist() for name, cells in found.items()}
+    path = _week(ws, week)/f'events-{policy}.parquet'
+    kinds = pd.read_parquet(path, columns=['kind']).kind.value_counts() if path.exists() else {}
+    for kind in ('click', 'impression', 'correction'): counts[kind] = int(kinds.get(kind, 0))
+    return {**counts, 'version': current(ws, policy, week).name}
 
 # %% ../../nbs/7_operating/01_steps.ipynb #3653749a
 def _seen_f1(ws, week):
-    "What corrections say about the service's tags at the end of a week; None where nothing can be said."
-    first = max(0, week-settings_of(ws).diners.pool_weeks+1)
+    "What corrections say about the service's tags at the end of a week; None: nothing yet."
+    first = max(0, week - settings_of(ws).diners.pool_weeks + 1)
     films = films_of(ws, first, week)
-    shown = pd.DataFrame(proba_of(ws, 'service', first, week) >= .33, films.film_id, list(GENRES)).astype(int)
-    f1 = f1_from_corrections(_events(ws, week-1, week, 'service'), shown, service_time(week+1))[0]
+    tags = (proba_of(ws, 'service', first, week) >= .33).astype(int)
+    shown = pd.DataFrame(tags, films.film_id, list(GENRES))
+    told = _events(ws, week - 1, week, 'service')
+    f1 = f1_from_corrections(told, shown, service_time(week + 1))[0]
     return None if np.isnan(f1) else round(f1, 6)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #09c67c9b
 def trigger(ws, week):
     "Write whether the service is to retrain at the end of this week, and why."
-    t, now = settings_of(ws).triggers, status_of(ws, week)
-    triggers = build(t.schedule, t.volume, t.f1_floor, t.f1_drop, t.patience, 'f1', t.drift.replace('off', ''), t.drift_threshold, t.cooldown_weeks, t.budget_cpu)
+    now, triggers = status_of(ws, week), _triggers_of(ws)
     firing = triggers.check(now)
-    _put_json(_week(ws, week)/'trigger.json', {'fired': firing and {**vars(firing)}, 'held': triggers.held(now), 'new_films': now.new_rows})
+    told = {'fired': firing and {**vars(firing)}, 'held': triggers.held(now),
+            'new_films': now.new_rows}
+    _put_json(_week(ws, week)/'trigger.json', told)
+
+def _triggers_of(ws):
+    "The triggers that the settings switch on."
+    t = settings_of(ws).triggers
+    drift = '' if t.drift == 'off' else t.drift
+    return build(t.schedule, t.volume, t.f1_floor, t.f1_drop, t.patience, 'f1',
+                 drift, t.drift_threshold, t.cooldown_weeks, t.budget_cpu)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #3418e212
-def status_of(ws, week)->Status:
+def status_of(
+    ws,       # Folder of the running system
+    week:int, # Service week
+)->Status:
     "What the triggers may look at, at the end of a week."
-    s, since = settings_of(ws), _updated(ws, week)
-    seen = [read_json(_week(ws, w)/'scores.json')['seen_f1'] for w in range(since, week+1)]
+    since = _updated(ws, week)
     new = films_of(ws, since, week)
-    past = monitored(_known(ws, since-1).tail(_YEAR_OF_FILMS)) if s.triggers.drift != 'off' else None
-    request = _week(ws, week)/'request.json'
-    return Status(service_time(week+1), service_time(since), len(new), {'f1': [v for v in seen if v is not None]}, past, monitored(new) if s.triggers.drift != 'off' else None,
-                  *_budget(ws, week), request=read_json(request)['text'] if request.exists() else None)
+    past, now = _watched(ws, since, new)
+    spent, cost = _budget(ws, week)
+    return Status(
+        at=service_time(week + 1), last=service_time(since), new_rows=len(new),
+        metrics={'f1': _told_f1(ws, since, week)}, ref=past, cur=now,
+        spent=spent, cost=cost, request=_asked(ws, week))
+
+def _told_f1(ws, since, week):
+    "The scores that corrections suggested since the last update."
+    told = [read_json(_week(ws, w)/'scores.json')['seen_f1'] for w in range(since, week + 1)]
+    return [value for value in told if value is not None]
+
+def _watched(ws, since, new):
+    "What drift is measured on, before the last update and since; (None, None) where it is off."
+    if settings_of(ws).triggers.drift == 'off': return None, None
+    return monitored(_known(ws, since - 1).tail(_YEAR_OF_FILMS)), monitored(new)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #67861d71
 _YEAR_OF_FILMS = 600 # Films before the last update that drift is measured from
 
 def _updated(ws, week):
     "The first week that the service's current version has not learned from."
-    name = current(ws, 'service', week).name
-    return 0 if name == 'initial' else int(name.rsplit('-', 1)[1]) + 1
+    version = current(ws, 'service', week)
+    return 0 if version.name == 'initial' else _made_in(version) + 1
+
+def _asked(ws, week):
+    "What a person asked for, in words, or None."
+    path = _week(ws, week)/'request.json'
+    return read_json(path)['text'] if path.exists() else None
 
 def _budget(ws, week):
-    "(CPU seconds spent on the service in the last 13 weeks, CPU seconds of its last update)."
-    spent = {w: read_json(p)['cpu_seconds'] for p in (Path(ws)/'costs').glob('service-*.json') if (w := int(p.stem.rsplit('-', 1)[1])) < week}
-    return float(sum(v for w, v in spent.items() if w > week-13)), float(spent[max(spent)]) if spent else 0.
+    "(CPU seconds of the service's updates in the last 13 weeks, CPU seconds of the latest)."
+    spent = {}
+    for path in (Path(ws)/'costs').glob('service-*.json'):
+        made = int(path.stem.rsplit('-', 1)[1])
+        if made < week: spent[made] = read_json(path)['cpu_seconds']
+    lately = sum(seconds for made, seconds in spent.items() if made > week - 13)
+    return float(lately), float(spent[max(spent)]) if spent else 0.
 
 # %% ../../nbs/7_operating/01_steps.ipynb #9f350e8b
-def request(ws, by:str, why:str)->int: # The week that will act on it
+def request(
+    ws,      # Folder of the running system
+    by:str,  # Who asks
+    why:str, # Reason
+)->int:      # The week that will act on it
     "Ask for a retrain; `WorkspaceError` if somebody has asked already."
-    week = len(list(Path(ws).glob('weeks/*/done.json')))
+    week = done(ws)
     path = _week(ws, week)/'request.json'
-    if path.exists(): raise WorkspaceError(f'{ws}: a retrain has been asked for already: {read_json(path)["text"]}')
+    if path.exists():
+        text = read_json(path)['text']
+        raise WorkspaceError(f'{ws}: a retrain has been asked for already: {text}')
     _put_json(path, {'text': f'{by}: {why}'})
     return week
 
@@ -282,76 +410,114 @@ def curate_week(ws, week):
     "Choose what the service learns from, if a trigger fired, and write the lineage."
     if not read_json(_week(ws, week)/'trigger.json')['fired']: return
     how, window, sampler = plan(ws, week)
-    _put(_week(ws, week)/'lineage.json', lambda p: p.write_text(_chosen(ws, week, f'service-{week:04}', window, sampler, current(ws, 'service', week).name if how == 'append' else None)[1].to_json()))
+    parent = current(ws, 'service', week).name if how == 'append' else None
+    path, name = _week(ws, week)/'lineage.json', f'service-{week:04}'
+    if path.exists(): return
+    lineage = _chosen(ws, week, name, window, sampler, parent)[1]
+    _put(path, lambda new: new.write_text(lineage.to_json()))
 
-def plan(ws, week)->tuple: # ('full' or 'append', window, sampler)
+def plan(
+    ws,       # Folder of the running system
+    week:int, # Service week
+)->tuple:     # ('full' or 'append', window, sampler)
     "How the service is updated at the end of a week."
-    s, since, m = settings_of(ws), _updated(ws, week), settings_of(ws).replay.months_per_week
-    full = s.retraining.strategy == 'stateless' or (s.retraining.strategy == 'hybrid' and week+1 - _calibrated(ws, week) >= s.retraining.full_every)
-    if not full: return 'append', RecentPlusSample(week+1-since, s.retraining.replay, m), None
-    windows = {'latest': LatestWindow(s.curation.window_weeks, m), 'all': AllHistory(), 'recent_plus_sample': RecentPlusSample(s.curation.window_weeks, s.curation.old_films, m)}
-    return 'full', windows[s.curation.window], _sampler(ws, week)
+    s, months = settings_of(ws), settings_of(ws).replay.months_per_week
+    if _starts_afresh(ws, week): return 'full', _window(s.curation, months), _sampler(ws, week)
+    new_weeks = week + 1 - _updated(ws, week)
+    return 'append', RecentPlusSample(new_weeks, s.retraining.replay, months), None
 
 # %% ../../nbs/7_operating/01_steps.ipynb #3f8029c2
+def _starts_afresh(ws, week):
+    "Whether the service is fitted from scratch at the end of a week, if it is updated."
+    knobs = settings_of(ws).retraining
+    if knobs.strategy == 'hybrid': return week + 1 - _calibrated(ws, week) >= knobs.full_every
+    return knobs.strategy == 'stateless'
+
+def _window(knobs, months):
+    "The window of the settings."
+    if knobs.window == 'latest': return LatestWindow(knobs.window_weeks, months)
+    if knobs.window == 'all': return AllHistory()
+    return RecentPlusSample(knobs.window_weeks, knobs.old_films, months)
+
 def _calibrated(ws, week):
     "The week after the service's last fit from scratch."
-    full = [int(p.name.rsplit('-', 1)[1])+1 for p in (Path(ws)/'models').glob('service-*') if int(p.name.rsplit('-', 1)[1]) < week and read_json(p/'lineage.json')['parent'] is None]
-    return max(full, default=0)
+    versions = [v for v in (Path(ws)/'models').glob('service-*') if _made_in(v) < week]
+    full = [v for v in versions if read_json(v/'lineage.json')['parent'] is None]
+    return max((_made_in(v) + 1 for v in full), default=0)
 
 def _sampler(ws, week):
     "The sampler of the settings, bound to its number of films; None: the whole window."
-    name, n = settings_of(ws).curation.sampler, settings_of(ws).curation.sample_films
-    proba = lambda films: _model(ws, 'service', week).predict_proba(films)
-    samplers = {'random': lambda films, rng: random_sample(films, min(n, len(films)), rng),
-                'stratified': lambda films, rng: stratified_sample(films, min(n, len(films)), rng),
-                'uncertainty': lambda films, rng: uncertainty_sample(proba(films), min(n, len(films))),
-                'diverse': lambda films, rng: diverse_sample(proba(films), min(n, len(films)), rng=rng)}
-    if name == 'none': return None
-    samplers[name].__name__ = f'{name} {n}'
-    return samplers[name]
+    kind, most = settings_of(ws).curation.sampler, settings_of(ws).curation.sample_films
+    if kind == 'none': return None
+
+    def sampler(films, rng):
+        n = min(most, len(films))
+        if kind == 'random': return random_sample(films, n, rng)
+        if kind == 'stratified': return stratified_sample(films, n, rng)
+        proba = _model(ws, 'service', week).predict_proba(films)
+        if kind == 'uncertainty': return uncertainty_sample(proba, n)
+        return diverse_sample(proba, n, rng=rng)
+
+    sampler.__name__ = f'{kind} {most}'
+    return sampler
 
 # %% ../../nbs/7_operating/01_steps.ipynb #1afcf075
 def _chosen(ws, week, name, window, sampler=None, parent=None, films=None):
     "(films, Lineage) by a window, as of the end of a week; `films` given: no file is read."
     s, source = settings_of(ws), None
-    if films is None: films, source = _known(ws, week), describe_files(ws, ['history.parquet', *(f'weeks/{w:04}/films.parquet' for w in range(week+1))])
-    now = pd.Timestamp(s.replay.start) + pd.DateOffset(months=(week+1)*s.replay.months_per_week if name != 'initial' else 0)
-    return curate(films, window, sampler, stream(s.loop.seed, 'curate', name), now=now, source=source, settings=s, parent=parent)
+    if films is None:
+        films, source = _known(ws, week), describe_files(ws, _files(week))
+    weeks = 0 if name == 'initial' else week + 1
+    now = pd.Timestamp(s.replay.start) + pd.DateOffset(months=weeks*s.replay.months_per_week)
+    rng = stream(s.loop.seed, 'curate', name)
+    return curate(films, window, sampler, rng, now=now, source=source, settings=s, parent=parent)
+
+def _files(week):
+    "The files that hold all films up to a week."
+    return ['history.parquet', *(f'weeks/{w:04}/films.parquet' for w in range(week + 1))]
 
 # %% ../../nbs/7_operating/01_steps.ipynb #bb2baa14
 def train(ws, week):
-    "Train what is due: `service` on its curated rows, `weekly` on the latest weeks, `all` on everything. Old model files go, their lineage stays."
-    s, path = settings_of(ws).loop, _week(ws, week)/'lineage.json'
-    if path.exists(): _train_version(ws, f'service-{week:04}', week+1, lineage=Lineage.from_json(path.read_text()))
-    for name, window, films in _compared(ws, week): _train_version(ws, name, week+1, window, films)
-    for policy in POLICIES: _prune(ws, policy, s.keep_versions)
+    "Train what is due: `service` on its curated rows, the comparisons on theirs; prune old files."
+    knobs, path = settings_of(ws).loop, _week(ws, week)/'lineage.json'
+    if path.exists():
+        lineage = Lineage.from_json(path.read_text())
+        _train_version(ws, f'service-{week:04}', week + 1, lineage=lineage)
+    for name, window, films in _compared(ws, week):
+        _train_version(ws, name, week + 1, window, films)
+    for policy in POLICIES: _prune(ws, policy, knobs.keep_versions)
     _put_json(_week(ws, week)/'done.json', {'week': week})
 
 def _compared(ws, week):
     "(name, window, films) of what the comparison policies train at the end of a week."
-    s, months = settings_of(ws).loop, settings_of(ws).replay.months_per_week
-    yield f'weekly-{week:04}', LatestWindow(s.window_weeks, months), films_of(ws, week-s.window_weeks+1, week) if week+1 >= s.window_weeks else _known(ws, week)
-    if (week+1) % s.all_history_every == 0: yield f'all-{week:04}', AllHistory(), _known(ws, week)
+    knobs, months = settings_of(ws).loop, settings_of(ws).replay.months_per_week
+    enough = week + 1 >= knobs.window_weeks
+    latest = films_of(ws, week - knobs.window_weeks + 1, week) if enough else _known(ws, week)
+    yield f'weekly-{week:04}', LatestWindow(knobs.window_weeks, months), latest
+    if (week + 1) % knobs.all_history_every == 0:
+        yield f'all-{week:04}', AllHistory(), _known(ws, week)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #41168c6e
 def _train_version(ws, name, week, window=None, films=None, lineage=None):
-    "Train a version and put it in place; nothing happens if it is there, or if there is nothing to learn from."
+    "Train a version and put it in place; nothing happens if it is there, or has no films."
     path = Path(ws)/'models'/name
     if path.exists(): return
-    if lineage is None: films, lineage = _chosen(ws, week-1, name, window, films=films)
-    else: films = _rows(ws, week-1, lineage)
+    if lineage is None: films, lineage = _chosen(ws, week - 1, name, window, films=films)
+    else: films = _rows(ws, week - 1, lineage)
     if not len(films): return
-    model, cpu = _fitted_ahead(ws, name, week) or _timed_fit(ws, week, films, lineage.parent)
+    fitted = _fitted_ahead(ws, name, week) or _timed_fit(ws, week, films, lineage.parent)
+    model, cpu = fitted
     _put_json(Path(ws)/'costs'/f'{name}.json', {'cpu_seconds': cpu, 'films': len(films)})
-    _put(path, lambda folder: _save_version(folder, model, lineage, _so_far(ws, name, week)))
+    metrics = _so_far(ws, name, week)
+    _put(path, lambda folder: _save_version(folder, model, lineage, metrics))
 
 def _fit(ws, week, films, parent):
     "A model fitted from scratch, or the parent with trees for these films appended."
-    model = _new_booster(ws, week)
+    model, knobs = _new_booster(ws, week), settings_of(ws).retraining
     if parent is None: return model.fit(films, labels(films))
-    r = settings_of(ws).retraining
-    model.model, model.config['learning_rate'] = GenreBooster.load(Path(ws)/'models'/parent).model, model.config['learning_rate']*r.step
-    return model.partial_fit(films, labels(films), r.trees_per_update)
+    model.model = GenreBooster.load(Path(ws)/'models'/parent).model
+    model.config['learning_rate'] *= knobs.step
+    return model.partial_fit(films, labels(films), knobs.trees_per_update)
 
 def _timed_fit(ws, week, films, parent=None):
     "(model, CPU seconds)"
@@ -360,39 +526,47 @@ def _timed_fit(ws, week, films, parent=None):
 
 # %% ../../nbs/7_operating/01_steps.ipynb #a4ead002
 _AHEAD = {} # workspace -> (folder, process)
+_CODE = 'import sys; from trending_now.loop.steps import _fit_ahead; _fit_ahead(*sys.argv[1:])'
 
 @contextmanager
 def _ahead(ws, weeks, wanted):
-    "While the service runs, let a second process fit the comparison policies, if there is enough to do and a core to do it."
+    "Meanwhile a second process fits the comparison policies, if there is work and a core for it."
     first = done(ws)
-    if not wanted or weeks - first < 4 or (os.cpu_count() or 1) < 2: yield; return
+    if not wanted or weeks - first < 4 or (os.cpu_count() or 1) < 2:
+        yield
+        return
     for week in range(first, weeks): ingest(ws, week)
-    code = 'import sys; from trending_now.loop.steps import _fit_ahead; _fit_ahead(*sys.argv[1:])'
     with TemporaryDirectory(prefix='trending-now-') as folder:
-        process = Popen([sys.executable, '-c', code, str(ws.resolve()), folder, str(first), str(weeks)], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+        command = [sys.executable, '-c', _CODE, str(ws.resolve()), folder, str(first), str(weeks)]
+        process = Popen(command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
         _AHEAD[str(ws.resolve())] = Path(folder), process
         try: yield
         finally:
             del _AHEAD[str(ws.resolve())]
-            process.kill(), process.wait()
+            process.kill()
+            process.wait()
 
 def _fit_ahead(ws, folder, first, weeks):
-    "What the second process does; it ends with its parent, and then removes what nobody will collect."
+    "What the second process does; if its parent ends, it removes what nobody will collect."
     parent = os.getppid()
     for week in range(int(first), int(weeks)):
         for name, window, films in _compared(ws, week):
             if os.getppid() != parent: return shutil.rmtree(folder, ignore_errors=True)
-            films = _chosen(ws, week, name, window, films=films)[0]
-            if not len(films) or (Path(ws)/'models'/name).exists(): continue
-            model, cpu = _timed_fit(ws, week+1, films)
-            model.model.save_model(Path(folder)/f'{name}.ubj')
-            _put_json(Path(folder)/f'{name}.json', {'cpu_seconds': cpu})
+            _fit_one_ahead(ws, Path(folder), week, name, window, films)
+
+def _fit_one_ahead(ws, folder, week, name, window, films):
+    films = _chosen(ws, week, name, window, films=films)[0]
+    if not len(films) or (Path(ws)/'models'/name).exists(): return
+    model, cpu = _timed_fit(ws, week + 1, films)
+    model.model.save_model(folder/f'{name}.ubj')
+    _put_json(folder/f'{name}.json', {'cpu_seconds': cpu})
 
 def _fitted_ahead(ws, name, week):
-    "(model, CPU seconds) from the second process, waiting for it if need be; None: it does not fit this one, or it has died."
+    "(model, CPU seconds) from the second process; None: not its work, or it has died."
     folder, process = _AHEAD.get(str(Path(ws).resolve()), (None, None))
     if folder is None or name.partition('-')[0] not in ('weekly', 'all'): return None
-    while not (told := folder/f'{name}.json').exists():
+    told = folder/f'{name}.json'
+    while not told.exists():
         if process.poll() is not None: return None
         time.sleep(.005)
     model = _new_booster(ws, week)
@@ -411,12 +585,16 @@ def _save_version(folder, model, lineage, metrics):
     _put_json(folder/'metrics.json', metrics)
     seal(folder)
 
+def _f1(tp, fp, fn): return 2*tp / max(1, 2*tp + fp + fn)
+
 def _so_far(ws, name, week):
     "Weeks served by the policy up to now, and their micro-F1."
     if name == 'initial': return {'weeks': 0}
-    policy = name.rsplit('-', 1)[0]
-    tp, fp, fn = np.sum([[sum(read_json(_week(ws, w)/'scores.json')[policy][k]) for k in ('tp', 'fp', 'fn')] for w in range(week)], axis=0)
-    return {'weeks': week, 'micro_f1': float(2*tp / max(1, 2*tp+fp+fn))}
+    policy, totals = name.rsplit('-', 1)[0], dict(tp=0, fp=0, fn=0)
+    for earlier in range(week):
+        scores = read_json(_week(ws, earlier)/'scores.json')[policy]
+        for key in totals: totals[key] += sum(scores[key])
+    return {'weeks': week, 'micro_f1': float(_f1(**totals))}
 
 def _prune(ws, policy, keep):
     "Keep the model files of the latest versions only."
@@ -424,10 +602,15 @@ def _prune(ws, policy, keep):
         for name in ('model.ubj', 'features.npz'): (old/name).unlink(missing_ok=True)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #bb06ab36
-STEPS = {'ingest': ingest, 'predict': predict, 'serve': serve, 'evaluate': evaluate_week, 'trigger': trigger, 'curate': curate_week, 'train': train}
+STEPS = {'ingest': ingest, 'predict': predict, 'serve': serve, 'evaluate': evaluate_week,
+         'trigger': trigger, 'curate': curate_week, 'train': train}
 
-def run_step(name, workspace, week):
-    "One step of one week; doing it again changes nothing. ValueError for a step that does not exist."
+def run_step(
+    name:str,  # One of STEPS
+    workspace, # Folder of the running system
+    week:int,  # Service week
+):
+    "One step of one week; doing it again changes nothing. ValueError for an unknown step."
     if name not in STEPS: raise ValueError(f'step {name!r}: expected one of {", ".join(STEPS)}')
     STEPS[name](Path(workspace), int(week))
 
@@ -435,60 +618,94 @@ def run_step(name, workspace, week):
 def run(
     workspace,              # Folder of the running system; made if need be
     settings:Settings=None, # Knobs; None: as the workspace was started, else `settings.load()`
-    weeks:int=None,         # How many service weeks in all; None: as in the settings
+    weeks:int=None,         # How many service weeks in all, 1 to 84; None: as in the settings
     progress:bool=True,     # Show a progress bar
-    ahead:bool=True,        # Let a second process fit the comparison policies, where there is a second core
-)->pd.DataFrame:            # A row a week, see `table`
-    "Run the service up to a week, going on where an earlier run stopped; `WorkspaceError` if it is in use or has other settings."
+    ahead:bool=True,        # Let a second process fit the comparison policies
+)->pd.DataFrame:            # A row a week, see `year_table`
+    """Run the service up to a week, going on where an earlier run stopped.
+
+    WorkspaceError if the folder is in use or has other settings, ValueError for weeks beyond
+    the films.
+    """
     ws = Path(workspace)
     ws.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(ws/'.lock', timeout=0):
-            start(ws, settings or (settings_of(ws) if (ws/'settings.json').exists() else load()))
-            if weeks is None: weeks = (settings or settings_of(ws)).loop.weeks
-            if not 1 <= weeks <= 84: raise ValueError(f'weeks = {weeks}: expected 1 to 84, where the films end')
-            with _ahead(ws, weeks, ahead):
-                for week in tqdm(range(weeks), desc='service weeks', unit='week', disable=not progress):
-                    if not (_week(ws, week)/'done.json').exists():
-                        for name in STEPS: run_step(name, ws, week)
-    except Timeout: raise WorkspaceError(f'{ws} is in use by another run: wait for it, or choose another --workspace') from None
+        with FileLock(ws/'.lock', timeout=0): return _run(ws, settings, weeks, progress, ahead)
+    except Timeout:
+        raise WorkspaceError(f'{ws} is in use by another run: wait for it, '
+                             'or choose another --workspace') from None
+
+def _run(ws, settings, weeks, progress, ahead):
+    "The loop, with the workspace held."
+    started = (ws/'settings.json').exists()
+    start(ws, settings or (settings_of(ws) if started else load()))
+    if weeks is None: weeks = (settings or settings_of(ws)).loop.weeks
+    checks.whole('weeks', weeks, 1, 84)
+    with _ahead(ws, weeks, ahead):
+        for week in tqdm(range(weeks), desc='service weeks', unit='week', disable=not progress):
+            if (_week(ws, week)/'done.json').exists(): continue
+            for name in STEPS: run_step(name, ws, week)
     return year_table(ws, weeks)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #f57e2074
-def done(ws)->int: # Number of weeks
+def done(
+    ws,   # Folder of the running system
+)->int:   # Number of weeks
     "How many weeks of a workspace are complete."
     return len(list(Path(ws).glob('weeks/*/done.json')))
 
-def year_table(ws, weeks=None)->pd.DataFrame: # week, month, films, and for each policy tp, fp, fn, f1, clicks, retrained, cpu
+def year_table(
+    ws,         # Folder of the running system
+    weeks=None, # How many weeks; None: all that are done
+)->pd.DataFrame: # week, month, films; tp, fp, fn, f1, clicks, retrained, cpu of each policy
     "A row for each week that is done."
     clock, rows = settings_of(ws).replay, []
-    for w in range(done(ws) if weeks is None else weeks):
-        s = read_json(_week(ws, w)/'scores.json')
-        rows.append({'week': w, 'month': str(pd.Period(clock.start, 'M') + w*clock.months_per_week), 'films': s['films'],
-                     **{k: v for p in POLICIES for k, v in _policy_row(ws, p, w, s[p]).items()}})
+    for week in range(done(ws) if weeks is None else weeks):
+        scores = read_json(_week(ws, week)/'scores.json')
+        month = pd.Period(clock.start, 'M') + week*clock.months_per_week
+        row = {'week': week, 'month': str(month), 'films': scores['films']}
+        for policy in POLICIES: row |= _policy_row(ws, policy, week, scores[policy])
+        rows.append(row)
     return pd.DataFrame(rows)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #94057515
-def _policy_row(ws, p, week, s):
+def _policy_row(ws, policy, week, scores):
     "One policy's columns of a row of the table."
-    tp, fp, fn = (sum(s[k]) for k in ('tp', 'fp', 'fn'))
-    cost = Path(ws)/'costs'/f'{p}-{week:04}.json'
-    return {f'tp_{p}': tp, f'fp_{p}': fp, f'fn_{p}': fn, f'f1_{p}': 2*tp/max(1, 2*tp+fp+fn), f'clicks_{p}': s['click'], f'retrained_{p}': cost.exists(),
-            f'cpu_{p}': read_json(cost)['cpu_seconds'] if cost.exists() else 0.}
+    tp, fp, fn = (sum(scores[key]) for key in ('tp', 'fp', 'fn'))
+    path = Path(ws)/'costs'/f'{policy}-{week:04}.json'
+    cpu = read_json(path)['cpu_seconds'] if path.exists() else 0.
+    row = {'tp': tp, 'fp': fp, 'fn': fn, 'f1': _f1(tp, fp, fn), 'clicks': scores['click'],
+           'retrained': path.exists(), 'cpu': cpu}
+    return {f'{name}_{policy}': value for name, value in row.items()}
 
 # %% ../../nbs/7_operating/01_steps.ipynb #1b0d1088
-def firings(ws)->pd.DataFrame: # week, trigger, reason, how, rule, films, version; `held` where a trigger was held back
-    "What the triggers said, and what came of it: a row for each week in which one fired or was held back."
-    rows = []
-    for w in range(done(ws)):
-        t, path = read_json(_week(ws, w)/'trigger.json'), _week(ws, w)/'lineage.json'
-        if not (t['fired'] or t['held']): continue
-        l = Lineage.from_json(path.read_text()) if path.exists() else None
-        rows.append({'week': w, 'trigger': t['fired']['trigger'] if t['fired'] else 'held back', 'reason': t['fired']['reason'] if t['fired'] else t['held'],
-                     'how': '' if l is None else 'append' if l.parent else 'full', 'rule': l.rule if l else '', 'films': l.films if l else 0,
-                     'notes': '; '.join(l.notes) if l else '', 'version': f'service-{w:04}' if l and l.films else ''})
-    return pd.DataFrame(rows, columns=['week', 'trigger', 'reason', 'how', 'rule', 'films', 'notes', 'version'])
+def firings(
+    ws, # Folder of the running system
+)->pd.DataFrame: # week, trigger, reason, how, rule, films, notes, version
+    "What the triggers said and what came of it: a row a week in which one fired or was held back."
+    columns = ['week', 'trigger', 'reason', 'how', 'rule', 'films', 'notes', 'version']
+    rows = [_firing(ws, week) for week in range(done(ws))]
+    return pd.DataFrame([row for row in rows if row], columns=columns)
 
-def set_aside(ws)->pd.DataFrame: # week, film_id, title, reason
+def _firing(ws, week):
+    "The row of one week, or None where nothing was said."
+    told, path = read_json(_week(ws, week)/'trigger.json'), _week(ws, week)/'lineage.json'
+    if not (told['fired'] or told['held']): return None
+    said = told['fired'] or {'trigger': 'held back', 'reason': told['held']}
+    row = {'week': week, 'trigger': said['trigger'], 'reason': said['reason'],
+           'how': '', 'rule': '', 'films': 0, 'notes': '', 'version': ''}
+    if not path.exists(): return row
+    lineage = Lineage.from_json(path.read_text())
+    return {**row, 'how': 'append' if lineage.parent else 'full', 'rule': lineage.rule,
+            'films': lineage.films, 'notes': '; '.join(lineage.notes),
+            'version': f'service-{week:04}' if lineage.films else ''}
+
+def set_aside(
+    ws, # Folder of the running system
+)->pd.DataFrame: # week, film_id, title, reason
     "Every row that was quarantined on arrival."
-    return pd.DataFrame([{'week': w, **r} for w in range(done(ws)) if (p := _week(ws, w)/'quarantine.json').exists() for r in read_json(p)], columns=['week', 'film_id', 'title', 'reason'])
+    rows = []
+    for week in range(done(ws)):
+        path = _week(ws, week)/'quarantine.json'
+        if path.exists(): rows += [{'week': week, **row} for row in read_json(path)]
+    return pd.DataFrame(rows, columns=['week', 'film_id', 'title', 'reason'])
