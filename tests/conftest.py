@@ -1,42 +1,65 @@
-"Fixtures that several test files share: the project's folder, the tools in tools/, the built site, and a small project to build."
+"""Fixtures that several test files share: the project's folder, the tools in tools/, the built
+site, and a small project to build."""
 
 import json, os, shutil, subprocess, sys
 from pathlib import Path
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
-# The same examples in every run, so that a change fails by its own doing; HYPOTHESIS_PROFILE=default explores others
+# The same examples in every run, so that a change fails by its own doing;
+# HYPOTHESIS_PROFILE=default explores others
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+SMALL = '[project]\nname = "small"\nversion = "1"\n[tool.nbdev]\ntitle = "Small"\n'
+KERNEL = {"display_name": "python3", "language": "python", "name": "python3"}
+
 
 def tool(name, *args, root=ROOT):
     "Run a script of tools/ on a project; the finished process, its output as text."
+    script = str(ROOT / "tools" / name)
     env = {k: v for k, v in os.environ.items() if k not in ("IN_TEST", "PYTHONPATH")}
-    return subprocess.run([sys.executable, str(ROOT / "tools" / name), "--root", str(root), *map(str, args)], cwd=root, env=env, capture_output=True, text=True, timeout=600)
+    return subprocess.run([sys.executable, script, "--root", str(root), *map(str, args)],
+                          cwd=root, env=env, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="session")
-def site():
-    "The folder of the built docs site; built here if it is missing or not from the present files."
-    done = tool("build_docs.py", "--if-stale")
+def writing():
+    "A lock for what writes into the project's folder, and what must find it undisturbed."
+    folder = ROOT / ".stamps"
+    folder.mkdir(exist_ok=True)
+    return FileLock(folder / "writing.lock", timeout=900)
+
+
+@pytest.fixture(scope="session")
+def site(writing):
+    "The folder of the built docs site; built here, by one worker, if it is not current."
+    with writing: done = tool("build_docs.py", "--if-stale")
     assert done.returncode == 0, done.stderr
     return ROOT / "_docs"
 
 
-def markdown(text): return {"cell_type": "markdown", "id": f"m{abs(hash(text)) % 10**8}", "metadata": {}, "source": text}
+def markdown(text):
+    "A Markdown cell."
+    return {"cell_type": "markdown", "id": f"m{abs(hash(text)) % 10**8}", "metadata": {},
+            "source": text}
 
 
-def code(text, *outputs): return {"cell_type": "code", "id": f"c{abs(hash(text)) % 10**8}", "metadata": {}, "source": text, "outputs": list(outputs), "execution_count": None}
+def code(text, *outputs):
+    "A code cell with its outputs."
+    return {"cell_type": "code", "id": f"c{abs(hash(text)) % 10**8}", "metadata": {},
+            "source": text, "outputs": list(outputs), "execution_count": None}
 
 
 def write_notebook(path, *cells):
     "Write a notebook of cells made by `markdown` and `code`."
-    nb = {"cells": list(cells), "metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}, "nbformat": 4, "nbformat_minor": 5}
+    nb = {"cells": list(cells), "metadata": {"kernelspec": KERNEL},
+          "nbformat": 4, "nbformat_minor": 5}
     path.write_text(json.dumps(nb, indent=1) + "\n")
 
 
@@ -44,10 +67,14 @@ def write_notebook(path, *cells):
 def project(tmp_path):
     "A project of two notebooks, in a folder with a space in its name, with this project's look."
     root = tmp_path / "a folder with spaces"
-    (root / "nbs").mkdir(parents=True)
-    (root / "pyproject.toml").write_text('[project]\nname = "small"\nversion = "1"\n[tool.nbdev]\ntitle = "Small"\n')
-    for name in ("_quarto.yml", "nbs/styles.css", "nbs/favicon.svg"): shutil.copy(ROOT / name, root / name)
-    (root / "nbs/_quarto.yml").symlink_to("../_quarto.yml")
-    write_notebook(root / "nbs/index.ipynb", markdown("# Small\n\n> A page.\n"), markdown("See [the other](00_other.ipynb#A-part-of-it)."))
-    write_notebook(root / "nbs/00_other.ipynb", markdown("# Other\n\n> Another page."), markdown("## A part of it\n\nText."))
+    nbs = root / "nbs"
+    nbs.mkdir(parents=True)
+    (root / "pyproject.toml").write_text(SMALL)
+    for name in ("_quarto.yml", "nbs/styles.css", "nbs/favicon.svg"):
+        shutil.copy(ROOT / name, root / name)
+    (nbs / "_quarto.yml").symlink_to("../_quarto.yml")
+    link = "See [the other](00_other.ipynb#A-part-of-it)."
+    write_notebook(nbs / "index.ipynb", markdown("# Small\n\n> A page.\n"), markdown(link))
+    part = "## A part of it\n\nText."
+    write_notebook(nbs / "00_other.ipynb", markdown("# Other\n\n> Another page."), markdown(part))
     return root

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"Check that every generated file is what its generator writes today; nothing in the project is changed."
+"""Check that every generated file is what its generator writes today; nothing in the project is
+changed."""
 
 import argparse, hashlib, shutil, sys
 from dataclasses import dataclass
@@ -8,18 +9,27 @@ from tempfile import TemporaryDirectory
 
 from notebooks import PACKAGE, ROOT, call, command
 
-SKIP = shutil.ignore_patterns(".venv", ".git", "_docs", "_docs.tmp", "_proc", ".trending_now", "__pycache__", ".ipynb_checkpoints", ".pytest_cache", "build", "dist",
-                              "*.egg-info", ".stamps", ".last_checked", "cache", "*.tmp")
-SETTINGS = f"from pathlib import Path; from {PACKAGE}.settings import template; Path('settings.ini').write_text(template(), encoding='utf-8')"
+# What is no part of the project, or of no use to a generator
+SKIP = shutil.ignore_patterns(
+    ".venv", ".git", "_docs", "_docs.tmp", "_proc", ".trending_now", "__pycache__",
+    ".ipynb_checkpoints", ".pytest_cache", ".ruff_cache", "build", "dist", "*.egg-info", ".stamps",
+    ".last_checked", "cache", "*.tmp")
+WRITE_SETTINGS = f"""
+from pathlib import Path
+from {PACKAGE}.settings import template
+Path('settings.ini').write_text(template(), encoding='utf-8')"""
+ENDING = """
+
+Exit status: 0 everything is current, 1 a file is not (each is named), 2 a generator failed."""
 
 
 @dataclass(frozen=True)
 class Step:
-    "One generator: what it makes, the command that makes it, and generated files that it must write anew."
-    name: str         # Short name, for `--only` and `--fix`
-    makes: str        # What it makes, in words
-    argv: tuple       # The command, run in the project's folder
-    fresh: tuple = () # Globs of files removed first if they say that they are generated, so that one whose source is gone is noticed
+    "One generator: what it makes, and how."
+    name: str          # Short name, for `--only` and `--fix`
+    makes: str         # What it makes, in words
+    argv: tuple        # The command, run in the project's folder
+    fresh: tuple = ()  # Globs of generated files to remove first: one without a source is noticed
 
     @property
     def mend(self) -> str:
@@ -27,13 +37,17 @@ class Step:
         return f"python tools/check_generated.py --fix {self.name}"
 
 
-# In this order: later steps may read what earlier ones write. A chapter that generates files adds a line here.
+PY = sys.executable
+# In this order: later steps may read what earlier ones write. Who generates files adds a line here.
 STEPS = (
     Step("clean", "notebooks without run counts and stray metadata", (command("nbdev-clean"),)),
-    Step("package", f"{PACKAGE}/ from the notebooks", (command("nbdev-export"),), (f"{PACKAGE}/**/*.py",)),
-    Step("settings", f"settings.ini from {PACKAGE}.settings.template()", (sys.executable, "-c", SETTINGS)),
-    Step("sidebar", "nbs/sidebar.yml and nbs/nbdev.yml from the order of the notebooks", (sys.executable, "tools/build_docs.py", "--sidebar")),
-    Step("readme", "README.md and its figures from nbs/index.ipynb", (sys.executable, "tools/readme.py")),
+    Step("package", f"{PACKAGE}/ from the notebooks",
+         (command("nbdev-export"),), (f"{PACKAGE}/**/*.py",)),
+    Step("settings", f"settings.ini from {PACKAGE}.settings.template()",
+         (PY, "-c", WRITE_SETTINGS)),
+    Step("sidebar", "nbs/sidebar.yml and nbs/nbdev.yml from the order of the notebooks",
+         (PY, "tools/build_docs.py", "--sidebar")),
+    Step("readme", "README.md and its figures from nbs/index.ipynb", (PY, "tools/readme.py")),
 )
 
 
@@ -43,8 +57,10 @@ class Failed(Exception):
 
 def snapshot(root) -> dict[str, str]:
     "{path: hash} of every file of the project."
-    files = (p for p in Path(root).rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.name != ".last_checked")
-    return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    skip = lambda p: "__pycache__" in p.parts or p.name == ".last_checked"
+    files = [p for p in Path(root).rglob("*") if p.is_file() and not skip(p)]
+    hash_of = lambda p: hashlib.sha256(p.read_bytes()).hexdigest()
+    return {p.relative_to(root).as_posix(): hash_of(p) for p in files}
 
 
 def remove_generated(root, globs) -> None:
@@ -57,17 +73,24 @@ def run(step: Step, root) -> None:
     "Run one generator in `root`; raises Failed."
     remove_generated(root, step.fresh)
     done = call(step.argv, root)
-    if done.returncode: raise Failed(f"{step.name} ({step.makes}) failed:\n{done.stdout}{done.stderr}".rstrip())
+    if done.returncode:
+        said = (done.stdout + done.stderr).rstrip()
+        raise Failed(f"{step.name} ({step.makes}) failed:\n{said}")
 
 
 def changes(before: dict, after: dict) -> list[tuple[str, str]]:
     "(path, what is wrong with it) for each file that a generator changed."
-    verdict = lambda path: "is missing" if path not in before else "is left over" if path not in after else "is stale"
-    return [(path, verdict(path)) for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
+    def verdict(path):
+        if path not in before: return "is missing"
+        return "is stale" if path in after else "is left over"
+
+    paths = sorted(before.keys() | after.keys())
+    return [(p, verdict(p)) for p in paths if before.get(p) != after.get(p)]
 
 
 def check(root=ROOT, steps=STEPS) -> list[str]:
-    "A line for each file that is not current, with the command that mends it. Works on a copy of the project in `root`."
+    """A line for each file that is not current, with the command that mends it. Works on a copy of
+    the project in `root`."""
     found = []
     with TemporaryDirectory() as tmp:
         copy = Path(tmp).resolve() / "project"
@@ -75,27 +98,42 @@ def check(root=ROOT, steps=STEPS) -> list[str]:
         for step in steps:
             before = snapshot(copy)
             run(step, copy)
-            found += [f"{path} {what}: {step.mend}" for path, what in changes(before, snapshot(copy))]
+            wrong = changes(before, snapshot(copy))
+            found += [f"{path} {what}: {step.mend}" for path, what in wrong]
     return found
 
 
-def main(argv=None) -> int:
+def parsed(argv):
+    "The command line."
     names = [s.name for s in STEPS]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     epilog="What is generated:\n" + "\n".join(f"  {s.name:10}{s.makes}" for s in STEPS) +
-                                            "\n\nExit status: 0 everything is current, 1 a file is not (each is named), 2 a generator failed.")
-    parser.add_argument("--root", type=Path, default=ROOT, help="the project's folder (default: this one)")
-    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help="check only these")
-    parser.add_argument("--fix", nargs="*", choices=names, metavar="NAME", help="write the files instead (all of them, or those named)")
-    args = parser.parse_args(argv)
-    wanted = args.only if args.fix is None else args.fix or names
+    made = "\n".join(f"  {s.name:10}{s.makes}" for s in STEPS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"What is generated:\n{made}{ENDING}")
+    add = parser.add_argument
+    add("--root", type=Path, default=ROOT, help="the project's folder (default: this one)")
+    add("--only", nargs="+", choices=names, default=names, metavar="NAME",
+        help="check only these")
+    add("--fix", nargs="*", choices=names, metavar="NAME",
+        help="write the files instead (all of them, or those named)")
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    args = parsed(argv)
+    wanted = args.only if args.fix is None else args.fix or args.only
     steps = [s for s in STEPS if s.name in wanted]
+    root = args.root.resolve()
     try:
-        if args.fix is not None: return [run(s, args.root.resolve()) for s in steps] and 0
-        found = check(args.root.resolve(), steps)
-    except Failed as e: return print(e, file=sys.stderr) or 2
+        if args.fix is not None:
+            for step in steps: run(step, root)
+            return 0
+        found = check(root, steps)
+    except Failed as e:
+        print(e, file=sys.stderr)
+        return 2
     print("\n".join(found) or f"current: {', '.join(s.name for s in steps)}")
-    return bool(found)
+    return int(bool(found))
 
 
 if __name__ == "__main__": sys.exit(main())

@@ -1,4 +1,5 @@
-"What the tools share: the notebooks of the project, the pages they become, the pictures in their outputs, and subprocesses."
+"""What the tools share: the notebooks of the project, the pages they become, the pictures in
+their outputs, what has changed, and subprocesses."""
 
 import base64, html, json, os, posixpath, re, struct, subprocess, sys
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ PARTS = {
     "8_families": "The package by family",
 }
 PACKAGE = "trending_now"
-PICTURES = {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg"}  # in order of preference
-# A link in Markdown, [text](target), or in HTML, href="target"; and what must not be searched for links
+# Kinds of pictures, the preferred first
+PICTURES = {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg"}
+# A link in Markdown, [text](target), or in HTML, href="target"; and what holds no links
 LINK = re.compile(r"""(?P<before>\]\(|href=["'])(?P<target>[^)"'\s]+)""")
 CODE = re.compile(r"(?ms)^(`{3,}).*?^\1`*\s*$|(`+)(?!`).+?(?<!`)\2(?!`)")
 
@@ -32,7 +34,7 @@ def book(root) -> Path:
 
 
 def notebooks(root) -> list[Path]:
-    "The notebooks that become pages, in reading order: the index, then part by part, `N_part/NN_page.ipynb`."
+    "The notebooks that become pages, in reading order: the index, then `N_part/NN_page.ipynb`."
     found = sorted(book(root).glob("*.ipynb")) + sorted(book(root).glob("[0-9]_*/*.ipynb"))
     return [p for p in found if p.name[0] not in "._"]
 
@@ -43,7 +45,7 @@ def path_in_book(root, notebook) -> str:
 
 
 def page_name(notebook) -> str:
-    "The page of a notebook, without its part and number: '1_service/02_booster.ipynb' becomes 'booster.html'."
+    "The page of a notebook: '1_service/02_booster.ipynb' becomes 'booster.html'."
     return re.sub(r"^\d+_", "", Path(notebook).stem.lower()) + ".html"
 
 
@@ -52,7 +54,8 @@ def pages(root) -> dict[str, str]:
     out = {path_in_book(root, p): page_name(p) for p in notebooks(root)}
     for page in set(out.values()):
         clash = [n for n, p in out.items() if p == page]
-        if len(clash) > 1: raise ValueError(f"{' and '.join(clash)} would both become {page}: rename one")
+        if len(clash) > 1:
+            raise ValueError(f"{' and '.join(clash)} would both become {page}: rename one")
     return out
 
 
@@ -104,13 +107,15 @@ class Picture:
     def figure(self, folder: str) -> str:
         "HTML that shows the picture, its file being in `folder`."
         q = html.escape
-        img = f'<img src="{folder}/{self.name}" alt="{q(self.alt)}" width="{self.width}" height="{self.height}" loading="lazy">'
+        size = f'width="{self.width}" height="{self.height}"'
+        img = f'<img src="{folder}/{self.name}" alt="{q(self.alt)}" {size} loading="lazy">'
         caption = f"<figcaption>{q(self.caption)}</figcaption>" if self.caption else ""
         return f'<figure class="plot">{img}{caption}</figure>'
 
 
 def png_size(data: bytes) -> tuple[int, int]:
-    "Size of a PNG in CSS pixels. One that states its resolution (matplotlib's do) is shown at its size in inches, never enlarged."
+    """Size of a PNG in CSS pixels. One that states its resolution (matplotlib's do) is shown at
+    its size in inches, never enlarged."""
     width, height = struct.unpack(">II", data[16:24])
     at = data.find(b"pHYs")
     if at < 0: return width, height
@@ -120,7 +125,7 @@ def png_size(data: bytes) -> tuple[int, int]:
 
 
 def svg_size(data: bytes) -> tuple[int, int]:
-    "Size of an SVG in CSS pixels, from its width and height in points or pixels, else from its view box."
+    "Size of an SVG in CSS pixels, from its width and height, else from its view box."
     head = re.search(rb"<svg\b[^>]*>", data)[0].decode()
     sizes = [re.search(rf'\b{k}="([\d.]+)(pt|px)?"', head) for k in ("width", "height")]
     if all(sizes): return tuple(round(float(m[1]) * (4 / 3 if m[2] == "pt" else 1)) for m in sizes)
@@ -134,9 +139,11 @@ def picture(output, stem: str, n: int, opts: dict) -> Picture | None:
     mime = next((m for m in PICTURES if m in bundle), None)
     if mime is None or "text/html" in bundle: return None
     value = joined(bundle[mime])
-    data = (value.strip() + "\n").encode() if mime == "image/svg+xml" else base64.b64decode(value)
-    size = svg_size(data) if mime == "image/svg+xml" else png_size(data) if mime == "image/png" else (640, 480)
-    return Picture(f"{stem}-{n}.{PICTURES[mime]}", data, str(opts.get("fig-alt") or ""), str(opts.get("fig-cap") or ""), *size)
+    kind = PICTURES[mime]
+    data = (value.strip() + "\n").encode() if kind == "svg" else base64.b64decode(value)
+    measure = {"svg": svg_size, "png": png_size}.get(kind, lambda data: (640, 480))
+    words = [str(opts.get(key) or "") for key in ("fig-alt", "fig-cap")]
+    return Picture(f"{stem}-{n}.{kind}", data, *words, *measure(data))
 
 
 def load(path) -> dict:
@@ -150,7 +157,28 @@ def command(name: str) -> str:
     return str(beside) if beside.exists() else name
 
 
+def environment(root) -> dict[str, str]:
+    "The environment in which commands use the project in `root`, whichever copy is installed."
+    kept = {k: v for k, v in os.environ.items() if k != "IN_TEST"}
+    return kept | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def call(argv, root, **kw) -> subprocess.CompletedProcess:
-    "Run a command in `root` on the project that lies there, whichever copy of it is installed; output is captured as text."
-    env = {k: v for k, v in os.environ.items() if k != "IN_TEST"} | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run([str(a) for a in argv], cwd=root, env=env, text=True, capture_output=True, **kw)
+    "Run a command in `root` on the project that lies there; its output is captured as text."
+    argv = [str(a) for a in argv]
+    return subprocess.run(
+        argv, cwd=root, env=environment(root), text=True, capture_output=True, **kw)
+
+
+def changed_files(root, rev="HEAD") -> list[str]:
+    "Files of the project that differ from the git revision `rev` or that git does not know yet."
+    names = git_names(root, "diff", "--name-only", "--relative", rev)
+    names += git_names(root, "ls-files", "--others", "--exclude-standard")
+    return sorted(n for n in set(names) if Path(root, n).is_file())
+
+
+def git_names(root, *args) -> list[str]:
+    "The file names that a git command lists; ValueError with git's words where it fails."
+    done = call(["git", *args, "-z", "--", "."], root)
+    if done.returncode: raise ValueError(f"git {' '.join(args)}: {done.stderr.strip()}")
+    return [name for name in done.stdout.split("\0") if name]
