@@ -1,17 +1,19 @@
-# Every target sets up what it needs the first time and never again until pyproject.toml or constraints.txt change.
+# Every target sets up what it needs the first time, and never again until pyproject.toml or
+# constraints.txt change.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 .DEFAULT_GOAL := help
-.PHONY: help run test lab docs bench clean
+.PHONY: help run test check lab docs bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1	/'
 
 .venv/.made:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or later is needed; name one with make PYTHON=/path/to/python'; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'Python 3.11 or later is needed; name one with make PYTHON=/path/to/python'; exit 2; }
 	$(PYTHON) -m venv .venv
 	@touch $@
 
@@ -19,7 +21,8 @@ help: ## show this list
 	$(PIP) -e .
 	@touch $@
 
-# torch first and by itself: asked for along with others, pip may take a build with several GB of GPU libraries
+# torch first and by itself: asked for along with others, pip may take a build with several GB of
+# GPU libraries
 .venv/.all: .venv/.base
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
 	$(PIP) -e '.[all]'
@@ -28,12 +31,16 @@ help: ## show this list
 run: .venv/.base ## replay 52 weeks of the film service; the report is in .trending_now/report.html
 	$(BIN)/trending-now run $(ARGS)
 
-test: .venv/.all ## everything that must hold: generated files, notebooks, docs, tests
+test: .venv/.all ## everything that must hold: generated files, style, pages, docs, tests
 	bash tools/install_system.sh
 	$(BIN)/python tools/check_generated.py
-	$(BIN)/nbdev-test --n-workers 2
+	$(BIN)/python tools/style.py
+	$(BIN)/python tools/run_pages.py
 	$(BIN)/python tools/build_docs.py
 	$(BIN)/python -m pytest -q tests
+
+check: .venv/.all ## before a commit, in under a minute: what has changed, and its style
+	$(BIN)/python tools/check.py $(REV)
 
 lab: .venv/.all ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab nbs
