@@ -292,6 +292,12 @@ def test_reports_are_one_page_and_safe(log, tmp_path):
     assert r._repr_markdown_().startswith("**t: ship**") and repr(r).startswith("Report(t: ship")
 
 
+def test_a_report_without_rows_still_shows_itself():
+    r = ab.analyse_units(plan, pd.DataFrame({"arm": np.zeros(50), "clicks": np.arange(50.0)}))
+    assert (r.decision, len(r.table)) == ("invalid", 0)
+    assert "<svg" not in r._repr_html_() and "sample ratio" in r._repr_markdown_()
+
+
 @pytest.mark.parametrize(
     "call, word",
     [

@@ -6,19 +6,22 @@
 __all__ = ['count', 'total', 'Metric', 'Experiment', 'unit_table', 'Report', 'analyse_units', 'analyse', 'Slices', 'slices']
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #8f5b4521
-import io, math
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from html import escape
 import narwhals as nw
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from scipy import special
+from .. import checks
 from .assignment import assign_many, srm
-from .comparisons import Comparison, ratio_moments, compare_means_from_stats, compare_proportions, cuped
+from .comparisons import Comparison, compare_means_from_stats
+from .comparisons import compare_proportions, cuped, ratio_moments
 from .sequential import always_valid, group_sequential
 from .verdicts import benjamini_hochberg, holm
-from .. import checks
+from ..show import COLOURS, html_table, markdown_table, svg
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #919e1cea
 def count(
@@ -34,88 +37,170 @@ def total(
     "Add up a column over the events of a kind."
     return nw.when(nw.col('kind') == kind).then(nw.col(column))
 
+# %% ../../nbs/3_testing/07_experiments.ipynb #017c6913
+def _check_metric(metric):
+    "ValueError for what is no metric."
+    checks.text('name', metric.name)
+    checks.number('margin', metric.margin, least=0)
+    per_is_fine = metric.per is None or isinstance(metric.per, nw.Expr)
+    if not (isinstance(metric.top, nw.Expr) and per_is_fine):
+        raise ValueError(f'metric {metric.name}: expected expressions, such as count("click")')
+    if (metric.per is not None) + metric.share + metric.past > 1:
+        raise ValueError(f'metric {metric.name}: a ratio, a share or CUPED; expected one of them')
+
+def _check_metrics(plan):
+    "ValueError for metrics that the plan cannot use."
+    if not all(isinstance(metric, Metric) for metric in plan.metrics):
+        raise ValueError(f'experiment {plan.name}: expected metrics of class Metric')
+    names = [metric.name for metric in plan.metrics]
+    if len(set(names)) < len(names):
+        raise ValueError(f'metrics {names}: expected different names')
+    if plan.start is None and any(metric.past for metric in plan.metrics):
+        raise ValueError(f'experiment {plan.name}: a metric uses the past; expected a start')
+
+def _check_variants(variants, weights):
+    "ValueError for anything but two variants with their shares."
+    two_of_each = len(set(variants)) == 2 and len(weights) == 2
+    if not two_of_each or abs(sum(weights) - 1) > 1e-6:
+        raise ValueError(f'variants = {variants}, weights = {weights}: '
+                         'expected two of each, weights that sum to 1')
+
+def _check_plan(plan):
+    "ValueError for a plan that cannot be carried out."
+    checks.text('name', plan.name)
+    checks.number('size', plan.size, least=2)
+    checks.whole('looks', plan.looks, 0, 200)
+    checks.share('alpha', plan.alpha)
+    _check_metrics(plan)
+    _check_variants(plan.variants, plan.weights)
+
 # %% ../../nbs/3_testing/07_experiments.ipynb #a7ee8ea4
 @dataclass(frozen=True, eq=False)
 class Metric:
-    "What a unit did, as a mean, a share of units, or a ratio of sums."
-    name:str               # As the report calls it; unique in an experiment
-    top:nw.Expr            # What an event adds to its unit
-    per:nw.Expr|None=None  # For a ratio: what an event adds to the denominator
-    share:bool=False       # Count units with a sum above 0
-    past:bool=False        # Subtract what the unit's past explains (CUPED); means only
-    more_is_better:bool=True
-    margin:float=.02       # As a guardrail: the largest accepted loss, as a share of the control
+    "What a unit did, as a mean, a share of units, or a ratio of sums; ValueError otherwise."
+    name:str                 # As the report calls it; unique in an experiment
+    top:nw.Expr              # What an event adds to its unit
+    per:nw.Expr|None=None    # For a ratio: what an event adds to the denominator
+    share:bool=False         # Count units with a sum above 0
+    past:bool=False          # Subtract what the unit's past explains (CUPED); means only
+    more_is_better:bool=True # False for complaints, seconds, errors
+    margin:float=.02         # As a guardrail: largest accepted loss, as a share of the control
 
-    def __post_init__(self):
-        if not isinstance(self.name, str) or not self.name: raise ValueError(f'name = {self.name!r}: expected a text')
-        if not isinstance(self.top, nw.Expr) or not isinstance(self.per, (nw.Expr, type(None))): raise ValueError(f'metric {self.name}: expected expressions, such as count("click")')
-        if (self.per is not None) + self.share + self.past > 1: raise ValueError(f'metric {self.name}: a ratio, a share or CUPED; expected one of them')
-        checks.number('margin', self.margin, least=0)
+    def __post_init__(self): _check_metric(self)
 
     @property
-    def columns(self):
-        "Names of the unit table's columns for this metric, with their expressions and whether they look at the past."
-        return {self.name: (self.top, False), **({self.name + ' / per': (self.per, False)} if self.per is not None else {}), **({self.name + ' / past': (self.top, True)} if self.past else {})}
+    def columns(self)->dict: # Name: (expression, whether it looks at the past)
+        "The unit table's columns for this metric."
+        columns = {self.name: (self.top, False)}
+        if self.per is not None: columns[self.name + ' / per'] = (self.per, False)
+        if self.past: columns[self.name + ' / past'] = (self.top, True)
+        return columns
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #e3132a47
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    "The plan of a test of two variants."
-    name:str                     # As in the log; also the seed of the assignment
-    metric:Metric                # The overall evaluation criterion: the decision rests on it
-    size:int                     # Planned units of the control
-    guardrails:tuple=()          # Metrics that must not get worse by more than their margin
-    others:tuple=()              # Metrics that are reported only, with Holm's correction
+    "The plan of a test of two variants; ValueError for a plan that cannot be carried out."
+    name:str                # As in the log; also the seed of the assignment
+    metric:Metric           # The overall evaluation criterion: the decision rests on it
+    size:int                # Planned units of the control
+    guardrails:tuple=()     # Metrics that must not get worse by more than their margin
+    others:tuple=()         # Metrics that are reported only, with Holm's correction
     variants:tuple=('control', 'treatment') # As in the log, control first
-    weights:tuple=(.5, .5)       # Shares of the two
-    coverage:float=1.            # Share of the units that enter
-    looks:int=1                  # Planned looks (O'Brien-Fleming); 1: only at the end; 0: any number (always valid)
-    alpha:float=.05              # Chance of a false alarm on the main metric
-    start:object=None            # First moment; what units did before is their past
-    hypothesis:str=''            # In words
-    unit:str='unit'              # Column of the randomisation unit
+    weights:tuple=(.5, .5)  # Shares of the two
+    coverage:float=1.       # Share of the units that enter
+    looks:int=1             # Planned looks (O'Brien-Fleming); 1: at the end; 0: any (always valid)
+    alpha:float=.05         # Chance of a false alarm on the main metric
+    start:object=None       # First moment; what units did before is their past
+    hypothesis:str=''       # In words
+    unit:str='unit'         # Column of the randomisation unit
 
-    def __post_init__(self):
-        if not isinstance(self.name, str) or not self.name: raise ValueError(f'name = {self.name!r}: expected a text')
-        if not all(isinstance(m, Metric) for m in self.metrics): raise ValueError(f'experiment {self.name}: expected metrics of class Metric')
-        if len({m.name for m in self.metrics}) < len(self.metrics): raise ValueError(f'metrics {[m.name for m in self.metrics]}: expected different names')
-        if len(set(self.variants)) != 2 or len(self.weights) != 2 or abs(sum(self.weights) - 1) > 1e-6: raise ValueError(f'variants = {self.variants}, weights = {self.weights}: expected two of each, weights that sum to 1')
-        checks.number('size', self.size, least=2)
-        checks.whole('looks', self.looks, 0, 200)
-        checks.share('alpha', self.alpha)
-        if any(m.past for m in self.metrics) and self.start is None: raise ValueError(f'experiment {self.name}: a metric uses the past; expected a start')
+    def __post_init__(self): _check_plan(self)
 
     @property
-    def metrics(self): return (self.metric, *self.guardrails, *self.others)
+    def metrics(self)->tuple:
+        "All metrics, the main one first."
+        return (self.metric, *self.guardrails, *self.others)
+
     @property
-    def seed(self): return self.name
+    def seed(self)->str:
+        "What the assignment hashes with each unit."
+        return self.name
 
     def assign(self, units)->np.ndarray: # (units,) 0, 1 or -1
         "The variant of each unit."
         return assign_many(units, self, self.weights, self.coverage)
 
+# %% ../../nbs/3_testing/07_experiments.ipynb #5635b40f
+def _opened(events):
+    "The events as narwhals sees them: a frame, or a scan of Parquet files."
+    if isinstance(events, str) or hasattr(events, '__fspath__'):
+        return nw.scan_parquet(str(events), backend='duckdb')
+    return nw.from_native(events)
+
+def _missing(needed, have):
+    "The names that are needed and not there, as a text."
+    return ', '.join(name for name in needed if name not in have)
+
+def _check_columns(have, unit):
+    "ValueError for columns that a log must have."
+    missing = _missing([unit, 'experiment', 'variant', 'kind'], have)
+    if missing: raise ValueError(f'events have no column {missing}; they have {", ".join(have)}')
+
+def _summed(events, unit, arm, adds):
+    "A row a unit of the test: its smallest and largest arm, and its sums as _0, _1, ..."
+    places = [f'_{i}' for i in range(len(adds))]
+    added = [expression.alias(place) for expression, place in zip(adds, places)]
+    sums = [nw.col(place).sum().alias(place) for place in places]
+    arms = nw.col('_arm').min().alias('arm'), nw.col('_arm').max().alias('_last')
+    rows = events.select(unit, arm.alias('_arm'), *added)
+    return rows.group_by(unit).agg(*arms, *sums).filter(~nw.col('arm').is_null())
+
+def _tidied(table, names, experiment):
+    "The unit table, from what an engine gave back; ValueError if no unit is in it."
+    if not len(table):
+        raise ValueError(f'no unit of experiment {experiment.name!r} with variants '
+                         f'{experiment.variants} in the events')
+    arm = np.where(table.arm == table.pop('_last'), table.arm, -1).astype(np.int8)
+    places = {f'_{i}': name for i, name in enumerate(names)}
+    table = table.assign(arm=arm).rename(columns={experiment.unit: 'unit', **places})
+    return table.fillna(dict.fromkeys(names, 0.))
+
+def _periods(experiment):
+    "Whether an event belongs to the test, and whether to the past."
+    inside = nw.col('experiment') == experiment.name
+    if experiment.start is None: return inside, nw.lit(False)
+    earlier = nw.col('ts') < experiment.start
+    return inside & ~earlier, earlier
+
+def _arm(variants, inside):
+    "0 for an event of the control, 1 for one of the treatment, null for others."
+    control = inside & (nw.col('variant') == variants[0])
+    treatment = inside & (nw.col('variant') == variants[1])
+    return nw.when(control).then(nw.lit(0)).otherwise(nw.when(treatment).then(nw.lit(1)))
+
+def _adds(experiment, inside, earlier):
+    "What an event adds to each column of the unit table."
+    adds = {}
+    for metric in experiment.metrics:
+        for column, (expression, past) in metric.columns.items():
+            when = earlier if past else inside
+            adds[column] = nw.when(when).then(expression.cast(nw.Float64))
+    return adds
+
 # %% ../../nbs/3_testing/07_experiments.ipynb #c909a2eb
 def unit_table(
     experiment:Experiment, # The plan
-    events,                # Events record: pandas, Polars, DuckDB relation, Spark..., or the path of Parquet files
-)->pd.DataFrame:           # A row a unit: unit, arm (0, 1; -1: seen in both), a column for each sum
+    events,                # Events record: pandas, Polars, DuckDB, Spark..., or a Parquet path
+)->pd.DataFrame:           # A row a unit: unit, arm (0, 1; -1: both), a column for each sum
     "Sums of each unit of the experiment; ValueError for missing columns or if no unit is in it."
-    e = nw.scan_parquet(str(events), backend='duckdb') if isinstance(events, str) or hasattr(events, '__fspath__') else nw.from_native(events)
-    have = e.collect_schema().names()
-    missing = [c for c in (experiment.unit, 'experiment', 'variant', 'kind') if c not in have]
-    if missing: raise ValueError(f'events have no column {", ".join(missing)}; they have {", ".join(have)}')
-    inside = nw.col('experiment') == experiment.name
-    earlier = nw.lit(False) if experiment.start is None else nw.col('ts') < experiment.start
-    if experiment.start is not None: inside = inside & ~earlier
-    arm = nw.when(inside & (nw.col('variant') == experiment.variants[0])).then(nw.lit(0)).otherwise(nw.when(inside & (nw.col('variant') == experiment.variants[1])).then(nw.lit(1)))
-    sums = {name: nw.when(earlier if past else inside).then(x.cast(nw.Float64)) for m in experiment.metrics for name, (x, past) in m.columns.items()}
-    rows = e.select(experiment.unit, arm.alias('_arm'), *(x.alias(f'_{i}') for i, x in enumerate(sums.values())))
-    table = rows.group_by(experiment.unit).agg(nw.col('_arm').min().alias('arm'), nw.col('_arm').max().alias('_last'), *(nw.col(f'_{i}').sum().alias(f'_{i}') for i in range(len(sums))))
-    table = table.filter(~nw.col('arm').is_null())
-    out = (table.collect() if isinstance(table, nw.LazyFrame) else table).to_pandas()
-    if not len(out): raise ValueError(f'no unit of experiment {experiment.name!r} with variants {experiment.variants} in the events')
-    arm = np.where(out.arm == out.pop('_last'), out.arm, -1).astype(np.int8)
-    return out.assign(arm=arm).rename(columns={experiment.unit: 'unit', **{f'_{i}': name for i, name in enumerate(sums)}}).fillna(dict.fromkeys(sums, 0.))
+    events = _opened(events)
+    _check_columns(events.collect_schema().names(), experiment.unit)
+    inside, earlier = _periods(experiment)
+    arm = _arm(experiment.variants, inside)
+    adds = _adds(experiment, inside, earlier)
+    table = _summed(events, experiment.unit, arm, adds.values())
+    if isinstance(table, nw.LazyFrame): table = table.collect()
+    return _tidied(table.to_pandas(), list(adds), experiment)
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #cc10c1f5
 def _arms(table):
@@ -123,213 +208,367 @@ def _arms(table):
     arm = table.arm.to_numpy()
     return [np.flatnonzero(arm == k) for k in (0, 1)]
 
-def _parts(m, table, arms):
-    "The metric's columns, split by arm, CUPED done with both arms together."
-    cols = [checks.numbers(c, table[c].to_numpy(float), 1) for c in m.columns]
-    if not m.past: return [[x[rows] for x in cols] for rows in arms]
-    y, x = (np.concatenate([c[rows] for rows in arms]) for c in cols)
-    y = cuped(y, x) if x.any() else y                      # a service without a past has nothing to subtract
-    return [[y[:len(arms[0])]], [y[len(arms[0]):]]]
+def _without_past(y, x, arms):
+    "The metric without what the past explains, by the units of both arms together."
+    rows = np.concatenate(arms)
+    if not x[rows].any(): return y  # a service without a past has nothing to subtract
+    left = y.copy()
+    left[rows] = cuped(y[rows], x[rows])
+    return left
 
-def _estimate(m, part, name):
+def _parts(metric, table, arms):
+    "The metric's columns in the control and in the treatment: one, or two for a ratio."
+    columns = [checks.numbers(name, table[name].to_numpy(float), 1) for name in metric.columns]
+    if metric.past: columns = [_without_past(*columns, arms)]
+    if metric.share: columns = [(column > 0).astype(float) for column in columns]
+    control, treatment = arms
+    return [column[control] for column in columns], [column[treatment] for column in columns]
+
+def _estimate(metric, columns, name):
     "(mean or ratio, variance of the estimate, units) of one arm."
-    if m.per is not None: return ratio_moments(*part, name)
-    return part[0].mean(), part[0].var(ddof=1)/len(part[0]), len(part[0])
+    if metric.per is not None: return ratio_moments(*columns, name)
+    y = columns[0]
+    return y.mean(), y.var(ddof=1)/len(y), len(y)
 
-def _read(m, table, arms, alpha):
-    "(Comparison, the two means and the variances of their estimates) of one metric; ValueError with its name."
-    try: return _compared(m, table, arms, alpha)
-    except ValueError as e: raise ValueError(f'metric {m.name}: {e}') from None
+def _relative(comparison, means, variances):
+    "(change, low, high) as shares of the control."
+    control, treatment = means
+    if not control: return math.nan, math.nan, math.nan
+    quotient = treatment/control
+    critical = (comparison.high - comparison.low)/2/math.sqrt(sum(variances))
+    half = critical*math.sqrt(variances[1] + variances[0]*quotient**2)/abs(control)
+    change = (quotient - 1)*np.sign(control)
+    return change, change - half, change + half
 
-def _compared(m, table, arms, alpha):
-    parts = _parts(m, table, arms)
-    if m.share: parts = [[(p[0] > 0).astype(float)] for p in parts]
-    means, variances, ns = zip(*(_estimate(m, p, k) for p, k in zip(parts, 'ct')))
-    if m.share: return compare_proportions([p[0].sum() for p in parts], ns, alpha), means, variances
-    return compare_means_from_stats(means, np.sqrt(np.multiply(variances, ns)), ns, alpha), means, variances
+@dataclass(frozen=True)
+class _Reading:
+    "A metric, read: the comparison of the arms, their means, the variances of these estimates."
+    comparison:Comparison
+    means:tuple
+    variances:tuple
 
-def _relative(c, means, variances):
-    "(change, low, high) as shares of the control, whose mean is an estimate too (delta method for a quotient)."
-    if not means[0]: return math.nan, math.nan, math.nan
-    change, share = means[1]/means[0], (c.high - c.low)/2/math.sqrt(sum(variances))
-    half = share*math.sqrt(variances[1] + variances[0]*change**2)/abs(means[0])
-    middle = (change - 1)*np.sign(means[0])
-    return middle, middle - half, middle + half
+    @property
+    def relative(self): return _relative(self.comparison, self.means, self.variances)
+
+    def row(self, role, verdict):
+        "A row of the report's table."
+        change, low, high = self.relative
+        percent = {'relative, %': 100*change, 'low, %': 100*low, 'high, %': 100*high}
+        return {'role': role, 'control': self.means[0], 'difference': self.comparison.difference,
+                **percent, 'p': self.comparison.p_value, 'verdict': verdict}
+
+def _compared(metric, table, arms, alpha):
+    "A metric's reading."
+    control, treatment = _parts(metric, table, arms)
+    estimates = _estimate(metric, control, 'c'), _estimate(metric, treatment, 't')
+    means, variances, ns = zip(*estimates)
+    if metric.share:
+        successes = [control[0].sum(), treatment[0].sum()]
+        return _Reading(compare_proportions(successes, ns, alpha), means, variances)
+    sds = np.sqrt(np.multiply(variances, ns))
+    return _Reading(compare_means_from_stats(means, sds, ns, alpha), means, variances)
+
+def _read(metric, table, arms, alpha):
+    "A metric's reading; ValueError with the metric's name."
+    try: return _compared(metric, table, arms, alpha)
+    except ValueError as e: raise ValueError(f'metric {metric.name}: {e}') from None
+
+def _any_time(comparison, n, alpha, size):
+    "The same comparison with an always-valid interval and p-value."
+    c, tail = comparison, alpha/2
+    critical = -special.stdtrit(c.df, tail) if math.isfinite(c.df) else -special.ndtri(tail)
+    se = (c.high - c.low)/2/critical
+    valid = always_valid(c.difference, se, sum(n), alpha, tuning_n=size)
+    return Comparison(c.difference, c.relative, valid.low, valid.high, valid.p_value,
+                      c.statistic, c.df)
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #fd0c1bc7
-_looks = lru_cache(group_sequential)
+_bounds = lru_cache(group_sequential)
+
+def _done(experiment, n):
+    "Share of the planned units that have come, in the arm that lacks more; at most 1."
+    control, treatment = experiment.weights
+    return min(n[0]/experiment.size, n[1]/(experiment.size*treatment/control), 1)
 
 def _level(experiment, n):
     "Nominal level that the plan allows now, with `n` units in the arms; 0: no look is open."
     if experiment.looks == 0: return experiment.alpha
-    done = min(n[0]/experiment.size, n[1]/(experiment.size*experiment.weights[1]/experiment.weights[0]), 1)
-    k = math.floor(experiment.looks*done + 1e-9)
-    return 0. if k == 0 else float(2*special.ndtr(-_looks(experiment.looks, experiment.alpha)[k-1])) if experiment.looks > 1 else experiment.alpha
-
-def _any_time(c, n, alpha, size):
-    "The same comparison with an always-valid interval and p-value."
-    half = -special.stdtrit(c.df, alpha/2) if math.isfinite(c.df) else -special.ndtri(alpha/2)
-    s = always_valid(c.difference, (c.high - c.low)/2/half, sum(n), alpha, tuning_n=size)
-    return Comparison(c.difference, c.relative, s.low, s.high, s.p_value, c.statistic, c.df)
+    look = math.floor(experiment.looks*_done(experiment, n) + 1e-9)
+    if look == 0: return 0.
+    if experiment.looks == 1: return experiment.alpha
+    bound = _bounds(experiment.looks, experiment.alpha)[look - 1]
+    return float(2*special.ndtr(-bound))
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #b8becafe
-def _good(m, low, high):
+def _good(metric, low, high):
     "An interval of the gain: positive is better."
-    return (low, high) if m.more_is_better else (-high, -low)
+    return (low, high) if metric.more_is_better else (-high, -low)
 
-def _guard(m, relative):
+def _guard(metric, relative):
     "kept, harmed or open, by the interval of the relative change."
-    low, high = _good(m, *relative[1:])
-    return 'kept' if low > -m.margin else 'harmed' if high < -m.margin else 'open'
+    low, high = _good(metric, *relative[1:])
+    if low > -metric.margin: return 'kept'
+    return 'harmed' if high < -metric.margin else 'open'
 
 def _broken(experiment, table, n):
     "Reasons why nothing can be concluded."
-    both, p = (table.arm < 0).mean(), srm(n, experiment.weights) if min(n) else 0.
-    out = [f'sample ratio mismatch: {n[0]:,} and {n[1]:,} units for weights {experiment.weights} (p = {p:.1g})'] if p < .001 else []
-    return out + [f'{both:.1%} of the units have seen both variants'] * bool(both > .01)
+    reasons = []
+    p = srm(n, experiment.weights) if min(n) else 0.
+    if p < .001:
+        reasons.append(f'sample ratio mismatch: {n[0]:,} and {n[1]:,} units '
+                       f'for weights {experiment.weights} (p = {p:.1g})')
+    both = (table.arm < 0).mean()
+    if both > .01: reasons.append(f'{both:.1%} of the units have seen both variants')
+    return reasons
+
+def _guard_reasons(guards):
+    "Sentences on the guardrails that were harmed, and on those that are open."
+    harmed = [f'guardrail {g.name}: worse by more than its margin of {g.margin:.0%}'
+              for g, state in guards if state == 'harmed']
+    unsure = [f'guardrail {g.name}: a loss of {g.margin:.0%} cannot be excluded'
+              for g, state in guards if state == 'open']
+    return harmed, unsure
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #8bdad5a9
-def _decide(experiment, n, level, main, change, guards):
+def _decide(experiment, n, level, main, guards):
     "(decision, reasons) for a sound experiment."
-    m, done = experiment.metric, min(n[0]/experiment.size, 1)
-    low, high = _good(m, main.low, main.high)
-    end = n[0] >= experiment.size and n[1] >= experiment.size*experiment.weights[1]/experiment.weights[0]
+    metric, change = experiment.metric, main.relative[0]
+    low, high = _good(metric, main.comparison.low, main.comparison.high)
     won, lost = level > 0 and low > 0, level > 0 and high < 0
-    bad = [f'guardrail {g.name}: worse by more than its margin of {g.margin:.0%}' for g, s in guards if s == 'harmed']
-    unsure = [f'guardrail {g.name}: a loss of {g.margin:.0%} cannot be excluded' for g, s in guards if s == 'open']
-    if bad: return 'stop', bad
-    if lost: return 'stop', [f'{m.name}: worse ({change:+.1%})']
-    if won and not unsure: return 'ship', [f'{m.name}: better ({change:+.1%})', *(f'guardrail {g.name}: kept' for g, _ in guards)]
-    if not end: return 'keep running', [f'{m.name}: better ({change:+.1%})' if won else f'{m.name}: open after {done:.0%} of the planned units', *unsure]
-    return 'stop', [f'{m.name}: better ({change:+.1%})' if won else f'{m.name}: no difference found with the planned units', *unsure]
+    end = _done(experiment, n) == 1
+    harmed, unsure = _guard_reasons(guards)
+    better = f'{metric.name}: better ({change:+.1%})'
+    if harmed: return 'stop', harmed
+    if lost: return 'stop', [f'{metric.name}: worse ({change:+.1%})']
+    kept = [f'guardrail {g.name}: kept' for g, state in guards if state == 'kept']
+    if won and not unsure: return 'ship', [better, *kept]
+    if won: return 'stop' if end else 'keep running', [better, *unsure]
+    if end: return 'stop', [f'{metric.name}: no difference found with the planned units', *unsure]
+    done = min(n[0]/experiment.size, 1)
+    return 'keep running', [f'{metric.name}: open after {done:.0%} of the planned units', *unsure]
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #aa7d82fc
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
     "What the data say about an experiment."
-    experiment:Experiment
-    decision:str        # ship, stop, keep running or invalid
-    reasons:tuple       # Texts
-    units:tuple         # Units of each arm
-    table:pd.DataFrame  # A row a metric: role, control, difference, relative, low, high, p_value, verdict
-    level:float         # Nominal level of the main metric at this look; 0: no look is open
+    experiment:Experiment # The plan
+    decision:str          # ship, stop, keep running or invalid
+    reasons:tuple         # Texts
+    units:tuple           # Units of each arm
+    table:pd.DataFrame    # A row a metric: role, means, changes with intervals, p, verdict
+    level:float           # Nominal level of the main metric at this look; 0: no look is open
 
-    def __repr__(self): return f"Report({self.experiment.name}: {self.decision}; {'; '.join(self.reasons)})"
+    def __repr__(self):
+        reasons = '; '.join(self.reasons)
+        return f'Report({self.experiment.name}: {self.decision}; {reasons})'
 
-    def figure(self):
-        "Intervals of all metrics, as a share of the control."
-        from matplotlib.figure import Figure
-        t, fig = self.table[::-1], Figure(figsize=(7.2, 1 + .45*len(self.table)), layout='constrained')
-        ax, y = fig.subplots(), np.arange(len(t))
-        for i, (low, high, mid, role) in enumerate(zip(t['low, %'], t['high, %'], t['relative, %'], t.role)):
-            color = '#0b6e99' if role == 'main' else '#d9730d' if role == 'guardrail' else '#787774'
-            ax.plot([low, high], [i, i], color=color, lw=3, solid_capstyle='butt')
-            ax.plot(mid, i, 'o', color=color)
-        ax.axvline(0, color='#787774', lw=1)
-        ax.set(yticks=y, yticklabels=t.index, xlabel='treatment against control (%)', ylim=(-.6, len(t)-.4))
-        ax.spines[['top', 'right', 'left']].set_visible(False)
-        return fig
+def _main(experiment, table, arms, n, level):
+    "The main metric's reading."
+    alpha = experiment.alpha
+    main = _read(experiment.metric, table, arms, level or alpha)
+    if experiment.looks: return main
+    return replace(main, comparison=_any_time(main.comparison, n, alpha, 2*experiment.size))
 
-# %% ../../nbs/3_testing/07_experiments.ipynb #36a2cb1f
-def _svg(fig):
-    "A figure as SVG text, the same at each run."
-    import matplotlib as mpl
-    out = io.StringIO()
-    with mpl.rc_context({'svg.hashsalt': 'trending-now', 'svg.fonttype': 'none'}): fig.savefig(out, format='svg', metadata={'Date': None})
-    return out.getvalue()[out.getvalue().index('<svg'):].replace('<svg', '<svg style="max-width:100%;height:auto"', 1)
+def _main_verdict(main, level):
+    "different or open, if a look is open."
+    if not level: return 'no look is open'
+    return 'different' if main.low > 0 or main.high < 0 else 'open'
 
-_COLORS = {'ship': '#448361', 'stop': '#c4554d', 'keep running': '#0b6e99', 'invalid': '#8b5e00'}
-
-def _report_html(self):
-    plan = self.experiment
-    shown = self.table.copy()
-    for c in shown.columns[1:-1]: shown[c] = [f'{v:.2g}' if c == 'p' else f'{v:.3g}' for v in shown[c]]
-    head = f'<p><b>{escape(plan.name)}</b>: <b style="color:#fff;background:{_COLORS[self.decision]};padding:.1em .5em;border-radius:.3em">{self.decision}</b></p>'
-    why = ''.join(f'<li>{escape(r)}</li>' for r in self.reasons)
-    note = f'{self.units[0]:,} and {self.units[1]:,} units of {plan.size:,} planned for the control.' + (f' {escape(plan.hypothesis)}' if plan.hypothesis else '')
-    return f'<div>{head}<ul>{why}</ul><p>{note}</p><div style="background:#fff;max-width:46em">{_svg(self.figure())}</div><div style="overflow-x:auto">{shown.to_html(border=0)}</div></div>'
-
-def _report_markdown(self):
-    why = '\n'.join(f'- {r}' for r in self.reasons)
-    return f'**{self.experiment.name}: {self.decision}**\n\n{why}\n\n' + '\n'.join(f'| {" | ".join(map(str, r))} |' for r in [('metric', *self.table.columns), ['---']*(1+len(self.table.columns)), *((i, *(f'{v:.3g}' if isinstance(v, float) else v for v in row)) for i, row in zip(self.table.index, self.table.to_numpy()))])
-
-def _report_save(self, path):
-    "Write the report as one HTML page."
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(self.experiment.name)}</title><style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}}td,th{{padding:.2em .7em;text-align:right}}svg{{max-width:100%;height:auto}}</style>{_report_html(self)}</html>'
-    with open(path, 'w', encoding='utf-8') as f: f.write(page)
-    return path
-
-Report._repr_html_, Report._repr_markdown_, Report.save = _report_html, _report_markdown, _report_save
-
-# %% ../../nbs/3_testing/07_experiments.ipynb #46ff65a5
-def _row(role, c, means, relative, verdict):
-    pct = dict(zip(('relative, %', 'low, %', 'high, %'), (100*v for v in relative)))
-    return {'role': role, 'control': means[0], 'difference': c.difference, **pct, 'p': c.p_value, 'verdict': verdict}
+def _guards(experiment, table, arms):
+    "The guardrails' rows, and each guardrail with kept, harmed or open."
+    rows, guards = {}, []
+    for metric in experiment.guardrails:
+        reading = _read(metric, table, arms, .05)
+        state = _guard(metric, reading.relative)
+        rows[metric.name] = reading.row('guardrail', state)
+        guards.append((metric, state))
+    return rows, guards
 
 def _others(metrics, table, arms):
     "Rows of the metrics that are reported only, with Holm's correction."
-    found = [_read(m, table, arms, .05) for m in metrics]
-    adjusted = holm([c.p_value for c, _, _ in found]) if found else []
-    return {m.name: _row('other', c, means, _relative(c, means, v), f'{p:.2g} (Holm)') for m, (c, means, v), p in zip(metrics, found, adjusted)}
+    if not metrics: return {}
+    readings = [_read(metric, table, arms, .05) for metric in metrics]
+    adjusted = holm([reading.comparison.p_value for reading in readings])
+    return {metric.name: reading.row('other', f'{p:.2g} (Holm)')
+            for metric, reading, p in zip(metrics, readings, adjusted)}
+
+def _check_table(experiment, table):
+    "ValueError for columns that a unit table must have."
+    needed = ['arm']
+    for metric in experiment.metrics: needed += metric.columns
+    missing, have = _missing(needed, table), ', '.join(map(str, table.columns))
+    if missing: raise ValueError(f'the table has no column {missing}; it has {have}')
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #694d86c1
 def analyse_units(
     experiment:Experiment, # The plan
     table:pd.DataFrame,    # As from `unit_table`: arm, and a column for each sum
-)->Report:
-    "Read an experiment from a table of units; ValueError for missing columns, NaN or metrics without variance."
-    missing = [c for c in ('arm', *(c for m in experiment.metrics for c in m.columns)) if c not in table]
-    if missing: raise ValueError(f'the table has no column {", ".join(missing)}; it has {", ".join(map(str, table.columns))}')
+)->Report:                 # Decision, reasons, table
+    """Read an experiment from a table of units; ValueError for missing columns, NaN or metrics
+    without variance.
+
+    Examples
+    --------
+    >>> plan = Experiment('shop', Metric('clicks', count('click')), size=40)
+    >>> analyse_units(plan, pd.DataFrame({'arm': [0, 1]*40, 'clicks': [1, 2, 2, 4]*20}))
+    Report(shop: ship; clicks: better (+100.0%))
+    """
+    _check_table(experiment, table)
     arms = _arms(table)
-    n = tuple(len(rows) for rows in arms)
+    n = len(arms[0]), len(arms[1])
     broken = _broken(experiment, table, n)
-    if broken and min(n) < 2: return Report(experiment, 'invalid', tuple(broken), n, pd.DataFrame(), 0.)
+    if broken and min(n) < 2:
+        return Report(experiment, 'invalid', tuple(broken), n, pd.DataFrame(), 0.)
     level = _level(experiment, n)
-    main, means, variances = _read(experiment.metric, table, arms, level or experiment.alpha)
-    if experiment.looks == 0: main = _any_time(main, n, experiment.alpha, 2*experiment.size)
-    change = _relative(main, means, variances)
-    rows = {experiment.metric.name: _row('main', main, means, change, 'no look is open' if not level else 'different' if main.low > 0 or main.high < 0 else 'open')}
-    states = []
-    for m in experiment.guardrails:
-        c, means, variances = _read(m, table, arms, .05)
-        states.append((m, _guard(m, _relative(c, means, variances))))
-        rows[m.name] = _row('guardrail', c, means, _relative(c, means, variances), states[-1][1])
-    rows |= _others(experiment.others, table, arms)
-    decision, reasons = ('invalid', broken) if broken else _decide(experiment, n, level, main, change[0], states)
-    return Report(experiment, decision, tuple(reasons), n, pd.DataFrame(rows).T.infer_objects(), level)
+    main = _main(experiment, table, arms, n, level)
+    rows = {experiment.metric.name: main.row('main', _main_verdict(main.comparison, level))}
+    guard_rows, guards = _guards(experiment, table, arms)
+    rows |= guard_rows | _others(experiment.others, table, arms)
+    decision, reasons = 'invalid', broken
+    if not broken: decision, reasons = _decide(experiment, n, level, main, guards)
+    shown = pd.DataFrame(rows).T.infer_objects()
+    return Report(experiment, decision, tuple(reasons), n, shown, level)
 
 def analyse(
     experiment:Experiment, # The plan
-    events,                # Events record: pandas, DuckDB, Polars, Spark, or the path of Parquet files
-)->Report:                 # One page: decision, reasons, figure, table
+    events,                # Events record: pandas, DuckDB, Polars, Spark, or a Parquet path
+)->Report:                 # Decision, reasons, table
     "From an event log to a decision; ValueError for events that cannot be read."
     return analyse_units(experiment, unit_table(experiment, events))
 
-# %% ../../nbs/3_testing/07_experiments.ipynb #bcd196db
+# %% ../../nbs/3_testing/07_experiments.ipynb #0d049c18
 @dataclass(frozen=True, eq=False, repr=False)
 class Slices:
     "An experiment's main metric by slice."
     table:pd.DataFrame # A row a slice: units, difference, low, high, p, adjusted p
     p_same:float       # p-value for "the effect is the same in all slices"
 
-    def __repr__(self): return f'Slices(same effect everywhere: p = {self.p_same:.2g})\n{self.table.round(4)}'
-    def _repr_html_(self): return f'<p>Same effect everywhere: p = {self.p_same:.2g}</p>{self.table.round(4).to_html(border=0)}'
+    def __repr__(self):
+        return f'Slices(same effect everywhere: p = {self.p_same:.2g})\n{self.table.round(4)}'
+
+    def _repr_html_(self):
+        table = self.table.round(4).to_html(border=0)
+        return f'<p>Same effect everywhere: p = {self.p_same:.2g}</p>{table}'
+
     def _repr_markdown_(self): return repr(self)
 
+def _cochran(effect, se):
+    "p-value of Cochran's Q (1954): the effect is the same in all slices."
+    common = np.average(effect, weights=se**-2)
+    q = (((effect - common)/se)**2).sum()
+    return float(special.chdtrc(len(effect) - 1, q))
+
+def _slice_names(table, groups):
+    "The different labels; ValueError for slices that cannot be compared."
+    if groups.shape != (len(table),):
+        raise ValueError(f'groups has shape {groups.shape}: '
+                         f'expected a label for each of {len(table)} units')
+    names = pd.unique(pd.Series(groups))
+    if len(names) < 2:
+        raise ValueError(f'groups = {names.tolist()}: expected at least two slices')
+    return names
+
+# %% ../../nbs/3_testing/07_experiments.ipynb #bcd196db
 def slices(
     experiment:Experiment, # The plan; its main metric is cut
     table:pd.DataFrame,    # From `unit_table`
     groups,                # A label for each row; known before the test
-)->Slices:
-    "Effects by slice with Benjamini-Hochberg, and Cochran's test of whether they differ; ValueError for slices that cannot be compared."
+)->Slices:                 # A row for each label
+    """Effects by slice with Benjamini-Hochberg, and Cochran's test of whether they differ;
+    ValueError for slices that cannot be compared."""
     groups = np.asarray(groups)
-    if groups.shape != (len(table),): raise ValueError(f'groups has shape {groups.shape}: expected a label for each of {len(table)} units')
-    names = pd.unique(pd.Series(groups))
-    if len(names) < 2: raise ValueError(f'groups = {names.tolist()}: expected at least two slices')
-    arms, at = _arms(table), [groups == g for g in names]
-    found = [_read(experiment.metric, table, [rows[g[rows]] for rows in arms], experiment.alpha)[0] for g in at]
-    d = np.array([c.difference for c in found])
-    se = np.array([(c.high - c.low)/2 for c in found]) / -special.ndtri(experiment.alpha/2)
-    q = (((d - np.average(d, weights=se**-2))/se)**2).sum()
-    rows = pd.DataFrame({'units': [(groups == g).sum() for g in names], 'difference': d, 'low': [c.low for c in found], 'high': [c.high for c in found], 'p': [c.p_value for c in found]}, names)
-    return Slices(rows.assign(adjusted=benjamini_hochberg(rows.p)), float(special.chdtrc(len(names)-1, q)))
+    names, found = _slice_names(table, groups), []
+    for name in names:
+        arms = [rows[groups[rows] == name] for rows in _arms(table)]
+        reading = _read(experiment.metric, table, arms, experiment.alpha)
+        found.append(reading.comparison)
+    rows = pd.DataFrame({
+        'units': [(groups == name).sum() for name in names],
+        'difference': [c.difference for c in found],
+        'low': [c.low for c in found], 'high': [c.high for c in found],
+        'p': [c.p_value for c in found]}, names)
+    half = ((rows.high - rows.low)/2).to_numpy()
+    p_same = _cochran(rows.difference.to_numpy(), half/-special.ndtri(experiment.alpha/2))
+    return Slices(rows.assign(adjusted=benjamini_hochberg(rows.p)), p_same)
+
+# %% ../../nbs/3_testing/07_experiments.ipynb #36a2cb1f
+_ROLES = {'main': COLOURS[0], 'guardrail': COLOURS[1], 'other': COLOURS[-1]}
+
+@patch
+def figure(self:Report): # matplotlib Figure
+    "Intervals of all metrics, as a share of the control."
+    from matplotlib.figure import Figure
+    table = self.table[::-1]
+    figure = Figure(figsize=(7.2, 1 + .45*len(table)), layout='constrained')
+    ax = figure.subplots()
+    for place, (_, row) in enumerate(table.iterrows()):
+        colour = _ROLES[row.role]
+        ax.plot([row['low, %'], row['high, %']], [place, place], color=colour, lw=3,
+                solid_capstyle='butt')
+        ax.plot(row['relative, %'], place, 'o', color=colour)
+    ax.axvline(0, color=COLOURS[-1], lw=1)
+    ax.set(yticks=np.arange(len(table)), yticklabels=table.index, ylim=(-.6, len(table) - .4),
+           xlabel='treatment against control (%)')
+    ax.spines[['top', 'right', 'left']].set_visible(False)
+    return figure
+
+_DECISIONS = {'ship': COLOURS[2], 'stop': '#c4554d', 'keep running': COLOURS[0],
+              'invalid': '#8b5e00'}
+
+def _printed(table, **formats):
+    "Names and rows of the report's table, numbers as texts: three digits, or by `formats`."
+    rows = []
+    for metric, row in table.iterrows():
+        texts = [value if isinstance(value, str) else format(value, formats.get(name, '.3g'))
+                 for name, value in row.items()]
+        rows.append([metric, *texts])
+    return ['metric', *table.columns], rows
+
+def _headline(report):
+    "The experiment's name and the decision in its colour."
+    colour = _DECISIONS[report.decision]
+    style = f'color:#fff;background:{colour};padding:.1em .5em;border-radius:.3em'
+    return (f'<p><b>{escape(report.experiment.name)}</b>: '
+            f'<b style="{style}">{report.decision}</b></p>')
+
+def _note(report):
+    "How many units there are, how many were planned, and what for."
+    control, treatment = report.units
+    plan = report.experiment
+    note = f'{control:,} and {treatment:,} units of {plan.size:,} planned for the control.'
+    return f'{note} {escape(plan.hypothesis)}' if plan.hypothesis else note
+
+def _drawn(report):
+    "The picture and the table; nothing if no metric could be read."
+    if not len(report.table): return ''
+    picture = svg(report.figure())
+    picture = picture.replace('<svg', '<svg style="max-width:100%;height:auto"', 1)
+    table = html_table(*_printed(report.table, p='.2g'))
+    return (f'<div style="background:#fff;max-width:46em">{picture}</div>'
+            f'<div style="overflow-x:auto">{table}</div>')
+
+@patch
+def _repr_html_(self:Report):
+    why = ''.join(f'<li>{escape(reason)}</li>' for reason in self.reasons)
+    return f'<div>{_headline(self)}<ul>{why}</ul><p>{_note(self)}</p>{_drawn(self)}</div>'
+
+@patch
+def _repr_markdown_(self:Report):
+    why = '\n'.join(f'- {reason}' for reason in self.reasons)
+    title = f'**{self.experiment.name}: {self.decision}**'
+    return f'{title}\n\n{why}\n\n{markdown_table(*_printed(self.table))}'
+
+_STYLE = ('body{font:16px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}'
+          'td,th{padding:.2em .7em;text-align:right}svg{max-width:100%;height:auto}')
+
+@patch
+def save(self:Report,
+    path, # Where the page goes
+):        # The same path
+    "Write the report as one HTML page."
+    title = escape(self.experiment.name)
+    page = ('<!doctype html><html lang="en"><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width">'
+            f'<title>{title}</title><style>{_STYLE}</style>{self._repr_html_()}</html>')
+    with open(path, 'w', encoding='utf-8') as file: file.write(page)
+    return path
