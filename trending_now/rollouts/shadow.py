@@ -9,46 +9,72 @@ __all__ = ['ShadowReport', 'Shadow', 'run_shadow']
 import atexit, json, math, pickle, queue, subprocess, sys, threading, time
 from collections import Counter, deque
 from dataclasses import dataclass
-from html import escape
 from multiprocessing import Pipe
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from scipy import special
 from .. import checks
+from ..show import html_table, markdown_table
 
 # %% ../../nbs/3_testing/10_shadow.ipynb #90b379de
-_BOOT = "import json, pickle, sys; from multiprocessing.connection import Connection; c = Connection(int(sys.argv[1])); sys.path[:] = json.loads(c.recv_bytes()); pickle.loads(c.recv_bytes())(c, c.recv_bytes())"
-
-def _serve(conn, blob):
-    "The worker: load the candidate, then answer requests with numbers or with the name of what went wrong; gone when its parent is."
+def _serve(pipe, blob):
+    "The worker: load the candidate, then answer with numbers or the name of what went wrong."
     import json, os, pickle, threading, time
     import numpy as np
     parent = os.getppid()
-    def watch():
+
+    def leave_with_parent():
         while os.getppid() == parent: time.sleep(.5)
         os._exit(1)
-    threading.Thread(target=watch, daemon=True).start()
-    def reply(**head): conn.send_bytes(json.dumps(head).encode())
+
+    def reply(**head): pipe.send_bytes(json.dumps(head).encode())
+
+    def fault(out, shape):
+        if out.shape != shape: return 'wrong shape'
+        return '' if np.isfinite(out).all() else 'not finite'
+
+    def answer(request, shape):
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            out = np.asarray(predict(request), dtype=float)
+            error = fault(out, shape)
+        except BaseException as e: error = type(e).__name__
+        reply(error=error, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu)
+        if not error: pipe.send_bytes(out.tobytes())
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
     try: predict = pickle.loads(blob)
     except BaseException as e: return reply(error=type(e).__name__)
     reply(error='')
-    while True:
-        request, shape = pickle.loads(conn.recv_bytes())
-        wall, cpu, error, out = time.perf_counter(), time.process_time(), '', None
-        try: out = np.asarray(predict(request), dtype=float)
-        except BaseException as e: error = type(e).__name__
-        if out is not None and out.shape != shape: error = 'wrong shape'
-        elif out is not None and not np.isfinite(out).all(): error = 'not finite'
-        reply(error=error, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu)
-        if not error: conn.send_bytes(out.tobytes())
+    while True: answer(*pickle.loads(pipe.recv_bytes()))
 
-_serve.__module__ = '__main__'   # so that its code is sent, and the worker need not import this module
+_serve.__module__ = '__main__'  # so that its code is sent, and no module needs to be imported
 
 # %% ../../nbs/3_testing/10_shadow.ipynb #32215d9d
+_BOOT = '''
+import json, pickle, sys
+from multiprocessing.connection import Connection
+pipe = Connection(int(sys.argv[1]))
+sys.path[:] = json.loads(pipe.recv_bytes())
+serve = pickle.loads(pipe.recv_bytes())
+serve(pipe, pipe.recv_bytes())
+'''
+
+def _python(pipe):
+    "A fresh interpreter that is killed when this one ends, with one end of a pipe."
+    end = pipe.fileno()
+    process = subprocess.Popen([sys.executable, '-c', _BOOT, str(end)], pass_fds=[end],
+                               stdin=subprocess.DEVNULL)
+    atexit.register(process.kill)
+    pipe.close()
+    return process
+
 class _Worker:
     "A candidate in a process of its own."
     def __init__(self, blob, timeout, start_timeout, restarts):
-        self.blob, self.timeout, self.start_timeout, self.lives, self.process = blob, timeout, start_timeout, restarts + 1, None
+        self.blob, self.process, self.lives = blob, None, restarts + 1
+        self.timeout, self.start_timeout = timeout, start_timeout
 
     def start(self):
         "Whether a worker is ready; starts one if lives are left."
@@ -61,15 +87,17 @@ class _Worker:
         "Start a process; whether it has loaded the candidate."
         import cloudpickle
         self.conn, theirs = Pipe()
-        self.process = subprocess.Popen([sys.executable, '-c', _BOOT, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        atexit.register(self.process.kill)
-        theirs.close()
+        self.process = _python(theirs)
         try:
-            for message in (json.dumps(sys.path).encode(), cloudpickle.dumps(_serve), self.blob): self.conn.send_bytes(message)
-            return self.conn.poll(self.start_timeout) and not json.loads(self.conn.recv_bytes())['error']
+            self.conn.send_bytes(json.dumps(sys.path).encode())
+            self.conn.send_bytes(cloudpickle.dumps(_serve))
+            self.conn.send_bytes(self.blob)
+            if not self.conn.poll(self.start_timeout): return False
+            return not json.loads(self.conn.recv_bytes())['error']
         except (EOFError, OSError): return False
 
     def kill(self):
+        "End the process, if there is one."
         if self.process is None: return
         self.process.kill()
         self.process.wait(5)
@@ -82,195 +110,297 @@ class _Worker:
         if not self.start(): return 'given up', None, None, 0.
         try:
             self.conn.send_bytes(payload)
-            if not self.conn.poll(self.timeout): return self._lost('timeout')
-            head = json.loads(self.conn.recv_bytes())
-            answer = None if head['error'] else np.frombuffer(self.conn.recv_bytes()).reshape(shape)
-        except (EOFError, OSError): return self._lost('crash')
+            if not self.conn.poll(self.timeout): return self._lost('timeout', self.timeout)
+            head, answer = json.loads(self.conn.recv_bytes()), None
+            if not head['error']: answer = np.frombuffer(self.conn.recv_bytes()).reshape(shape)
+        except (EOFError, OSError): return self._lost('crash', 0.)
         return head['error'] or 'ok', answer, head['wall'], head['cpu']
 
-    def _lost(self, outcome):
+    def _lost(self, outcome, cpu):
+        "The outcome of a request that has cost the process its life."
         self.kill()
-        return outcome, None, None, self.timeout if outcome == 'timeout' else 0.
+        return outcome, None, None, cpu
 
 # %% ../../nbs/3_testing/10_shadow.ipynb #33578ad4
+def _predict(name, model):
+    "A model's prediction as a function, or ValueError."
+    predict = getattr(model, 'predict_proba', model)
+    if callable(predict): return predict
+    raise ValueError(f'{name} = {model!r}: expected a function or something with predict_proba')
+
 def _blob(name, model):
     "A model's prediction as bytes, or ValueError."
     import cloudpickle
-    predict = getattr(model, 'predict_proba', model)
-    if not callable(predict): raise ValueError(f'{name} = {model!r}: expected a function or something with predict_proba')
+    predict = _predict(name, model)
     try: return cloudpickle.dumps(predict)
-    except Exception as e: raise ValueError(f'{name} = {model!r}: expected something that can be sent to another process ({e})') from None
+    except Exception as e:
+        raise ValueError(f'{name} = {model!r}: expected something that can be sent '
+                         f'to another process ({e})') from None
 
 # %% ../../nbs/3_testing/10_shadow.ipynb #614ee2ae
 @dataclass(frozen=True, repr=False, eq=False)
 class ShadowReport:
     "What a candidate did with live requests that it did not serve."
-    requests:int           # Requests that the champion answered
-    outcomes:dict          # Of those sent to the candidate: 'ok', 'timeout', 'crash', 'dropped', the name of an exception...: count
-    columns:pd.DataFrame   # A row for each column (genre): agreement, overlap, champion and candidate (shares shown)
-    agreement:float        # Share of all decisions (above the threshold or not) that are the same
-    overlap:float          # Of the positive decisions of either, the share that both made
-    champion_ms:tuple      # Latency at the 50th, 95th and 99th percentile, milliseconds
-    candidate_ms:tuple     # The same for the candidate; its process only
-    cpu_seconds:float      # What the candidate has cost in all
-    examples:pd.DataFrame  # The largest disagreements: request, row, column, champion, candidate
+    requests:int         # Requests that the champion answered
+    outcomes:dict        # How many ended as 'ok', 'timeout', 'crash', 'dropped'...
+    columns:pd.DataFrame # A row a column (genre): agreement, overlap, shares shown by the two
+    agreement:float      # Share of all decisions (above the threshold or not) that are the same
+    overlap:float        # Of the positive decisions of either, the share that both made
+    champion_ms:tuple    # Latency at the 50th, 95th and 99th percentile, milliseconds
+    candidate_ms:tuple   # The same for the candidate; its process only
+    cpu_seconds:float    # What the candidate has cost in all
+    examples:pd.DataFrame # Largest disagreements: request, row, column, champion, candidate
 
     @property
     def failed(self)->int: # Dropped requests are our doing and do not count
         "Requests that the candidate got but did not answer well."
-        return sum(n for k, n in self.outcomes.items() if k not in ('ok', 'dropped', 'given up'))
+        fine = ('ok', 'dropped', 'given up')
+        return sum(n for outcome, n in self.outcomes.items() if outcome not in fine)
 
     @property
     def error_bound(self)->float: # Share of requests
         "Upper 95% bound (Clopper and Pearson 1934) of the candidate's error rate."
         n = self.failed + self.outcomes.get('ok', 0)
-        return 1. if self.failed == n else float(special.betaincinv(self.failed + 1, n - self.failed, .95))
+        if self.failed == n: return 1.
+        return float(special.betaincinv(self.failed + 1, n - self.failed, .95))
 
     @property
     def latency_ratio(self)->float: # Above 1: the candidate is slower
         "95th percentile of the candidate over the champion's."
         return self.candidate_ms[1]/self.champion_ms[1]
 
-    def problems(self,
-        errors:float=.01,    # Largest error rate that is acceptable, as a bound
-        latency:float=2.,    # Largest ratio of latencies
-        overlap:float=0.,    # Smallest overlap; a better model must differ, so choose with care
-    )->tuple:                # Sentences; none: ready for a first visitor
-        "What stands between this candidate and a canary."
-        o = self.outcomes
-        found = [(self.error_bound > errors, f'error rate up to {self.error_bound:.2%}, more than {errors:.2%} ({self.failed} failed)'),
-                 (self.latency_ratio > latency, f'latency {self.latency_ratio:.1f} times the champion\'s, more than {latency:g}'),
-                 (self.overlap < overlap, f'overlap {self.overlap:.0%}, less than {overlap:.0%}'),
-                 (o.get('given up', 0) > 0, f'switched off after too many deaths; {o.get("given up", 0)} requests not tried')]
-        return tuple(text for bad, text in found if bad)
-
-    def _items(self):
-        ms = lambda t: ' / '.join(f'{x:.3g}' for x in t)
-        return {'requests': f'{self.requests:,}', 'outcomes': ', '.join(f'{k} {n:,}' for k, n in self.outcomes.items()), 'agreement': f'{self.agreement:.1%}', 'overlap': f'{self.overlap:.1%}',
-                'champion ms (p50/95/99)': ms(self.champion_ms), 'candidate ms': ms(self.candidate_ms), 'candidate CPU s': f'{self.cpu_seconds:.3g}'}
-    def __repr__(self): return 'ShadowReport(' + '; '.join(f'{k}: {v}' for k, v in self._items().items()) + ')'
-    def _repr_markdown_(self): return '\n'.join(['| shadow | |', '|---|---|', *(f'| {k} | {v} |' for k, v in self._items().items())])
-    def _repr_html_(self): return '<table>' + ''.join(f'<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in self._items().items()) + '</table>'
+# %% ../../nbs/3_testing/10_shadow.ipynb #6a224050
+@patch
+def problems(self:ShadowReport,
+    errors:float=.01,  # Largest error rate that is acceptable, as a bound
+    latency:float=2.,  # Largest ratio of latencies
+    overlap:float=0.,  # Smallest overlap; a better model must differ, so choose with care
+)->tuple:              # Sentences; none: ready for a first visitor
+    "What stands between this candidate and a canary."
+    found, untried = [], self.outcomes.get('given up', 0)
+    if self.error_bound > errors:
+        found.append(f'error rate up to {self.error_bound:.2%}, more than {errors:.2%} '
+                     f'({self.failed} failed)')
+    if self.latency_ratio > latency:
+        found.append(f"latency {self.latency_ratio:.1f} times the champion's, "
+                     f'more than {latency:g}')
+    if self.overlap < overlap:
+        found.append(f'overlap {self.overlap:.0%}, less than {overlap:.0%}')
+    if untried:
+        found.append(f'switched off after too many deaths; {untried} requests not tried')
+    return tuple(found)
 
 # %% ../../nbs/3_testing/10_shadow.ipynb #3e34a924
-def _table(champion, candidate, thresholds, names):
-    "Agreement and overlap for each column of two (rows, columns) arrays."
-    a, b = champion >= thresholds[0], candidate >= thresholds[1]
-    either = (a | b).sum(0)
-    overlap = np.divide((a & b).sum(0), either, out=np.ones(a.shape[1]), where=either > 0)
-    table = pd.DataFrame({'agreement': (a == b).mean(0), 'overlap': overlap, 'champion': a.mean(0), 'candidate': b.mean(0)}, names)
-    return table, float((a == b).mean()), float((a & b).sum()/max(either.sum(), 1)) if either.sum() else 1.
+@patch
+def _items(self:ShadowReport):
+    def ms(latency): return ' / '.join(f'{x:.3g}' for x in latency)
+    outcomes = ', '.join(f'{outcome} {n:,}' for outcome, n in self.outcomes.items())
+    return {'requests': f'{self.requests:,}', 'outcomes': outcomes,
+            'agreement': f'{self.agreement:.1%}', 'overlap': f'{self.overlap:.1%}',
+            'champion ms (p50/95/99)': ms(self.champion_ms),
+            'candidate ms': ms(self.candidate_ms), 'candidate CPU s': f'{self.cpu_seconds:.3g}'}
+
+@patch
+def __repr__(self:ShadowReport):
+    items = '; '.join(f'{name}: {text}' for name, text in self._items().items())
+    return f'ShadowReport({items})'
+
+@patch
+def _repr_markdown_(self:ShadowReport):
+    return markdown_table(['shadow', ''], self._items().items())
+
+@patch
+def _repr_html_(self:ShadowReport): return html_table(['shadow', ''], self._items().items())
+
+def _overlap(both, either):
+    "Jaccard's index from counts; 1 where neither says yes."
+    return np.divide(both, either, out=np.ones(np.shape(either)), where=either > 0)
+
+def _compared(champion, candidate, cuts, names):
+    "(table, agreement, overlap) of two (rows, columns) arrays, with thresholds for both."
+    if not len(champion):
+        empty = pd.DataFrame(columns=['agreement', 'overlap', 'champion', 'candidate'])
+        return empty, math.nan, math.nan
+    a, b = champion >= cuts[0], candidate >= cuts[1]
+    both, either = (a & b).sum(0), (a | b).sum(0)
+    table = pd.DataFrame({'agreement': (a == b).mean(0), 'overlap': _overlap(both, either),
+                          'champion': a.mean(0), 'candidate': b.mean(0)}, names)
+    return table, float((a == b).mean()), float(_overlap(both.sum(), either.sum()))
 
 def _examples(pairs, names, k):
-    "The `k` largest differences."
-    rows = [(i, r, c, float(x[r, c]), float(y[r, c])) for i, x, y in pairs for r, c in [divmod(int(np.abs(x-y).argmax()), x.shape[1])] if x.size]
-    rows = sorted(rows, key=lambda t: -abs(t[3]-t[4]))[:k]
-    return pd.DataFrame([(i, r, names[c], x, y) for i, r, c, x, y in rows], columns=['request', 'row', 'column', 'champion', 'candidate'])
+    "The `k` requests with the largest difference, and where it is."
+    found = []
+    for at, x, y in pairs:
+        if not x.size: continue
+        row, column = divmod(int(np.abs(x - y).argmax()), x.shape[1])
+        found.append((at, row, names[column], float(x[row, column]), float(y[row, column])))
+    found.sort(key=lambda example: -abs(example[3] - example[4]))
+    return pd.DataFrame(found[:k], columns=['request', 'row', 'column', 'champion', 'candidate'])
 
-def _percentiles(seconds): return tuple(float(1000*x) for x in np.percentile(seconds, [50, 95, 99])) if len(seconds) else (math.nan,)*3
+def _percentiles(seconds):
+    "Milliseconds at the 50th, 95th and 99th percentile."
+    if not len(seconds): return (math.nan,)*3
+    return tuple(float(1000*x) for x in np.percentile(seconds, [50, 95, 99]))
 
 # %% ../../nbs/3_testing/10_shadow.ipynb #9ea9c3ce
 class Shadow:
-    "Answers with the champion; the candidate sees a copy of the request in a process of its own. Close it, or use it in a `with`."
+    """Answers with the champion; the candidate sees a copy of the request in a process of its own.
+    Close it, or use it in a `with`; ValueError for what is not a model."""
     def __init__(self,
-        champion,             # A function of a request, or something with predict_proba
-        candidate,            # The same, sent to the other process once
-        timeout:float=1.,     # Seconds that the candidate has for a request
-        places:int=64,        # Length of the queue before it
-        restarts:int=3,       # Deaths (time limit, crash) that it may recover from
-        share:float=1.,       # Share of the requests that it is shown: what limits its cost
+        champion,          # A function of a request, or something with predict_proba
+        candidate,         # The same, sent to the other process once
+        timeout:float=1.,  # Seconds that the candidate has for a request
+        places:int=64,     # Length of the queue before it
+        restarts:int=3,    # Deaths (time limit, crash) that it may recover from
+        share:float=1.,    # Share of the requests that it is shown: what limits its cost
         start_timeout:float=60., # Seconds to load it
-        keep:int=10_000,      # Requests that the report is about: the latest
+        keep:int=10_000,   # Requests that the report is about: the latest
     ):
-        for name, x in (('timeout', timeout), ('start_timeout', start_timeout)): checks.positive(name, x, 'seconds')
-        for name, x, low in (('places', places, 1), ('restarts', restarts, 0), ('keep', keep, 1)): checks.whole(name, x, low)
+        checks.positive('timeout', timeout, 'seconds')
+        checks.positive('start_timeout', start_timeout, 'seconds')
+        places, keep = checks.whole('places', places, 1), checks.whole('keep', keep, 1)
+        restarts = checks.whole('restarts', restarts)
         self.share = checks.number('share', share, above=0, most=1)
-        self._champion = getattr(champion, 'predict_proba', champion)
-        if not callable(self._champion): raise ValueError(f'champion = {champion!r}: expected a function or something with predict_proba')
-        self._worker, self._queue = _Worker(_blob('candidate', candidate), timeout, start_timeout, int(restarts)), queue.Queue(int(places))
-        self._seen, self._cpu, self._counts, self._open = 0, 0., Counter(), True
-        self._own, self._theirs, self._pairs, self._ready = deque(maxlen=keep), deque(maxlen=keep), deque(maxlen=keep), threading.Event()
-        self._thread = threading.Thread(target=self._pump, daemon=True)
-        self._thread.start()
+        self._champion = _predict('champion', champion)
+        self._worker = _Worker(_blob('candidate', candidate), timeout, start_timeout, restarts)
+        self._queue = queue.Queue(places)
+        self._start(keep)
 
-    def answer(self, request):
-        "The champion's answer; whatever the candidate does, this does not wait for it."
-        start = time.perf_counter()
-        served = self._champion(request)
-        self._own.append(time.perf_counter() - start)
-        self._seen += 1
-        if int(self._seen*self.share) > int((self._seen-1)*self.share): self._offer(request, served)
-        return served
+# %% ../../nbs/3_testing/10_shadow.ipynb #78d3ad04
+@patch
+def answer(self:Shadow, request):
+    "The champion's answer; whatever the candidate does, this does not wait for it."
+    start = time.perf_counter()
+    served = self._champion(request)
+    self._own.append(time.perf_counter() - start)
+    self._seen += 1
+    if int(self._seen*self.share) > int((self._seen - 1)*self.share): self._offer(request, served)
+    return served
 
-    def _offer(self, request, served):
-        "A copy of the request into the queue, if there is room."
-        try:
-            if not self._open or self._queue.full(): raise queue.Full
-            x = np.array(served, float)
-            self._queue.put_nowait((self._seen, x, pickle.dumps((request, x.shape))))
-        except queue.Full: self._counts['dropped'] += 1
-        except Exception: self._counts['not sendable'] += 1
+@patch
+def _offer(self:Shadow, request, served):
+    "A copy of the request into the queue, if there is room."
+    try:
+        if not self._open or self._queue.full(): raise queue.Full
+        x = np.array(served, float)
+        self._queue.put_nowait((self._seen, x, pickle.dumps((request, x.shape))))
+    except queue.Full: self._counts['dropped'] += 1
+    except Exception: self._counts['not sendable'] += 1
 
-    def _pump(self):
-        "What the thread beside the champion does; it mostly waits."
-        self._worker.start()
-        self._ready.set()
-        while (item := self._queue.get()) is not None:
-            at, x, payload = item
-            outcome, y, wall, cpu = self._worker.ask(payload, x.shape)
-            self._cpu += cpu
-            if wall is not None: self._theirs.append(wall)
-            if y is not None: self._pairs.append((at, x, y))
-            self._counts[outcome] += 1
-            self._queue.task_done()
+# %% ../../nbs/3_testing/10_shadow.ipynb #51532855
+@patch
+def _start(self:Shadow, keep):
+    "Counters, the latest `keep` seconds and answers, and the thread that fills them."
+    self._seen, self._cpu, self._open = 0, 0., True
+    self._counts, self._ready = Counter(), threading.Event()
+    self._own, self._theirs = deque(maxlen=keep), deque(maxlen=keep)
+    self._pairs = deque(maxlen=keep)
+    self._thread = threading.Thread(target=self._pump, daemon=True)
+    self._thread.start()
+
+@patch
+def _pump(self:Shadow):
+    "What the thread beside the champion does; it mostly waits."
+    self._worker.start()
+    self._ready.set()
+    while (item := self._queue.get()) is not None:
+        at, x, payload = item
+        outcome, y, wall, cpu = self._worker.ask(payload, x.shape)
+        self._cpu += cpu
+        if wall is not None: self._theirs.append(wall)
+        if y is not None: self._pairs.append((at, x, y))
+        self._counts[outcome] += 1
+        self._queue.task_done()
+    self._worker.kill()
+
+@patch
+def ready(self:Shadow,
+    timeout:float=60., # Seconds to wait at most
+)->bool:               # Whether it has been loaded, or has failed to
+    "Wait for the candidate to be loaded (a service would not)."
+    return self._ready.wait(timeout)
+
+@patch
+def close(self:Shadow,
+    wait:float=30., # Seconds that the waiting requests may take
+):
+    "Let the candidate finish what is waiting, then stop it."
+    if not self._open: return
+    self._open = False
+    threading.Thread(target=self._queue.put, args=(None,), daemon=True).start()
+    self._thread.join(wait)
+    if self._thread.is_alive():
+        self._worker.lives = 0
         self._worker.kill()
 
-    def ready(self, timeout:float=60.)->bool: # Whether it has been loaded, or has failed to
-        "Wait for the candidate to be loaded (a service would not)."
-        return self._ready.wait(timeout)
+@patch
+def __enter__(self:Shadow): return self
 
-    def close(self, wait:float=30.): # Seconds that the waiting requests may take
-        "Let the candidate finish what is waiting, then stop it."
-        if not self._open: return
-        self._open = False
-        threading.Thread(target=self._queue.put, args=(None,), daemon=True).start()
-        self._thread.join(wait)
-        if self._thread.is_alive(): self._worker.lives, _ = 0, self._worker.kill()
+@patch
+def __exit__(self:Shadow, *_): self.close()
 
-    def __enter__(self): return self
-    def __exit__(self, *_): self.close()
+def _as_rows(answer):
+    "An answer as (rows, columns): a number is one row of one, a list a column."
+    return answer.reshape(len(answer), -1) if answer.ndim else answer.reshape(1, 1)
 
-    def report(self,
-        thresholds=.33,             # Where a probability becomes a tag: one number, or one a column
-        candidate_thresholds=None,  # The candidate's; None: the same
-        names=None,                 # Of the columns, such as GENRES; None: 0, 1, ...
-        examples:int=5,             # Largest disagreements to show
-    )->ShadowReport:
-        "What is known so far."
-        pairs = [(i, *(v.reshape(len(v), -1) if v.ndim else v.reshape(1, 1) for v in (x, y))) for i, x, y in list(self._pairs)]
-        k = pairs[0][1].shape[1] if pairs else len(names) if names is not None else 1
-        names = list(range(k)) if names is None else list(names)
-        if len(names) != k: raise ValueError(f'{len(names)} names: expected one for each of {k} columns')
-        cuts = [np.broadcast_to(np.asarray(t, float), k) for t in (thresholds, thresholds if candidate_thresholds is None else candidate_thresholds)]
-        both = [np.concatenate([p[j] for p in pairs]) if pairs else np.zeros((0, k)) for j in (1, 2)]
-        table, agreement, overlap = _table(*both, cuts, names) if len(both[0]) else (pd.DataFrame(columns=['agreement', 'overlap', 'champion', 'candidate']), math.nan, math.nan)
-        counts = dict(sorted(self._counts.items(), key=lambda kv: (kv[0] != 'ok', kv[0])))
-        return ShadowReport(self._seen, counts, table, agreement, overlap, _percentiles(self._own), _percentiles(self._theirs), float(self._cpu), _examples(pairs, names, examples))
+def _column_names(names, pairs):
+    "Names of the columns; ValueError if the answers have another number of them."
+    if pairs: k = pairs[0][1].shape[1]
+    else: k = 1 if names is None else len(names)
+    if names is None: return list(range(k))
+    if len(names) == k: return list(names)
+    raise ValueError(f'{len(names)} names: expected one for each of {k} columns')
+
+def _joined(answers, k):
+    "The rows of all answers."
+    return np.concatenate(answers) if answers else np.zeros((0, k))
+
+@patch
+def report(self:Shadow,
+    thresholds=.33,            # Where a probability becomes a tag: one number, or one a column
+    candidate_thresholds=None, # The candidate's; None: the same
+    names=None,                # Of the columns, such as GENRES; None: 0, 1, ...
+    examples:int=5,            # Largest disagreements to show
+)->ShadowReport:
+    "What is known so far; ValueError for another number of names than the answers have columns."
+    pairs = [(at, _as_rows(x), _as_rows(y)) for at, x, y in list(self._pairs)]
+    names = _column_names(names, pairs)
+    k = len(names)
+    if candidate_thresholds is None: candidate_thresholds = thresholds
+    cuts = [np.broadcast_to(np.asarray(cut, float), k)
+            for cut in (thresholds, candidate_thresholds)]
+    champion, candidate = _joined([x for _, x, _ in pairs], k), _joined([y for *_, y in pairs], k)
+    compared = _compared(champion, candidate, cuts, names)
+    others = sorted(set(self._counts) - {'ok'})
+    counts = {name: self._counts[name] for name in ('ok', *others) if self._counts[name]}
+    return ShadowReport(self._seen, counts, *compared, _percentiles(self._own),
+                        _percentiles(self._theirs), float(self._cpu),
+                        _examples(pairs, names, examples))
 
 # %% ../../nbs/3_testing/10_shadow.ipynb #5753ae41
 def run_shadow(
-    champion, candidate,  # As for `Shadow`
-    requests,             # A sequence of requests
-    timeout:float=1.,     # Seconds that the candidate has for each
-    thresholds=.33,       # As for `Shadow.report`
-    names=None,           # As for `Shadow.report`
-    **options,            # Others of `Shadow`
+    champion, candidate, # As for `Shadow`
+    requests,            # A sequence of requests
+    timeout:float=1.,    # Seconds that the candidate has for each
+    thresholds=.33,      # As for `Shadow.report`
+    names=None,          # As for `Shadow.report`
+    **options,           # Others of `Shadow`
 )->ShadowReport:
-    "Run a candidate in the shadow of the champion; ValueError for no requests or for what is not a model."
+    """Run a candidate in the shadow of the champion; ValueError for no requests or for what is not
+    a model.
+
+    Examples
+    --------
+    >>> requests = [np.array([.1, .4]), np.array([.2, .3])]
+    >>> report = run_shadow(lambda x: x, lambda x: x/2, requests, timeout=30)
+    >>> report.outcomes, report.agreement
+    ({'ok': 2}, 0.75)
+    """
     requests = list(requests)
     if not requests: raise ValueError('requests: expected at least one')
-    with Shadow(champion, candidate, timeout, **{'places': len(requests), **options}) as s:
-        s.ready()
-        for r in requests: s.answer(r)
-        s.close(wait=timeout*len(requests) + 60)
-    return s.report(thresholds, names=names)
+    options = {'places': len(requests), **options}
+    with Shadow(champion, candidate, timeout, **options) as shadow:
+        shadow.ready()
+        for request in requests: shadow.answer(request)
+        shadow.close(wait=timeout*len(requests) + 60)
+    return shadow.report(thresholds, names=names)
