@@ -7,96 +7,141 @@ __all__ = ['Arms', 'Guardrail', 'gain_interval', 'false_halts', 'Decision', 'Pla
            'visitor_stats']
 
 # %% ../../nbs/3_testing/11_canary.ipynb #5ee8de72
-import json, math
+import json
 from dataclasses import asdict, dataclass
-from html import escape
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
+from .. import checks
 from ..ab.assignment import assign_many, srm
 from ..ab.sequential import always_valid
-from .. import checks
+from ..show import html_table
 
 # %% ../../nbs/3_testing/11_canary.ipynb #0fd8dc37
 @dataclass(frozen=True)
 class Arms:
-    "One metric since the step began, over visitors: (champion, candidate)."
+    "One metric since the step began, over visitors: (champion, candidate); ValueError for others."
     n:tuple    # Visitors
     mean:tuple # Of the metric over visitors
     sd:tuple   # Standard deviation (n - 1 in the denominator)
 
     def __post_init__(self):
-        for name, low in (('n', 0), ('mean', None), ('sd', 0)):
-            pair = getattr(self, name)
-            if np.ndim(pair) != 1 or len(pair) != 2: raise ValueError(f'{name} = {pair!r}: expected two numbers, champion first')
-            object.__setattr__(self, name, tuple(checks.number(name, x, least=low) for x in pair))
-        if any(n != int(n) for n in self.n): raise ValueError(f'n = {self.n!r}: expected whole numbers')
+        for name, least in (('n', 0), ('mean', None), ('sd', 0)):
+            object.__setattr__(self, name, _two(name, getattr(self, name), least))
+        if any(n != int(n) for n in self.n):
+            raise ValueError(f'n = {self.n!r}: expected whole numbers')
 
     @classmethod
-    def of(cls, champion, candidate):
-        "From a value for each visitor of both groups; ValueError for NaN."
-        xs = [np.asarray(x, float) for x in (champion, candidate)]
-        if any(x.ndim != 1 or not np.isfinite(x).all() for x in xs): raise ValueError('champion, candidate: expected a finite number for each visitor')
-        return cls(*zip(*((len(x), x.mean() if len(x) else 0., x.std(ddof=1) if len(x) > 1 else 0.) for x in xs)))
+    def of(cls,
+        champion,  # A value for each visitor
+        candidate, # The same
+    ):
+        "From the values of both groups; ValueError for NaN."
+        groups = checks.numbers('champion', champion, 0), checks.numbers('candidate', candidate, 0)
+        return cls(*zip(*(_moments(values) for values in groups)))
 
     @classmethod
-    def counts(cls, successes, totals):
-        "From counts of a yes-or-no metric."
+    def counts(cls,
+        successes, # Visitors of both groups who did it
+        totals,    # All visitors of both groups
+    ):
+        "From counts of a yes-or-no metric; ValueError for more successes than visitors."
         rates = [x/n if n else 0. for x, n in zip(successes, totals)]
-        if any(not 0 <= r <= 1 for r in rates): raise ValueError(f'successes = {successes!r} of totals = {totals!r}: expected no more successes than visitors')
-        return cls(tuple(totals), tuple(rates), tuple(math.sqrt(r*(1-r)*n/(n-1)) if n > 1 else 0. for r, n in zip(rates, totals)))
+        if not all(0 <= rate <= 1 for rate in rates):
+            raise ValueError(f'successes = {successes!r} of totals = {totals!r}: '
+                             'expected no more successes than visitors')
+        return cls(totals, rates, [_spread(rate, n) for rate, n in zip(rates, totals)])
+
+# %% ../../nbs/3_testing/11_canary.ipynb #ae5eb1bf
+def _two(name, values, least):
+    "Two numbers, or ValueError."
+    if np.ndim(values) != 1 or len(values) != 2:
+        raise ValueError(f'{name} = {values!r}: expected two numbers, champion first')
+    return tuple(checks.number(name, x, least=least) for x in values)
+
+def _moments(values):
+    "(n, mean, sd) of one group, which may be empty."
+    n = len(values)
+    return n, values.mean() if n else 0., values.std(ddof=1) if n > 1 else 0.
+
+def _spread(rate, n):
+    "Standard deviation of a yes-or-no metric."
+    return np.sqrt(rate*(1 - rate)*n/np.maximum(n - 1, 1))
+
+def _standard_error(n, sd):
+    "Of the difference between two groups."
+    return np.sqrt(sd[0]**2/np.maximum(n[0], 1) + sd[1]**2/np.maximum(n[1], 1))
+
+def _arms(events, seen, variants, kind):
+    "`Arms` of the count of a kind of event a visitor."
+    counts = seen.unit.map(events.unit[events.kind == kind].value_counts()).fillna(0)
+    champion, candidate = (counts[seen.variant == name] for name in variants)
+    return Arms.of(champion.to_numpy(float), candidate.to_numpy(float))
 
 # %% ../../nbs/3_testing/11_canary.ipynb #673593ce
 @dataclass(frozen=True)
 class Guardrail:
-    "A metric that a rollout must not harm."
-    metric:str                # Its name in the statistics
-    margin:float = 0.         # Change for the worse that is tolerated, in the metric's unit
+    "A metric that a rollout must not harm; ValueError for a negative margin."
+    metric:str                 # Its name in the statistics
+    margin:float = 0.          # Change for the worse that is tolerated, in the metric's unit
     more_is_better:bool = True # False for errors, seconds, reports
 
     def __post_init__(self):
-        if not isinstance(self.metric, str) or not self.metric: raise ValueError(f'metric = {self.metric!r}: expected its name')
+        checks.text('metric', self.metric)
         checks.number('margin', self.margin, least=0)
 
 def gain_interval(
-    n, mean, sd,           # Pairs (champion, candidate); each may hold arrays, one value a rollout
-    alpha:float=.05,       # 1 minus the level, over all looks together
-    tuning_n:float=5000,   # Visitors of both groups at which the interval is tightest
+    n, mean, sd,              # Pairs (champion, candidate); each may hold arrays, a value a rollout
+    alpha:float=.05,          # 1 minus the level, over all looks together
+    tuning_n:float=5000,      # Visitors of both groups at which the interval is tightest
     more_is_better:bool=True, # Direction
-)->tuple:                  # (low, high) of the gain: above 0 is good
-    "Confidence sequence for candidate minus champion, signed so that more is better; without any spread, the difference itself."
-    (n0, n1), (m0, m1), (s0, s1) = ([np.asarray(x, float) for x in pair] for pair in (n, mean, sd))
-    se, gain = np.sqrt(s0**2/np.maximum(n0, 1) + s1**2/np.maximum(n1, 1)), (m1 - m0)*(1 if more_is_better else -1)
+)->tuple:                     # (low, high) of the gain: above 0 is good
+    """Confidence sequence for candidate minus champion, signed so that more is better; without any
+    spread, the difference itself (Waudby-Smith and others 2021)."""
+    n, mean, sd = ([np.asarray(x, float) for x in pair] for pair in (n, mean, sd))
+    gain = (mean[1] - mean[0])*(1 if more_is_better else -1)
+    se = _standard_error(n, sd)
     flat = se == 0
-    seq = always_valid(gain, np.where(flat, 1, se), np.maximum(n0 + n1, 1), alpha, tuning_n)
-    return np.where(flat, gain, seq.low), np.where(flat, gain, seq.high)
+    units = np.maximum(n[0] + n[1], 1)
+    valid = always_valid(gain, np.where(flat, 1, se), units, alpha, tuning_n)
+    return np.where(flat, gain, valid.low), np.where(flat, gain, valid.high)
 
 # %% ../../nbs/3_testing/11_canary.ipynb #67c38aef
 def _brake(rule, n, rates, margin, alpha, tuning_n):
-    "(halt, safe) from rates of a yes-or-no metric."
-    sd = [np.sqrt(r*(1-r)*m/np.maximum(m-1, 1)) for r, m in zip(rates, n)]
-    if rule == 'none': return (np.zeros(np.shape(n[1]), bool),)*2
+    "(halt, safe) of each rollout, from rates of a yes-or-no metric."
+    sd = [_spread(rate, m) for rate, m in zip(rates, n)]
+    if rule == 'none':
+        never = np.zeros(np.shape(n[1]), bool)
+        return never, never
     if rule == 'z':
-        se = np.sqrt(sd[0]**2/np.maximum(n[0], 1) + sd[1]**2/np.maximum(n[1], 1))
-        d = rates[1] - rates[0]
-        return d + margin < -1.96*se, d + margin > 1.96*se
+        gain, reach = rates[1] - rates[0] + margin, 1.96*_standard_error(n, sd)
+        return gain < -reach, gain > reach
     low, high = gain_interval(n, rates, sd, alpha, tuning_n)
     return high < -margin, low > -margin
 
 def false_halts(
-    looks,                # Numbers of looks to read off
-    rng,                  # Random stream
+    looks,                   # Numbers of looks to read off
+    rng,                     # Random stream
     rule:str='always valid', # or 'z': halt when z < -1.96
-    rollouts:int=2000, per_look:int=1000, share:float=.25, p:float=.1, alpha:float=.05, # Simulated; visitors a look; click rate of both
-)->np.ndarray:            # Rollouts halted by then
-    "How often a step without harm is halted, by the number of looks; ValueError for looks below 1 or another rule."
-    if rule not in ('always valid', 'z'): raise ValueError(f"rule = {rule!r}: expected 'always valid' or 'z'")
+    rollouts:int=2000,       # How many to simulate
+    per_look:int=1000,       # Visitors a look
+    share:float=.25,         # Of them, with the candidate
+    p:float=.1,              # Click rate of both
+    alpha:float=.05,         # Chance of a false halt over all looks
+)->np.ndarray:               # Rollouts halted by then
+    """How often a step without harm is halted, by the number of looks; ValueError for looks below 1
+    or another rule."""
+    checks.one_of('rule', rule, ('always valid', 'z'))
     at = np.asarray(looks)
     if not (at >= 1).all(): raise ValueError(f'looks = {looks!r}: expected whole numbers from 1')
-    n1 = rng.binomial(per_look, share, (rollouts, at.max()))
-    x0, x1 = rng.binomial(per_look - n1, p).cumsum(1), rng.binomial(n1, p).cumsum(1)
-    n1 = n1.cumsum(1)
-    n0 = per_look*np.arange(1, at.max()+1) - n1
-    return _brake(rule, (n0, n1), (x0/n0, x1/n1), 0., alpha, 5000)[0].cumsum(1)[:, at-1].astype(bool).sum(0)
+    new = rng.binomial(per_look, share, (rollouts, at.max()))
+    clicks = rng.binomial(per_look - new, p).cumsum(1), rng.binomial(new, p).cumsum(1)
+    candidate = new.cumsum(1)
+    champion = per_look*np.arange(1, at.max() + 1) - candidate
+    rates = clicks[0]/champion, clicks[1]/candidate
+    halt, _ = _brake(rule, (champion, candidate), rates, 0., alpha, 5000)
+    halted = halt.cumsum(1)[:, at - 1] > 0
+    return halted.sum(0)
 
 # %% ../../nbs/3_testing/11_canary.ipynb #2e624e64
 @dataclass(frozen=True)
@@ -107,32 +152,23 @@ class Decision:
     share:float   # Share of the visitors that see the candidate from now on
     reasons:tuple # Why, in words
 
-    def _repr_markdown_(self): return f"**{self.action}** to {self.share:.0%} at {self.at}: {'; '.join(self.reasons)}"
+    def _repr_markdown_(self):
+        return f"**{self.action}** to {self.share:.0%} at {self.at}: {'; '.join(self.reasons)}"
 
 @dataclass(frozen=True)
 class Plan:
-    "The rules of a rollout, fixed before it starts."
-    name:str                          # Names the rollout; a new candidate needs a new name, or the same visitors are first each time
-    guardrails:tuple                  # `Guardrail`s
+    "The rules of a rollout, fixed before it starts; ValueError for rules that cannot be kept."
+    name:str              # Seeds who goes first: a new candidate needs a new name
+    guardrails:tuple      # `Guardrail`s
     steps:tuple = (.01, .05, .25, .5, 1.) # Shares of the visitors, rising
-    alpha:float = .05                 # Chance of a false halt over the whole rollout
-    patience:int = 2                  # Looks without proof of harm after which a step is passed
-    min_units:int = 100               # Visitors that each group needs before a look counts
-    tuning_n:float = 5000             # Visitors expected in a step, both groups
-    need_proof:bool = False           # True: a step is only passed when harm beyond each margin is excluded
-    srm_alpha:float = 1e-4            # Sample ratio mismatch below this p-value halts too; 0: never
+    alpha:float = .05     # Chance of a false halt over the whole rollout
+    patience:int = 2      # Looks without proof of harm after which a step is passed
+    min_units:int = 100   # Visitors that each group needs before a look counts
+    tuning_n:float = 5000 # Visitors expected in a step, both groups
+    need_proof:bool = False  # Pass a step only when harm beyond each margin is excluded
+    srm_alpha:float = 1e-4   # Sample ratio mismatch below this p-value halts too; 0: never
 
-    def __post_init__(self):
-        if not isinstance(self.name, str) or not self.name: raise ValueError(f'name = {self.name!r}: expected a text')
-        object.__setattr__(self, 'guardrails', tuple(g if isinstance(g, Guardrail) else Guardrail(**g) for g in self.guardrails))
-        object.__setattr__(self, 'steps', tuple(checks.number('steps', s, above=0, most=1) for s in self.steps))
-        if not self.guardrails or len({g.metric for g in self.guardrails}) < len(self.guardrails): raise ValueError(f'guardrails = {self.guardrails!r}: expected at least one, each metric once')
-        if not self.steps or list(self.steps) != sorted(set(self.steps)): raise ValueError(f'steps = {self.steps!r}: expected rising shares')
-        checks.share('alpha', self.alpha)
-        checks.number('srm_alpha', self.srm_alpha, least=0, below=1)
-        checks.positive('tuning_n', self.tuning_n, 'visitors')
-        for k, low in (('patience', 1), ('min_units', 2)): checks.whole(k, getattr(self, k), low)
-        if self.need_proof and not all(g.margin > 0 for g in self.guardrails): raise ValueError('need_proof: expected a margin above 0 for each guardrail; nothing proves that a change is exactly harmless')
+    def __post_init__(self): _check_plan(self)
 
     @property
     def tests(self)->int: # At full exposure there is nobody left to compare with
@@ -141,7 +177,16 @@ class Plan:
 
 # %% ../../nbs/3_testing/11_canary.ipynb #79419f65
 class Canary:
-    "A rollout in steps that halts by itself and never starts again by itself."
+    """A rollout in steps that halts by itself and never starts again by itself.
+
+    Examples
+    --------
+    >>> canary = Canary(Plan('tags-v2', [Guardrail('clicked')], steps=(.05, .25, 1.)))
+    >>> canary.observe({'clicked': Arms.counts([950, 15], [9500, 500])}, at=1).action
+    'halt'
+    >>> canary
+    Canary(tags-v2, halted at 0%, 1 looks)
+    """
     def __init__(self,
         plan:Plan, # Its rules
     ):
@@ -156,82 +201,167 @@ class Canary:
     @property
     def phase(self)->str: # 'running', 'complete' or 'halted'
         "Where the rollout stands."
-        return 'halted' if self.halted else 'complete' if self.step == len(self.plan.steps) - 1 and (self.share == 1 or self._passed) else 'running'
-
-    @property
-    def _passed(self): return bool(self.log) and self.log[-1].reasons[-1:] == ('last step passed',)
+        if self.halted: return 'halted'
+        at_end = self.share == 1 or self._passed
+        return 'complete' if self._last_step and at_end else 'running'
 
     def assign(self, units)->np.ndarray: # (units,) 0 champion, 1 candidate
         "Who sees what now; whoever has seen the candidate keeps it while the share grows."
         return (assign_many(units, self.plan.name, [0., 1.], self.share) == 1).astype(int)
 
-    def observe(self,
-        stats:dict,  # `Arms` by metric, since the step began
-        at:int,      # Number of the look, rising; one that was seen before gives the same decision again
-    )->Decision:
-        "Advance, hold or halt; ValueError for a missing metric or a look out of order."
-        if self.log and at <= self.log[-1].at:
-            known = next((d for d in self.log if d.at == at), None)
-            if known is None: raise ValueError(f'at = {at!r}: expected a look after {self.log[-1].at}')
-            return known
-        if self.phase != 'running': return Decision(at, 'hold', self.share, (f'the rollout is {self.phase}',))
-        action, reasons = self._decide(stats)
-        return self._do(at, action, reasons)
-
     def _decide(self, stats):
         "(action, reasons) of a look."
-        p, checks = self.plan, []
-        for g in p.guardrails:
-            if not isinstance(stats.get(g.metric), Arms): raise ValueError(f'stats[{g.metric!r}] = {stats.get(g.metric)!r}: expected Arms')
-        for g in p.guardrails:
-            a = stats[g.metric]
-            if p.srm_alpha and sum(a.n) and srm(a.n, [1 - self.share, self.share]) < p.srm_alpha:
-                return 'halt', (f'sample ratio mismatch: {a.n[1]:,.0f} of {sum(a.n):,.0f} visitors have the candidate, {self.share:.1%} were asked for',)
-            if min(a.n) < p.min_units: return 'hold', (f'{min(a.n):,.0f} visitors in the smaller group, {p.min_units:,} needed',)
-            low, high = (float(x) for x in gain_interval(a.n, a.mean, a.sd, p.alpha/p.tests, p.tuning_n, g.more_is_better))
-            checks.append((g, high < -g.margin, low > -g.margin, f'{g.metric}: gain {low:.3g} to {high:.3g}, tolerated loss {g.margin:g}'))
+        plan, metrics = self.plan, self._metrics(stats)
+        for arms in metrics.values():
+            if trouble := self._trouble(arms): return trouble
         self.looks += 1
-        said = tuple(c[3] for c in checks)
-        if any(c[1] for c in checks): return 'halt', tuple(f'harm: {c[3]}' for c in checks if c[1])
-        if all(c[2] for c in checks): return 'advance', ('no harm beyond the margin', *said)
-        if self.looks >= p.patience and not p.need_proof: return 'advance', (f'no proof of harm in {self.looks} looks', *said)
-        return 'hold', ('still open', *said)
+        read = [self._read(guardrail, arms) for guardrail, arms in metrics.items()]
+        said = [text for _, text in read]
+        harm = [f'harm: {text}' for state, text in read if state == 'harm']
+        if harm: return 'halt', harm
+        if all(state == 'safe' for state, _ in read):
+            return 'advance', ['no harm beyond the margin', *said]
+        if self.looks >= plan.patience and not plan.need_proof:
+            return 'advance', [f'no proof of harm in {self.looks} looks', *said]
+        return 'hold', ['still open', *said]
 
-    def _do(self, at, action, reasons):
-        "Carry out a decision and remember it."
-        if action == 'halt': self.halted = True
-        if action == 'advance':
-            if self.step == len(self.plan.steps) - 1: action, reasons = 'hold', (*reasons, 'last step passed')
-            else: self.step, self.looks = self.step + 1, 0
-        self.log.append(Decision(at, action, self.share, reasons))
-        return self.log[-1]
+# %% ../../nbs/3_testing/11_canary.ipynb #1b19e960
+def _check_plan(plan):
+    "Guardrails and steps as tuples; ValueError for rules that cannot be kept."
+    checks.text('name', plan.name)
+    guardrails = tuple(g if isinstance(g, Guardrail) else Guardrail(**g) for g in plan.guardrails)
+    steps = tuple(checks.number('steps', s, above=0, most=1) for s in plan.steps)
+    object.__setattr__(plan, 'guardrails', guardrails)
+    object.__setattr__(plan, 'steps', steps)
+    checks.share('alpha', plan.alpha)
+    checks.number('srm_alpha', plan.srm_alpha, least=0, below=1)
+    checks.positive('tuning_n', plan.tuning_n, 'visitors')
+    checks.whole('patience', plan.patience, 1)
+    checks.whole('min_units', plan.min_units, 2)
+    if not steps or list(steps) != sorted(set(steps)):
+        raise ValueError(f'steps = {steps!r}: expected rising shares')
+    _check_guardrails(guardrails, plan.need_proof)
 
-    def rollback(self, at:int, reason:str)->Decision:
-        "Stop by hand; ValueError without a reason."
-        if not isinstance(reason, str) or not reason: raise ValueError(f'reason = {reason!r}: expected a text')
-        return self._do(at, 'halt', (reason,))
+def _check_guardrails(guardrails, need_proof):
+    "ValueError for none, for a metric that comes twice, or for a proof that nothing can give."
+    metrics = {guardrail.metric for guardrail in guardrails}
+    if not guardrails or len(metrics) < len(guardrails):
+        raise ValueError(f'guardrails = {guardrails!r}: expected at least one, each metric once')
+    if need_proof and not all(guardrail.margin > 0 for guardrail in guardrails):
+        raise ValueError('need_proof: expected a margin above 0 for each guardrail; '
+                         'nothing proves that a change is exactly harmless')
 
-    def state(self)->dict: # Plain numbers and texts, ready for json.dumps
-        "Everything that the rollout knows."
-        return json.loads(json.dumps({'plan': asdict(self.plan), 'step': self.step, 'looks': self.looks, 'halted': self.halted, 'log': [asdict(d) for d in self.log]}))
+@patch(as_prop=True)
+def _last_step(self:Canary): return self.step == len(self.plan.steps) - 1
 
-    @classmethod
-    def from_state(cls, state:dict):
-        "The rollout as it was, from `state()` after a trip through JSON; ValueError for anything else."
-        try:
-            new = cls(Plan(**state['plan']))
-            new.step, new.looks, new.halted = int(state['step']), int(state['looks']), bool(state['halted'])
-            new.log = [Decision(d['at'], d['action'], d['share'], tuple(d['reasons'])) for d in state['log']]
-        except (KeyError, TypeError, IndexError) as e: raise ValueError(f'state = {state!r}: expected what state() gives ({e!r})') from None
-        if not 0 <= new.step < len(new.plan.steps): raise ValueError(f'step = {new.step}: expected 0 to {len(new.plan.steps) - 1}')
-        return new
+@patch(as_prop=True)
+def _passed(self:Canary):
+    "Whether the last step was passed, though it is not for everybody."
+    return bool(self.log) and self.log[-1].reasons[-1:] == ('last step passed',)
 
-    def __repr__(self): return f'Canary({self.plan.name}, {self.phase} at {self.share:.0%}, {len(self.log)} looks)'
-    def _repr_html_(self):
-        rows = ''.join(f"<tr><td>{d.at}</td><td>{d.action}</td><td>{d.share:.0%}</td><td>{escape('; '.join(d.reasons))}</td></tr>" for d in self.log)
-        return f'<table><thead><tr><th>look</th><th>action</th><th>share after</th><th>reasons</th></tr></thead><tbody>{rows}</tbody></table>'
+@patch
+def _metrics(self:Canary, stats):
+    "`Arms` by guardrail; ValueError for a missing metric."
+    found = {}
+    for guardrail in self.plan.guardrails:
+        arms = found[guardrail] = stats.get(guardrail.metric)
+        if not isinstance(arms, Arms):
+            raise ValueError(f'stats[{guardrail.metric!r}] = {arms!r}: expected Arms')
+    return found
+
+@patch
+def _trouble(self:Canary, arms):
+    "(action, reasons) for a sample ratio mismatch or too few visitors; None if all is well."
+    plan, units = self.plan, sum(arms.n)
+    if plan.srm_alpha and units and srm(arms.n, [1 - self.share, self.share]) < plan.srm_alpha:
+        return 'halt', [f'sample ratio mismatch: {arms.n[1]:,.0f} of {units:,.0f} visitors '
+                        f'have the candidate, {self.share:.1%} were asked for']
+    if min(arms.n) < plan.min_units:
+        return 'hold', [f'{min(arms.n):,.0f} visitors in the smaller group, '
+                        f'{plan.min_units:,} needed']
+
+@patch
+def _read(self:Canary, guardrail, arms):
+    "(harm, safe or open, what the interval says) of a guardrail."
+    alpha = self.plan.alpha/self.plan.tests
+    gain = gain_interval(arms.n, arms.mean, arms.sd, alpha, self.plan.tuning_n,
+                         guardrail.more_is_better)
+    low, high = map(float, gain)
+    state = 'harm' if high < -guardrail.margin else 'safe' if low > -guardrail.margin else 'open'
+    return state, (f'{guardrail.metric}: gain {low:.3g} to {high:.3g}, '
+                   f'tolerated loss {guardrail.margin:g}')
+
+@patch
+def observe(self:Canary,
+    stats:dict, # `Arms` by metric, since the step began
+    at:int,     # Number of the look, rising; one that was seen before gives the same decision again
+)->Decision:
+    "Advance, hold or halt; ValueError for a missing metric or a look out of order."
+    if self.log and at <= self.log[-1].at:
+        for decision in self.log:
+            if decision.at == at: return decision
+        raise ValueError(f'at = {at!r}: expected a look after {self.log[-1].at}')
+    if self.phase != 'running':
+        return Decision(at, 'hold', self.share, (f'the rollout is {self.phase}',))
+    return self._do(at, *self._decide(stats))
+
+@patch
+def _do(self:Canary, at, action, reasons):
+    "Carry out a decision and remember it."
+    if action == 'halt': self.halted = True
+    if action == 'advance' and self._last_step:
+        action, reasons = 'hold', [*reasons, 'last step passed']
+    elif action == 'advance': self.step, self.looks = self.step + 1, 0
+    self.log.append(Decision(at, action, self.share, tuple(reasons)))
+    return self.log[-1]
+
+@patch
+def rollback(self:Canary,
+    at:int,     # Number of the look
+    reason:str, # In words
+)->Decision:
+    "Stop by hand; ValueError without a reason."
+    return self._do(at, 'halt', [checks.text('reason', reason)])
+
+@patch
+def state(self:Canary)->dict: # Plain numbers and texts, ready for json.dumps
+    "Everything that the rollout knows."
+    known = {'plan': asdict(self.plan), 'step': self.step, 'looks': self.looks,
+             'halted': self.halted, 'log': [asdict(decision) for decision in self.log]}
+    return json.loads(json.dumps(known))
+
+@patch(cls_method=True)
+def from_state(cls:Canary,
+    state:dict, # From `state()`, after a trip through JSON
+):
+    "The rollout as it was; ValueError for anything else."
+    try:
+        new = cls(Plan(**state['plan']))
+        new.step, new.looks = int(state['step']), int(state['looks'])
+        new.halted = bool(state['halted'])
+        new.log = [Decision(d['at'], d['action'], d['share'], tuple(d['reasons']))
+                   for d in state['log']]
+    except (KeyError, TypeError, IndexError) as e:
+        raise ValueError(f'state = {state!r}: expected what state() gives ({e!r})') from None
+    checks.whole('step', new.step, 0, len(new.plan.steps) - 1)
+    return new
+
+@patch
+def __repr__(self:Canary):
+    return f'Canary({self.plan.name}, {self.phase} at {self.share:.0%}, {len(self.log)} looks)'
+
+@patch
+def _repr_html_(self:Canary):
+    rows = [(d.at, d.action, f'{d.share:.0%}', '; '.join(d.reasons)) for d in self.log]
+    return html_table(['look', 'action', 'share after', 'reasons'], rows)
 
 # %% ../../nbs/3_testing/11_canary.ipynb #7ce903bc
+def _new_visitors(rng, visitors, share, p, q):
+    "(visitors, clicks) of both groups at a look."
+    candidate = rng.binomial(visitors, share)
+    champion = visitors - candidate
+    return (champion, candidate), (rng.binomial(champion, p), rng.binomial(candidate, q))
+
 def simulate_rollouts(
     p:float,                 # Click rate of the champion
     change:float,            # The candidate's, relative: -.1 loses a tenth of the clicks
@@ -241,41 +371,49 @@ def simulate_rollouts(
     horizon:int=20,          # Looks in all; clicks after full rollout count too
     steps=(.01, .05, .25, .5, 1.), # Shares
     rule:str='always valid', # or 'z', or 'none'
-    alpha:float=.05, patience:int=2, margin:float=0., min_units:int=30, tuning_n:float=None, # As in `Plan`; None: visitors x patience
-)->pd.DataFrame:             # A row a rollout: halted, full_at (look at which everybody has it; NaN: never), lost (clicks)
-    "Rollouts of a candidate whose effect is known."
-    if rule not in ('always valid', 'z', 'none'): raise ValueError(f"rule = {rule!r}: expected 'always valid', 'z' or 'none'")
+    alpha:float=.05,         # As in `Plan`
+    patience:int=2,          # As in `Plan`
+    margin:float=0.,         # As in `Guardrail`, in clicks a visitor
+    min_units:int=30,        # As in `Plan`
+    tuning_n:float=None,     # As in `Plan`; None: visitors x patience
+)->pd.DataFrame: # A row a rollout: halted, full_at (everybody has it; NaN: never), lost (clicks)
+    "Rollouts of a candidate whose effect is known; ValueError for impossible rates or rules."
+    checks.one_of('rule', rule, ('always valid', 'z', 'none'))
     q = checks.share('click rate of the candidate', p*(1 + change))
-    steps, tests = np.asarray(steps, float), max(1, sum(s < 1 for s in steps))
+    steps = np.asarray(steps, float)
+    alpha = alpha/max(1, sum(steps < 1))
     step, looks, halted, full = (np.zeros(rollouts, int) for _ in range(4))
-    n, x, lost = np.zeros((2, rollouts)), np.zeros((2, rollouts)), np.zeros(rollouts)
+    n, clicks, lost = np.zeros((2, rollouts)), np.zeros((2, rollouts)), np.zeros(rollouts)
     for look in range(1, horizon + 1):
         share = np.where(halted > 0, 0., steps[step])
-        n1 = rng.binomial(visitors, share)
-        n += (visitors - n1, n1)
-        x += (rng.binomial(visitors - n1, p), rng.binomial(n1, q))
-        lost += n1*(p - q)
+        came, clicked = _new_visitors(rng, visitors, share, p, q)
+        n += came
+        clicks += clicked
+        lost += came[1]*(p - q)
         live = (halted == 0) & (share < 1) & (n.min(0) >= min_units)
         looks += live
-        halt, safe = _brake(rule, n, x/np.maximum(n, 1), margin, alpha/tests, tuning_n or visitors*patience)
+        rates = clicks/np.maximum(n, 1)
+        halt, safe = _brake(rule, n, rates, margin, alpha, tuning_n or visitors*patience)
         halted[live & halt] = look
         up = live & ~halt & (safe | (looks >= patience)) & (step < len(steps) - 1)
         step[up] += 1
-        looks[up], n[:, up], x[:, up] = 0, 0, 0
+        looks[up], n[:, up], clicks[:, up] = 0, 0, 0
         full[(full == 0) & (halted == 0) & (steps[step] == 1)] = look
-    return pd.DataFrame({'halted': halted > 0, 'full_at': np.where(full > 0, full, np.nan), 'lost': lost})
+    full_at = np.where(full > 0, full, np.nan)
+    return pd.DataFrame({'halted': halted > 0, 'full_at': full_at, 'lost': lost})
 
 # %% ../../nbs/3_testing/11_canary.ipynb #270b0ef6
 def visitor_stats(
-    events:pd.DataFrame,        # Events record since the step began
-    variants,                   # Names of (champion, candidate) in its column `variant`
+    events:pd.DataFrame,           # Events record since the step began
+    variants,                      # Names of (champion, candidate) in its column `variant`
     kinds=('click', 'correction'), # Kinds of events to count
-)->dict:                        # `Arms` of the count a visitor, by kind
+)->dict:                           # `Arms` of the count a visitor, by kind
     "Sufficient statistics of a canary's look; ValueError if a visitor was in both groups."
-    if len(variants) != 2: raise ValueError(f'variants = {variants!r}: expected two names, champion first')
+    if len(variants) != 2:
+        raise ValueError(f'variants = {variants!r}: expected two names, champion first')
     seen = events[events.kind == 'exposure'][['unit', 'variant']].drop_duplicates()
-    if seen.unit.duplicated().any(): raise ValueError(f'{seen.unit.duplicated().sum()} visitors, {seen.unit[seen.unit.duplicated()].iloc[0]} the first, were in both groups: statistics must not span two steps')
-    def arms(kind):
-        count = events.unit[events.kind == kind].value_counts()
-        return Arms.of(*(seen.unit[seen.variant == v].map(count).fillna(0).to_numpy(float) for v in variants))
-    return {kind: arms(kind) for kind in kinds}
+    twice = seen.unit[seen.unit.duplicated()]
+    if len(twice):
+        raise ValueError(f'{len(twice)} visitors, {twice.iloc[0]} the first, were in both groups: '
+                         'statistics must not span two steps')
+    return {kind: _arms(events, seen, variants, kind) for kind in kinds}
