@@ -10,11 +10,11 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
-import numpy as np
 from scipy import optimize, special
+from .. import checks
 from ..ab.sequential import crossing, group_sequential
 from ..ab.sizing import duration_days, sample_size_proportions, whole_weeks
-from .. import checks
+from ..show import html_table
 
 # %% ../../nbs/3_testing/16_choosing.ipynb #dd70f47f
 @dataclass(frozen=True)
@@ -26,31 +26,52 @@ class Rule:
     reason:str   # Why
 
 RULES = (
-    Rule('irreversible', 'High risk, and harm cannot be undone?', 'shadow', 'no visitor may be the first to find out; compare its answers, let people judge the differences'),
-    Rule('spreads', 'Do visitors influence each other?', 'switchback', 'two groups at the same time would share the effect; everybody changes together, in turns'),
-    Rule('risky', 'High risk?', 'canary', 'few visitors first, with a brake that may be watched at any time'),
-    Rule('mixable', 'Two rankings, and clicks come at once?', 'interleaving', 'each visitor compares both lists, which takes a small part of the visitors of an A/B test'),
-    Rule('personal', 'Earn while learning, best choice differs by visitor?', 'contextual bandit', 'traffic moves to what works for each kind of visitor while the test runs'),
-    Rule('earning', 'Earn while learning, feedback is quick?', 'bandit', 'traffic moves to what works while the test runs; no fixed size, and a weaker estimate of the losers'),
-    Rule('starved', 'Too few visitors for an A/B test in time?', 'offline only', 'an online test would end without an answer; compare on past data, ask experts, wait for a larger change'),
-    Rule('slow', 'Feedback late, or more than two variants?', 'A/B fixed', 'looking early would judge by the feedback that happens to be quick; size it, wait, look once'),
-    Rule('', '', 'A/B sequential', 'an unbiased estimate of the effect, with planned looks that may end the test early'),
+    Rule('irreversible', 'High risk, and harm cannot be undone?', 'shadow',
+         'no visitor may be the first to find out; compare its answers, '
+         'let people judge the differences'),
+    Rule('spreads', 'Do visitors influence each other?', 'switchback',
+         'two groups at the same time would share the effect; '
+         'everybody changes together, in turns'),
+    Rule('risky', 'High risk?', 'canary',
+         'few visitors first, with a brake that may be watched at any time'),
+    Rule('mixable', 'Two rankings, and clicks come at once?', 'interleaving',
+         'each visitor compares both lists, which takes a small part of the visitors '
+         'of an A/B test'),
+    Rule('personal', 'Earn while learning, best choice differs by visitor?', 'contextual bandit',
+         'traffic moves to what works for each kind of visitor while the test runs'),
+    Rule('earning', 'Earn while learning, feedback is quick?', 'bandit',
+         'traffic moves to what works while the test runs; no fixed size, '
+         'and a weaker estimate of the losers'),
+    Rule('starved', 'Too few visitors for an A/B test in time?', 'offline only',
+         'an online test would end without an answer; compare on past data, ask experts, '
+         'wait for a larger change'),
+    Rule('slow', 'Feedback late, or more than two variants?', 'A/B fixed',
+         'looking early would judge by the feedback that happens to be quick; '
+         'size it, wait, look once'),
+    Rule('', '', 'A/B sequential',
+         'an unbiased estimate of the effect, with planned looks that may end the test early'),
 )
-METHODS = tuple(r.method for r in RULES)
+METHODS = tuple(rule.method for rule in RULES)
 
 # %% ../../nbs/3_testing/16_choosing.ipynb #00b3030f
 def inflation(
-    looks:int=5,                # Planned looks, equally spaced
-    alpha:float=.05, power:float=.8, kind:str='obrien-fleming', # As in `group_sequential`
-)->float:                       # At least 1
-    "Largest size of a group-sequential test over that of a test with one look (Jennison and Turnbull 2000, tables 2.2 and 2.4)."
-    return _inflation(looks, checks.share('alpha', alpha), checks.number('power', power, above=alpha, below=1), kind)
+    looks:int=5,      # Planned looks, equally spaced
+    alpha:float=.05,  # As in `group_sequential`
+    power:float=.8,   # Above alpha
+    kind:str='obrien-fleming', # or 'pocock'
+)->float:             # At least 1
+    """Largest size of a group-sequential test over that of a test with one look (Jennison and
+    Turnbull 2000, tables 2.2 and 2.4); ValueError for a power up to alpha."""
+    alpha = checks.share('alpha', alpha)
+    return _inflation(looks, alpha, checks.number('power', power, above=alpha, below=1), kind)
 
 @lru_cache
 def _inflation(looks, alpha, power, kind):
     bounds = group_sequential(looks, alpha, kind)
-    drift = optimize.brentq(lambda d: crossing(bounds, d/math.sqrt(looks)).sum() - power, 0, 12)
-    return float((drift/(special.ndtri(1 - alpha/2) + special.ndtri(power)))**2)
+    def lacks(drift): return crossing(bounds, drift/math.sqrt(looks)).sum() - power
+    drift = optimize.brentq(lacks, 0, 12)
+    one_look = special.ndtri(1 - alpha/2) + special.ndtri(power)
+    return float((drift/one_look)**2)
 
 # %% ../../nbs/3_testing/16_choosing.ipynb #5aa0018e
 @dataclass(frozen=True)
@@ -63,78 +84,118 @@ class Choice:
     reason:str  # In words
     path:tuple  # The questions asked, each with its answer
 
-    def _repr_markdown_(self): return f'**{self.method}**: {self.n:,} {self.unit}, {self.days} days. {self.reason[0].upper() + self.reason[1:]}.'
-    def _repr_html_(self):
-        rows = ''.join(f"<tr><td>{escape(q)}</td><td>{'yes' if a else 'no'}</td></tr>" for q, a in self.path)
-        return f'<p><b>{self.method}</b>: {self.n:,} {self.unit}, {self.days} days. {escape(self.reason[0].upper() + self.reason[1:])}.</p><table>{rows}</table>'
+    def _sentence(self):
+        reason = self.reason[0].upper() + self.reason[1:]
+        return f'{self.n:,} {self.unit}, {self.days} days. {reason}.'
 
-def _facts(risk, ranking, delay_days, reversible, variants, earn, interference, context, days, max_days):
-    "What each rule asks for, as true or false."
+    def _repr_markdown_(self): return f'**{self.method}**: {self._sentence()}'
+
+    def _repr_html_(self):
+        path = [(question, 'yes' if answer else 'no') for question, answer in self.path]
+        table = html_table(['question', 'answer'], path)
+        return f'<p><b>{self.method}</b>: {escape(self._sentence())}</p>{table}'
+
+# %% ../../nbs/3_testing/16_choosing.ipynb #e5eb4308
+def _facts(risk, ranking, delay_days, reversible, variants, earn, interference, context,
+           days, max_days):
+    "What each rule asks for, as true or false; `days`: what an A/B test would take."
     quick = delay_days <= 1
-    return dict(irreversible=risk == 'high' and not reversible, spreads=interference, risky=risk == 'high', mixable=ranking and variants == 2 and quick,
-                personal=earn and quick and context, earning=earn and quick, starved=days > max_days, slow=not quick or variants > 2)
+    return dict(irreversible=risk == 'high' and not reversible, spreads=interference,
+                risky=risk == 'high', mixable=ranking and variants == 2 and quick,
+                personal=earn and quick and context, earning=earn and quick,
+                starved=days > max_days, slow=not quick or variants > 2)
+
+def _asked(facts):
+    "(question, answer) up to the first yes."
+    path = []
+    for rule in RULES[:-1]:
+        path.append((rule.question, bool(facts[rule.fact])))
+        if facts[rule.fact]: break
+    return tuple(path)
 
 # %% ../../nbs/3_testing/16_choosing.ipynb #2b710150
 def choose_test(
-    risk:str='low',            # 'low' or 'high': what a bad candidate would do
-    ranking:bool=False,        # Whether two orders of the same items are compared
-    per_day:float=10_000,      # New visitors a day
-    delay_days:float=0.,       # Until the feedback on a visit is in
-    reversible:bool=True,      # Whether harm can be undone
-    variants:int=2,            # The present one included
-    earn:bool=False,           # Whether to earn as much as possible while the test runs
+    risk:str='low',          # 'low' or 'high': what a bad candidate would do
+    ranking:bool=False,      # Whether two orders of the same items are compared
+    per_day:float=10_000,    # New visitors a day
+    delay_days:float=0.,     # Until the feedback on a visit is in
+    reversible:bool=True,    # Whether harm can be undone
+    variants:int=2,          # The present one included
+    earn:bool=False,         # Whether to earn as much as possible while the test runs
     *,
-    interference:bool=False,   # Whether one visitor's page reaches another
-    context:bool=False,        # Whether the best variant differs by visitor, and it shows
-    baseline:float=.1,         # Share of visitors who click today
-    effect:float=.05,          # Smallest relative change worth finding
-    max_days:float=56,         # Longest test that anybody waits for
-    alpha:float=.05, power:float=.8, # Of the test
-    sensitivity:float=10.,     # How many times fewer visitors interleaving needs; measure your own
-)->Choice:                     # The first rule of RULES that applies
-    "The online test for a change, with size, duration and reason; ValueError for anything that is not an answer."
-    if risk not in ('low', 'high'): raise ValueError(f"risk = {risk!r}: expected 'low' or 'high'")
-    for name, x in dict(ranking=ranking, reversible=reversible, earn=earn, interference=interference, context=context).items():
-        if not isinstance(x, (bool, np.bool_)): raise ValueError(f'{name} = {x!r}: expected True or False')
+    interference:bool=False, # Whether one visitor's page reaches another
+    context:bool=False,      # Whether the best variant differs by visitor, and it shows
+    baseline:float=.1,       # Share of visitors who click today
+    effect:float=.05,        # Smallest relative change worth finding
+    max_days:float=56,       # Longest test that anybody waits for
+    alpha:float=.05,         # Of the test
+    power:float=.8,          # Of the test
+    sensitivity:float=10.,   # How many times fewer visitors interleaving needs; measure your own
+)->Choice:                   # The first rule of RULES that applies
+    """The online test for a change, with size, duration and reason; ValueError for anything that is
+    not an answer.
+
+    Examples
+    --------
+    >>> choose_test(risk='high', per_day=20_000).method
+    'canary'
+    >>> choose_test(ranking=True).n
+    11553
+    """
+    checks.one_of('risk', risk, ('low', 'high'))
+    _check_flags(ranking=ranking, reversible=reversible, earn=earn,
+                 interference=interference, context=context)
     checks.number('delay_days', delay_days, least=0, of='days')
-    checks.whole('variants', variants, 2)
+    variants = checks.whole('variants', variants, 2)
+    per_day = checks.positive('per_day', per_day, 'visitors')
     checks.positive('max_days', max_days, 'days')
     checks.number('sensitivity', sensitivity, least=1)
-    for name, x in dict(baseline=baseline, alpha=alpha, power=power).items(): checks.share(name, x)
-    checks.number('effect', effect, above=0, below=1/baseline - 1)
-    need = _sizes(baseline, effect, alpha, power, int(variants), checks.positive('per_day', per_day, 'visitors'), delay_days, sensitivity)
-    facts = _facts(risk, ranking, delay_days, reversible, variants, earn, interference, context, need['A/B fixed'][2], max_days)
-    asked = list(_ask(facts))
-    rule = next(r for r in RULES if r.fact == '' or facts[r.fact])
-    n, unit, days = need[rule.method]
-    return Choice(rule.method, n, unit, days, rule.reason, tuple(asked))
-
-def _ask(facts):
-    "(question, answer) up to the first yes."
-    for r in RULES[:-1]:
-        yield r.question, bool(facts[r.fact])
-        if facts[r.fact]: return
+    _check_effect(baseline, effect, alpha, power)
+    need = _sizes(baseline, effect, alpha, power, variants, per_day, delay_days, sensitivity)
+    facts = _facts(risk, ranking, delay_days, reversible, variants, earn, interference, context,
+                   need['A/B fixed'][2], max_days)
+    rule = next(rule for rule in RULES if rule.fact == '' or facts[rule.fact])
+    return Choice(rule.method, *need[rule.method], rule.reason, _asked(facts))
 
 # %% ../../nbs/3_testing/16_choosing.ipynb #5894546c
+def _check_flags(**flags):
+    for name, value in flags.items(): checks.flag(name, value)
+
+def _check_effect(baseline, effect, alpha, power):
+    for name, value in (('baseline', baseline), ('alpha', alpha), ('power', power)):
+        checks.share(name, value)
+    checks.number('effect', effect, above=0, below=1/baseline - 1)
+
 def _sizes(p, effect, alpha, power, variants, per_day, delay, sensitivity):
     "(n, unit, days) of each method."
+    def lasts(visitors):
+        return whole_weeks(duration_days(visitors/2, 2, per_day)) + math.ceil(delay)
+
     each = sample_size_proportions(p, p*(1 + effect), alpha/(variants - 1), power)
-    lasts = lambda n: whole_weeks(duration_days(n, 2, per_day)) + math.ceil(delay)
-    ab = variants*each, 'visitors', lasts(variants*each/2)
-    brake = 2*sample_size_proportions(p, p*(1 - effect), alpha, power, two_sided=False)
-    seq, mixed, clean = math.ceil(variants*each*inflation(5, alpha, power)), math.ceil(2*each/sensitivity), math.ceil(math.log(.05)/math.log(1 - .001))
-    return {'shadow': (clean, 'requests', max(7, math.ceil(clean/per_day))), 'switchback': (max(28, lasts(ab[0]/2)), 'days', max(28, lasts(ab[0]/2))),
-            'canary': (brake, 'visitors', 21 + lasts(brake/2)), 'interleaving': (mixed, 'visitors', lasts(mixed/2)), 'contextual bandit': ab, 'bandit': ab,
-            'offline only': (0, 'visitors', 0), 'A/B fixed': ab, 'A/B sequential': (seq, 'visitors', lasts(seq/2))}
+    braked = 2*sample_size_proportions(p, p*(1 - effect), alpha, power, two_sided=False)
+    clean = math.ceil(math.log(.05)/math.log(1 - .001))
+    total, mixed = variants*each, math.ceil(2*each/sensitivity)
+    looked_at = math.ceil(total*inflation(5, alpha, power))
+    turns = max(28, lasts(total))
+    ab = total, 'visitors', lasts(total)
+    return {'shadow': (clean, 'requests', max(7, math.ceil(clean/per_day))),
+            'switchback': (turns, 'days', turns),
+            'canary': (braked, 'visitors', 21 + lasts(braked)),
+            'interleaving': (mixed, 'visitors', lasts(mixed)),
+            'contextual bandit': ab, 'bandit': ab, 'offline only': (0, 'visitors', 0),
+            'A/B fixed': ab, 'A/B sequential': (looked_at, 'visitors', lasts(looked_at))}
 
 # %% ../../nbs/3_testing/16_choosing.ipynb #e8cfafdd
 def decision_diagram(
     rules=RULES, # A table of `Rule`s; the last has no question
 )->str:          # Mermaid
     "The rules as a flow chart; ValueError if it could leave a case without an answer."
-    if not rules or any(r.fact == '' for r in rules[:-1]) or rules[-1].fact: raise ValueError('rules: expected the last one, and only that, without a question')
-    lines = ['flowchart TD']
-    for i, r in enumerate(rules[:-1]):
-        arrows = [f'  q{i} -->|yes| m{i}["{r.method}"]', f'  q{i} -->|no| ' + (f'q{i+1}' if i < len(rules) - 2 else f'm{i+1}["{rules[-1].method}"]')]
-        lines += [f'  q{i}{{{{"{r.question}"}}}}', *(arrows if i % 2 else arrows[::-1])]   # in turns, so that the chart stays narrow
+    if not rules or rules[-1].fact or not all(rule.fact for rule in rules[:-1]):
+        raise ValueError('rules: expected the last one, and only that, without a question')
+    lines, last = ['flowchart TD'], len(rules) - 1
+    for i, rule in enumerate(rules[:-1]):
+        after = f'q{i+1}' if i + 1 < last else f'm{last}["{rules[last].method}"]'
+        question = f'  q{i}{{{{"{rule.question}"}}}}'
+        yes, no = f'  q{i} -->|yes| m{i}["{rule.method}"]', f'  q{i} -->|no| {after}'
+        lines += [question, yes, no] if i % 2 else [question, no, yes]  # keeps the chart narrow
     return '\n'.join(lines)
