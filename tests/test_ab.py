@@ -228,8 +228,8 @@ def test_each_variant_owns_growthbooks_range_of_the_hash(weights, coverage, rang
     ],
 )
 def test_layers_are_growthbooks_namespaces(unit, at):
-    assert ab.Layer("page", {"in": (at, at + 0.001)}).owner(unit) == "in"
-    assert ab.Layer("page", {"below": (0, at), "above": (at + 0.001, 1)}).owner(unit) == ""
+    assert ab.Slots("page", {"in": (at, at + 0.001)}).owner(unit) == "in"
+    assert ab.Slots("page", {"below": (0, at), "above": (at + 0.001, 1)}).owner(unit) == ""
 
 
 weights = (
@@ -303,7 +303,7 @@ def test_coverage_adds_units_and_moves_none():
 
 def test_layers_split_without_overlap_and_independent_of_assignment():
     ids = np.arange(200_000)
-    owner = ab.Layer("front", {"a": (0, 0.3), "b": (0.3, 0.5)}).owners(ids)
+    owner = ab.Slots("front", {"a": (0, 0.3), "b": (0.3, 0.5)}).owners(ids)
     assert {k: round(v, 2) for k, v in pd.Series(owner).value_counts(normalize=True).items()} == {
         "": 0.5,
         "a": 0.3,
@@ -317,7 +317,7 @@ def test_layers_split_without_overlap_and_independent_of_assignment():
     "call, word",
     [
         (lambda: ab.assign("a", "x", [0.5, 0.6]), "sum to 1"),
-        (lambda: ab.assign("a", "x", [1.0]), "at least two"),
+        (lambda: ab.assign("a", "x", [1.0]), "at least 2"),
         (lambda: ab.assign("a", "x", [0.5, math.nan]), "weights"),
         (lambda: ab.assign("", "x", [0.5, 0.5]), "unit"),
         (lambda: ab.assign(None, "x", [0.5, 0.5]), "unit = None"),
@@ -328,7 +328,7 @@ def test_layers_split_without_overlap_and_independent_of_assignment():
         (lambda: ab.assign_many(np.array([1.0, 2.0]), "x", [0.5, 0.5]), "fractions"),
         (lambda: ab.assign_many(5, "x", [0.5, 0.5]), "sequence"),
         (lambda: ab.assign_many(["a", ""], "x", [0.5, 0.5]), "empty"),
-        (lambda: ab.Layer("p", {"a": (0.2, 0.1)}), "overlap"),
+        (lambda: ab.Slots("p", {"a": (0.2, 0.1)}), "overlap"),
         (lambda: ab.srm([1, -1]), "counts"),
         (lambda: ab.srm([0, 0]), "counts"),
         (lambda: ab.srm([5, 5], [0.2, 0.3, 0.5]), "2 counts, 3 weights"),
