@@ -451,6 +451,11 @@ def test_sums_give_what_raw_values_give(alpha):
     )
 
 
+def test_sums_of_a_past_that_pulls_down_are_accepted():
+    y, x = np.array([1.0, 2, 4]), np.array([5.0, 2, 1])
+    assert ab.Sums.of(y, x).spread == pytest.approx((np.var(y, ddof=1), np.var(x, ddof=1), -17 / 6))
+
+
 def test_non_inferiority_is_the_shifted_test_of_statsmodels():
     from statsmodels.stats.proportion import test_proportions_2indep as shifted
 

@@ -27,13 +27,20 @@ class Comparison(Shown):
     df:float         # Degrees of freedom; infinite for z
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #3a5cafeb
-def _compare(control, treatment, se, alpha, df=math.inf, se0=None):
-    "A Comparison from two estimates and the standard error of their difference (`se0`: under the null)."
-    d, tail = treatment - control, 1 - checks.share('alpha', alpha)/2
-    width = se*(special.ndtri(tail) if math.isinf(df) else special.stdtrit(df, tail))
-    z = d/(se if se0 is None else se0)
-    p = 2*(special.ndtr(-abs(z)) if math.isinf(df) else special.stdtr(df, -abs(z)))
-    return Comparison(*map(float, (d, d/abs(control) if control else math.nan, d - width, d + width, p, z, df)))
+def _quantile(p, df): return special.ndtri(p) if math.isinf(df) else special.stdtrit(df, p)
+def _below(x, df): return special.ndtr(x) if math.isinf(df) else special.stdtr(df, x)
+
+def _compare(control, treatment, se, alpha, df=math.inf, null_se=None):
+    "A Comparison from two estimates and the standard error of their difference."
+    difference = treatment - control
+    width = se*_quantile(1 - checks.share('alpha', alpha)/2, df)
+    statistic = difference/(se if null_se is None else null_se)
+    return Comparison(
+        difference=float(difference),
+        relative=float(difference/abs(control)) if control else math.nan,
+        low=float(difference - width), high=float(difference + width),
+        p_value=float(2*_below(-abs(statistic), df)),
+        statistic=float(statistic), df=float(df))
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #876824bd
 def compare_proportions(
@@ -41,26 +48,46 @@ def compare_proportions(
     totals,            # Units in each group
     alpha:float=.05,   # 1 minus the level of the interval
 )->Comparison:
-    "Difference of two proportions: pooled z test, unpooled (Wald) interval; ValueError for impossible counts or rates that are both 0 or both 1."
+    """Difference of two proportions: pooled z test, unpooled (Wald) interval.
+
+    ValueError for impossible counts, or rates that are both 0 or both 1.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> found = ab.compare_proportions([400, 460], [10_000, 10_000])
+    >>> round(found.low, 4), round(found.high, 4), round(found.p_value, 3)
+    (0.0004, 0.0116, 0.036)
+    """
     x, n = checks.success_counts(successes, totals)
     p, pooled = x/n, x.sum()/n.sum()
-    if pooled in (0, 1): raise ValueError(f'successes = {successes!r} of totals = {totals!r}: zero variance, nothing can be compared')
-    se, se0 = math.sqrt((p*(1-p)/n).sum()), math.sqrt(pooled*(1-pooled)*(1/n).sum())
-    return _compare(*p, se, alpha, se0=se0)
+    if pooled in (0, 1):
+        raise ValueError(f'successes = {successes!r} of totals = {totals!r}: zero variance, '
+                         'nothing can be compared')
+    se = math.sqrt((p*(1-p)/n).sum())
+    null_se = math.sqrt(pooled*(1-pooled)*(1/n).sum())
+    return _compare(*p, se, alpha, null_se=null_se)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #3d52fe3c
+def _welch(variances, n):
+    "Standard error of a difference, and Welch's degrees of freedom."
+    total = variances.sum()
+    return math.sqrt(total), total**2/(variances**2/(n-1)).sum()
+
 def compare_means_from_stats(
     means,           # Two means, control first
     sds,             # Two standard deviations (n - 1 in the denominator)
     ns,              # Two numbers of units
     alpha:float=.05, # 1 minus the level of the interval
 )->Comparison:
-    "Welch's t test from sufficient statistics; ValueError for fewer than two units or no variance at all."
-    (m0, m1), n = (checks.number('means', m) for m in checks.pair('means', means)), checks.counts('ns', checks.pair('ns', ns))
-    v = np.array([checks.number('sds', s, least=0) for s in checks.pair('sds', sds)])**2/np.maximum(n, 1)
+    "Welch's t test from sums; ValueError for fewer than two units or no variance at all."
+    mean = [checks.number('means', value) for value in checks.pair('means', means)]
+    sd = [checks.number('sds', value, least=0) for value in checks.pair('sds', sds)]
+    n = checks.counts('ns', checks.pair('ns', ns))
     if (n < 2).any(): raise ValueError(f'ns = {ns!r}: expected at least two units in each group')
-    if not v.any(): raise ValueError(f'sds = {sds!r}: zero variance, nothing can be compared')
-    return _compare(m0, m1, math.sqrt(v.sum()), alpha, v.sum()**2/(v**2/(n-1)).sum())
+    if not any(sd): raise ValueError(f'sds = {sds!r}: zero variance, nothing can be compared')
+    se, df = _welch(np.array(sd)**2/n, n)
+    return _compare(*mean, se, alpha, df)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #44dec7a3
 def compare_means(
@@ -69,85 +96,132 @@ def compare_means(
     alpha:float=.05, # 1 minus the level of the interval
 )->Comparison:
     "Welch's t test of two samples; ValueError for empty, NaN or constant samples."
-    xs = checks.numbers('control', control), checks.numbers('treatment', treatment)
-    return compare_means_from_stats([x.mean() for x in xs], [x.std(ddof=1) for x in xs], [len(x) for x in xs], alpha)
+    groups = checks.numbers('control', control), checks.numbers('treatment', treatment)
+    means = [values.mean() for values in groups]
+    sds = [values.std(ddof=1) for values in groups]
+    return compare_means_from_stats(means, sds, [len(values) for values in groups], alpha)
+
+# %% ../../nbs/3_testing/03_comparisons.ipynb #6be36199
+def _both(y_name, y, x_name, x):
+    "Two values of each unit as arrays, or ValueError."
+    y, x = checks.numbers(y_name, y), checks.numbers(x_name, x)
+    if len(y) == len(x): return y, x
+    raise ValueError(f'{y_name} has {len(y)} values, {x_name} has {len(x)}: '
+                     'expected one of each for every unit')
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #2289a451
-def ratio_moments(num, den, name):
-    "(ratio, variance of the ratio, units) by the delta method."
-    n, d = checks.numbers(f'num_{name}', num), checks.numbers(f'den_{name}', den)
-    if len(n) != len(d): raise ValueError(f'num_{name} has {len(n)} values, den_{name} {len(d)}: expected one of each for every unit')
-    if (d < 0).any() or not d.any(): raise ValueError(f'den_{name} sums to {d.sum():.4g}, smallest {d.min():.4g}: expected numbers from 0, not all 0')
+def ratio_moments(
+    num,      # Numerator of each unit, such as a visitor's clicks
+    den,      # Denominator of each unit, such as its views
+    name:str, # Of the group, for messages
+)->tuple:     # (ratio, variance of the ratio, units)
+    "The ratio of two sums, by the delta method; ValueError as for `compare_ratios`."
+    n, d = _both(f'num_{name}', num, f'den_{name}', den)
+    if (d < 0).any() or not d.any():
+        raise ValueError(f'den_{name} sums to {d.sum():.4g}, smallest {d.min():.4g}: '
+                         'expected numbers from 0, not all 0')
     r = n.sum()/d.sum()
-    return r, ((n - r*d)/d.mean()).var(ddof=1)/len(n), len(n)
+    surplus = (n - r*d)/d.mean()
+    return r, surplus.var(ddof=1)/len(n), len(n)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #116a976d
 def compare_ratios(
-    num_c, den_c,    # Numerator and denominator of each unit of the control, such as clicks and views of each visitor
-    num_t, den_t,    # The same for the treatment
+    num_c,           # Numerator of each unit of the control, such as a visitor's clicks
+    den_c,           # Denominator of each unit of the control, such as its views
+    num_t,           # Numerators of the treatment
+    den_t,           # Denominators of the treatment
     alpha:float=.05, # 1 minus the level of the interval
 )->Comparison:
-    "Difference of two ratios of sums, clustered by unit (delta method, Deng et al. 2018); ValueError for denominators below or all 0."
-    (r0, v0, n0), (r1, v1, n1) = ratio_moments(num_c, den_c, 'c'), ratio_moments(num_t, den_t, 't')
-    v, n = np.array([v0, v1]), np.array([n0, n1])
-    if not v.any(): raise ValueError('each ratio is the same for all units: zero variance, nothing can be compared')
-    return _compare(r0, r1, math.sqrt(v.sum()), alpha, v.sum()**2/(v**2/(n-1)).sum())
+    """Difference of two ratios of sums, by unit (delta method, Deng et al. 2018).
+
+    ValueError for denominators below or all 0, and where nothing varies.
+    """
+    r0, v0, n0 = ratio_moments(num_c, den_c, 'c')
+    r1, v1, n1 = ratio_moments(num_t, den_t, 't')
+    if not (v0 or v1):
+        raise ValueError('each ratio is the same for all units: zero variance, '
+                         'nothing can be compared')
+    se, df = _welch(np.array([v0, v1]), np.array([n0, n1]))
+    return _compare(r0, r1, se, alpha, df)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #f46652cf
 def cuped(
     y,               # The metric, a value a unit, of all arms together
     x,               # The same units' value from before the test
 )->np.ndarray:       # (units,) the metric without what the past explains; same mean
-    "Controlled experiment using pre-experiment data (Deng et al. 2013); ValueError for NaN, unequal lengths or a constant `x`."
-    y, x = checks.numbers('y', y), checks.numbers('x', x)
-    if len(y) != len(x): raise ValueError(f'y has {len(y)} values, x has {len(x)}: expected one of each for every unit')
+    """Controlled experiment using pre-experiment data (Deng et al. 2013).
+
+    ValueError for NaN, unequal lengths or a constant `x`.
+    """
+    y, x = _both('y', y, 'x', x)
     past = x - x.mean()
-    if not past.any() or not (past @ past) > 0: raise ValueError(f'x = {x[0]!r} for all units: zero variance, nothing can be subtracted')
-    return y - (past @ y)/(past @ past)*past
+    if not past @ past > 0:
+        raise ValueError(f'x = {x[0]!r} for all units: zero variance, nothing can be subtracted')
+    theta = (past @ y)/(past @ past)
+    return y - theta*past
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #0e4b1e81
 @dataclass(frozen=True, repr=False)
 class Sums(Shown):
-    "What a database needs to return for one group: `y` is the metric or numerator, `x` the denominator or the past."
+    "What a database returns for one group; ValueError for sums that no group can have."
     n:float  # Units
-    y:float  # Sum of y over units
-    x:float  # Sum of x
+    y:float  # Sum of the metric or numerator over units
+    x:float  # Sum of the past or denominator
     yy:float # Sum of y squared
     xx:float # Sum of x squared
     xy:float # Sum of products
 
-    def __post_init__(self):
-        for f in fields(self): object.__setattr__(self, f.name, checks.number(f.name, getattr(self, f.name)))
-        if self.n < 2 or self.n != int(self.n): raise ValueError(f'n = {self.n!r}: expected a whole number of units, at least two')
-        if min(self.spread) < -1e-9*max(self.yy, self.xx): raise ValueError(f'{self!r}: the sums of squares are smaller than the sums allow')
-
     @classmethod
-    def of(cls, y, x):
+    def of(cls,
+        y, # The metric or numerator of each unit
+        x, # Its past or denominator
+    ):     # Sums
         "From two values a unit; ValueError for NaN or unequal lengths."
-        y, x = checks.numbers('y', y), checks.numbers('x', x)
-        if len(y) != len(x): raise ValueError(f'y has {len(y)} values, x has {len(x)}: expected one of each for every unit')
+        y, x = _both('y', y, 'x', x)
         return cls(len(y), y.sum(), x.sum(), y @ y, x @ x, x @ y)
 
-    def __add__(self, other): return Sums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+    def __add__(self, other):
+        return Sums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def _moment(self, products, a, b): return (products - a*b/self.n)/(self.n - 1)
 
     @property
     def spread(self)->tuple: # (var y, var x, cov), n - 1 in the denominator
         "Variances and covariance."
-        return tuple((q - a*b/self.n)/(self.n - 1) for q, a, b in ((self.yy, self.y, self.y), (self.xx, self.x, self.x), (self.xy, self.x, self.y)))
+        return (self._moment(self.yy, self.y, self.y), self._moment(self.xx, self.x, self.x),
+                self._moment(self.xy, self.x, self.y))
+
+    def __post_init__(self):
+        for f in fields(self):
+            object.__setattr__(self, f.name, checks.number(f.name, getattr(self, f.name)))
+        if self.n < 2 or self.n != int(self.n):
+            raise ValueError(f'n = {self.n!r}: expected a whole number of units, at least two')
+        if min(self.spread[:2]) < -1e-9*max(self.yy, self.xx):
+            raise ValueError(f'{self!r}: the sums of squares are smaller than the sums allow')
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #ba2b419c
+def _ratio_stats(name, s):
+    "Ratio of a group, standard deviation of a unit, units."
+    if not s.x > 0:
+        raise ValueError(f'{name}: the denominators sum to {s.x:.4g}: expected a number above 0')
+    r, (yy, xx, xy) = s.y/s.x, s.spread
+    variance = max(yy - 2*r*xy + r*r*xx, 0)
+    return r, math.sqrt(variance)*s.n/s.x, s.n
+
 def compare_ratios_from_sums(
     control:Sums,    # y: numerator, x: denominator
     treatment:Sums,  # The same
     alpha:float=.05, # 1 minus the level of the interval
 )->Comparison:
     "`compare_ratios` from sums; ValueError for denominators that sum to 0 or less."
-    found = []
-    for name, s in (('control', control), ('treatment', treatment)):
-        if not s.x > 0: raise ValueError(f'{name}: the denominators sum to {s.x:.4g}: expected a number above 0')
-        r, (yy, xx, xy) = s.y/s.x, s.spread
-        found.append((r, math.sqrt(max(yy - 2*r*xy + r*r*xx, 0))*s.n/s.x, s.n))
-    return compare_means_from_stats(*zip(*found), alpha)
+    groups = _ratio_stats('control', control), _ratio_stats('treatment', treatment)
+    return compare_means_from_stats(*zip(*groups), alpha)
+
+def _cuped_stats(s, theta, past):
+    "Mean of a group without what the past explains, standard deviation, units."
+    yy, xx, xy = s.spread
+    mean = s.y/s.n - theta*(s.x/s.n - past)
+    return mean, math.sqrt(max(yy - 2*theta*xy + theta**2*xx, 0)), s.n
 
 def compare_cuped_from_sums(
     control:Sums,    # y: metric, x: the same units' past
@@ -156,7 +230,8 @@ def compare_cuped_from_sums(
 )->Comparison:
     "`compare_means` of `cuped` values from sums; ValueError for a constant past."
     both = control + treatment
-    if not both.spread[1] > 0: raise ValueError(f'x = {both.x/both.n!r} for all units: zero variance, nothing can be subtracted')
-    theta, past = both.spread[2]/both.spread[1], both.x/both.n
-    arms = [(s.y/s.n - theta*(s.x/s.n - past), math.sqrt(max(s.spread[0] - 2*theta*s.spread[2] + theta**2*s.spread[1], 0)), s.n) for s in (control, treatment)]
-    return compare_means_from_stats(*zip(*arms), alpha)
+    past, (_, xx, xy) = both.x/both.n, both.spread
+    if not xx > 0:
+        raise ValueError(f'x = {past!r} for all units: zero variance, nothing can be subtracted')
+    groups = [_cuped_stats(s, xy/xx, past) for s in (control, treatment)]
+    return compare_means_from_stats(*zip(*groups), alpha)
