@@ -14,12 +14,15 @@ from scipy import optimize, special
 from .. import checks
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #45b31140
-def _z(alpha, two_sided): return special.ndtri(1 - checks.share('alpha', alpha)/(2 if two_sided else 1))
+def _z(alpha, two_sided):
+    "The critical value of z."
+    return special.ndtri(1 - checks.share('alpha', alpha)/(2 if two_sided else 1))
 
 def _spread(p1, p2, ratio):
-    "Standard deviations of the difference for one control unit: (under the null, under the alternative)."
+    "Standard deviations of the difference for one control unit: without an effect, and with it."
     mean = (p1 + ratio*p2)/(1 + ratio)
-    return math.sqrt(mean*(1-mean)*(1 + 1/ratio)), math.sqrt(p1*(1-p1) + p2*(1-p2)/ratio)
+    null = math.sqrt(mean*(1-mean)*(1 + 1/ratio))
+    return null, math.sqrt(p1*(1-p1) + p2*(1-p2)/ratio)
 
 def _ceil(x): return math.ceil(x - 1e-9*x)
 
@@ -31,37 +34,53 @@ def sample_size_proportions(
     power:float=.8,       # Chance to find `p2`
     ratio:float=1.,       # Treated units for each control unit
     two_sided:bool=True,  # Whether both directions count
-)->int:                   # Units of the control, rounded up; the treatment needs `ratio` times as many
-    "Size for two proportions, as R's `power.prop.test` (pooled variance, normal approximation); ValueError for p1 = p2."
-    p1, p2, ratio = checks.share('p1', p1), checks.share('p2', p2), checks.positive('ratio', ratio)
+)->int:                   # Units of the control, rounded up; treated: `ratio` times as many
+    """Size for two proportions, as R's `power.prop.test`; ValueError for p1 = p2.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> ab.sample_size_proportions(.04, .05)
+    6745
+    """
+    p1, p2 = checks.share('p1', p1), checks.share('p2', p2)
     if p1 == p2: raise ValueError(f'p1 = p2 = {p1}: expected two different proportions')
-    null, alt = _spread(p1, p2, ratio)
-    return _ceil(((_z(alpha, two_sided)*null + special.ndtri(checks.share('power', power))*alt)/(p2 - p1))**2)
+    null, alt = _spread(p1, p2, checks.positive('ratio', ratio))
+    z_power = special.ndtri(checks.share('power', power))
+    return _ceil(((_z(alpha, two_sided)*null + z_power*alt)/(p2 - p1))**2)
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #dc6eaebf
 def power_proportions(
     p1:float,            # Proportion of the control
     p2:float,            # Proportion of the treatment
     n:float,             # Units of the control
-    alpha:float=.05, ratio:float=1., two_sided:bool=True, # As for the size
+    alpha:float=.05,     # Rate of false alarms
+    ratio:float=1.,      # Treated units for each control unit
+    two_sided:bool=True, # Whether both directions count
 )->float:                # Chance of a significant difference in the direction of p2
-    "Power for two proportions, as R's `power.prop.test` (the other direction's tail is left out)."
-    p1, p2, ratio, n = checks.share('p1', p1), checks.share('p2', p2), checks.positive('ratio', ratio), checks.positive('n', n)
-    null, alt = _spread(p1, p2, ratio)
-    return float(special.ndtr((math.sqrt(n)*abs(p2-p1) - _z(alpha, two_sided)*null)/alt))
+    "Power for two proportions, as R's `power.prop.test`, which leaves the far tail out."
+    p1, p2, n = checks.share('p1', p1), checks.share('p2', p2), checks.positive('n', n)
+    null, alt = _spread(p1, p2, checks.positive('ratio', ratio))
+    reach = math.sqrt(n)*abs(p2-p1) - _z(alpha, two_sided)*null
+    return float(special.ndtr(reach/alt))
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #9e20d013
 @lru_cache
 def _legendre(m): return special.roots_legendre(m)
 
-def quadrature(low, high, m):
-    "Nodes and weights of Gauss-Legendre quadrature on an interval."
+def quadrature(
+    low:float,  # Lower end of the interval
+    high:float, # Upper end
+    m:int,      # Number of nodes
+)->tuple:       # Nodes and their weights, each (m,)
+    "Gauss-Legendre quadrature on an interval."
     x, w = _legendre(m)
     return (high-low)/2*x + (high+low)/2, (high-low)/2*w
 
 def _sd_grid(df):
-    "Values of the estimated standard deviation, as a share of the true one, and their probabilities."
-    low, high = np.sqrt(2/df*np.array([special.gammaincinv(df/2, 1e-17), special.gammainccinv(df/2, 1e-17)]))
+    "Values of the estimated standard deviation, as a share of the true one, and probabilities."
+    ends = [special.gammaincinv(df/2, 1e-17), special.gammainccinv(df/2, 1e-17)]
+    low, high = np.sqrt(2/df*np.array(ends))
     s, w = quadrature(low, high, 160)
     log = (df-1)*np.log(s) - df*s*s/2
     w = w*np.exp(log - log.max())
@@ -72,40 +91,68 @@ def power_means(
     effect:float,         # True difference, in the metric's unit
     sd:float,             # Standard deviation of the metric between units
     n:float,              # Units of the control
-    alpha:float=.05, ratio:float=1., two_sided:bool=True, # As for proportions
+    alpha:float=.05,      # Rate of false alarms
+    ratio:float=1.,       # Treated units for each control unit
+    two_sided:bool=True,  # Whether both directions count
 )->float:                 # Chance of a significant difference
     "Power of the two-sample t test with equal variances, from the noncentral t distribution."
-    sd, n, ratio = checks.positive('sd', sd), checks.number('n', n, above=1), checks.positive('ratio', ratio)
-    df, shift = n*(1 + ratio) - 2, abs(checks.number('effect', effect))/sd/math.sqrt((1 + 1/ratio)/n)
-    cut, (sd_hat, weight) = special.stdtrit(df, 1 - checks.share('alpha', alpha)/(2 if two_sided else 1)), _sd_grid(df)
-    return float(weight @ (special.ndtr(shift - cut*sd_hat) + two_sided*special.ndtr(-shift - cut*sd_hat)))
+    sd, ratio = checks.positive('sd', sd), checks.positive('ratio', ratio)
+    n = checks.number('n', n, above=1)
+    df = n*(1 + ratio) - 2
+    shift = abs(checks.number('effect', effect))/sd/math.sqrt((1 + 1/ratio)/n)
+    cut = special.stdtrit(df, 1 - checks.share('alpha', alpha)/(2 if two_sided else 1))
+    sd_hat, weight = _sd_grid(df)
+    beyond = special.ndtr(shift - cut*sd_hat)
+    if two_sided: beyond = beyond + special.ndtr(-shift - cut*sd_hat)
+    return float(weight @ beyond)
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #d63eca10
 def sample_size_means(
     effect:float,         # Smallest difference worth finding
     sd:float,             # Standard deviation of the metric between units
-    alpha:float=.05, power:float=.8, ratio:float=1., two_sided:bool=True, # As for proportions
+    alpha:float=.05,      # Rate of false alarms
+    power:float=.8,       # Chance to find the effect
+    ratio:float=1.,       # Treated units for each control unit
+    two_sided:bool=True,  # Whether both directions count
 )->int:                   # Units of the control, rounded up
-    "Size for two means (t test); ValueError for an effect of 0."
-    if checks.number('effect', effect) == 0: raise ValueError('effect = 0: expected a number that is not 0')
-    lack = lambda n: power_means(effect, sd, n, alpha, ratio, two_sided) - checks.share('power', power)
-    low = 1 + 2/(1 + checks.positive('ratio', ratio))                   # at least a degree of freedom
-    high = low + 8*(1 + 1/ratio)*(_z(alpha, two_sided) + 4 + abs(special.ndtri(power)))**2*(sd/effect)**2
-    return _ceil(optimize.brentq(lack, low, high, xtol=1e-7)) if lack(low) < 0 else _ceil(low)
+    """Size for two means (t test); ValueError for an effect of 0.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> ab.sample_size_means(.5, sd=1)
+    64
+    """
+    if checks.number('effect', effect) == 0:
+        raise ValueError('effect = 0: expected a number that is not 0')
+    power = checks.share('power', power)
+    low = 1 + 2/(1 + checks.positive('ratio', ratio))   # at least a degree of freedom
+    def lack(n): return power_means(effect, sd, n, alpha, ratio, two_sided) - power
+    if lack(low) >= 0: return _ceil(low)
+    far = _z(alpha, two_sided) + 4 + abs(special.ndtri(power))
+    high = low + 8*(1 + 1/ratio)*far**2*(sd/effect)**2
+    return _ceil(optimize.brentq(lack, low, high, xtol=1e-7))
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #28e44e7d
 def minimum_detectable_effect(
-    n:float,            # Units of the control
-    sd:float=None,      # Standard deviation of a mean; or
-    p:float=None,       # proportion of the control
-    alpha:float=.05, power:float=.8, ratio:float=1., two_sided:bool=True, # As for the size
-)->float:               # Smallest rise, in the metric's unit (a proportion: in points of 1)
-    "The difference that a test of this size finds with this power; ValueError where even the largest rise stays hidden."
-    if (sd is None) == (p is None): raise ValueError(f'sd = {sd!r}, p = {p!r}: expected one of them')
-    if sd is not None: top, size = 40*checks.positive('sd', sd), lambda d: power_means(d, sd, n, alpha, ratio, two_sided)
-    else: top, size = 1 - checks.share('p', p) - 1e-12, lambda d: power_proportions(p, p+d, n, alpha, ratio, two_sided)
-    if size(top) < checks.share('power', power): raise ValueError(f'n = {n!r}: expected more units; no effect is found with power {power}')
-    return optimize.brentq(lambda d: size(d) - power, 1e-12, top, xtol=1e-14)
+    n:float,             # Units of the control
+    sd:float=None,       # Standard deviation of a mean; or
+    p:float=None,        # proportion of the control
+    alpha:float=.05,     # Rate of false alarms
+    power:float=.8,      # Chance to find the effect
+    ratio:float=1.,      # Treated units for each control unit
+    two_sided:bool=True, # Whether both directions count
+)->float:                # Smallest rise, in the metric's unit (a proportion: in points of 1)
+    "The rise that a test of this size finds; ValueError where even the largest stays hidden."
+    if (sd is None) == (p is None): raise ValueError(f'{sd = }, {p = }: expected one of them')
+    power = checks.share('power', power)
+    top = 1 - checks.share('p', p) - 1e-12 if sd is None else 40*checks.positive('sd', sd)
+    def excess(d):
+        if sd is None: return power_proportions(p, p+d, n, alpha, ratio, two_sided) - power
+        return power_means(d, sd, n, alpha, ratio, two_sided) - power
+    if excess(top) < 0:
+        raise ValueError(f'n = {n!r}: expected more units; no effect is found with power {power}')
+    return optimize.brentq(excess, 1e-12, top, xtol=1e-14)
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #3345272b
 def duration_days(
@@ -115,9 +162,12 @@ def duration_days(
     share:float=1.,       # Share of them that enters the test
 )->int:                   # Days, rounded up
     "How long a test takes; ValueError for counts that are not positive."
-    n, per_day, share = checks.positive('n_per_arm', n_per_arm), checks.positive('units_per_day', units_per_day), checks.number('share', share, above=0, most=1)
-    return _ceil(n*checks.whole('arms', arms, 2)/(per_day*share))
+    n, arms = checks.positive('n_per_arm', n_per_arm), checks.whole('arms', arms, 2)
+    per_day = checks.positive('units_per_day', units_per_day)
+    return _ceil(n*arms/(per_day*checks.number('share', share, above=0, most=1)))
 
-def whole_weeks(days:int)->int: # The next multiple of 7
+def whole_weeks(
+    days:float, # Length of a test
+)->int:         # The next multiple of 7
     "Days rounded up to whole weeks, so that each weekday counts alike."
     return 7*math.ceil(checks.positive('days', days)/7)
