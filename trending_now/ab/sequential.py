@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
-from .sizing import quadrature
 from .. import checks
+from .sizing import quadrature
 from ..show import Shown
 
 # %% ../../nbs/3_testing/05_sequential.ipynb #ddcec7fa
@@ -20,31 +20,38 @@ def crossing(
     drift:float=0.,      # Expected z after the first look's worth of data; 0: no effect
     two_sided:bool=True, # Whether crossing minus the bound counts too
 )->np.ndarray:           # (looks,) probability that the bound is crossed first at each look
-    "First crossings of accumulating data by recursive numerical integration; ValueError for bounds that are not above 0."
+    "First crossings of accumulating data; ValueError for bounds that are not above 0."
     z, drift = _bounds(bounds), checks.number('drift', drift)
-    out, x, mass = np.zeros(len(z)), np.zeros(1), np.ones(1)
-    for i, b in enumerate(z*np.sqrt(np.arange(1, len(z)+1))):
-        out[i] = mass @ (special.ndtr(x + drift - b) + two_sided*special.ndtr(-b - x - drift))
-        low, high = _inside(b, i+1, drift, two_sided)
-        y, w = quadrature(low, high, 32*math.ceil((24 + 5*(high-low))/32))
-        x, mass = y, w*(_bell(y[:, None] - x - drift) @ mass)
-    return out
+    walk_bounds = z*np.sqrt(np.arange(1, len(z)+1))
+    first = np.zeros(len(z))
+    x, mass = np.zeros(1), np.ones(1)   # where the walk is, and how probably
+    for i, b in enumerate(walk_bounds):
+        outside = special.ndtr(x + drift - b) + two_sided*special.ndtr(-b - x - drift)
+        first[i] = mass @ outside
+        x, mass = _step(x, mass, _inside(b, i+1, drift, two_sided), drift)
+    return first
 
 # %% ../../nbs/3_testing/05_sequential.ipynb #9e085e0c
-def _bell(x): return np.exp(-x*x/2)/math.sqrt(2*math.pi)
-
 def _bounds(bounds):
     "Bounds as an array, or ValueError."
     b = np.atleast_1d(np.asarray(bounds, float))
-    if b.ndim != 1 or not 1 <= len(b) <= 1000 or not (b > 0).all(): raise ValueError(f'bounds = {bounds!r}: expected 1 to 1,000 numbers above 0')
-    return b
+    if b.ndim == 1 and 1 <= len(b) <= 1000 and (b > 0).all(): return b
+    raise ValueError(f'bounds = {bounds!r}: expected 1 to 1,000 numbers above 0')
 
 def _inside(b, k, drift, two_sided):
-    "Where the walk can be after look k without having crossed; nine standard deviations are everywhere."
+    "Where an uncrossed walk can be after look k; nine standard deviations are everywhere."
     mid, far = k*drift, 9*math.sqrt(k)
     high = min(b, mid + far)
     low = max(-b, mid - far) if two_sided else mid - far
     return (low, high) if low < high else (high - 1e-9, high)
+
+def _bell(x): return np.exp(-x*x/2)/math.sqrt(2*math.pi)
+
+def _step(x, mass, inside, drift):
+    "The density one step later, at new nodes inside the bounds."
+    low, high = inside
+    y, w = quadrature(low, high, 32*math.ceil((24 + 5*(high-low))/32))
+    return y, w*(_bell(y[:, None] - x - drift) @ mass)
 
 # %% ../../nbs/3_testing/05_sequential.ipynb #3ca3c854
 def group_sequential(
@@ -53,18 +60,27 @@ def group_sequential(
     kind:str='obrien-fleming',  # or 'pocock'
     two_sided:bool=True,        # Whether a loss stops the test too
 )->np.ndarray:                  # (looks,) bounds for |z| (for z, if one-sided)
-    "The classical z bounds (Pocock 1977, O'Brien and Fleming 1979); ValueError for looks outside 1 to 200 or another kind."
+    """The classical z bounds (Pocock 1977, O'Brien and Fleming 1979).
+
+    ValueError for looks outside 1 to 200 or another kind.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> ab.group_sequential(5).round(2).tolist()
+    [4.56, 3.23, 2.63, 2.28, 2.04]
+    """
     k = checks.whole('looks', looks, 1, 200)
-    shapes = {'pocock': np.ones(k), 'obrien-fleming': np.sqrt(k/np.arange(1, k+1))}
-    if kind not in shapes: raise ValueError(f"kind = {kind!r}: expected 'obrien-fleming' or 'pocock'")
     checks.number('alpha', alpha, above=0, below=1 if two_sided else .5)
-    c = optimize.brentq(lambda c: crossing(c*shapes[kind], two_sided=two_sided).sum() - alpha, 1e-3, 9, xtol=1e-8)
-    return c*shapes[kind]
+    shapes = {'obrien-fleming': np.sqrt(k/np.arange(1, k+1)), 'pocock': np.ones(k)}
+    shape = shapes[checks.one_of('kind', kind, shapes)]
+    def excess(c): return crossing(c*shape, two_sided=two_sided).sum() - alpha
+    return optimize.brentq(excess, 1e-3, 9, xtol=1e-8)*shape
 
 # %% ../../nbs/3_testing/05_sequential.ipynb #4557cc1a
 @dataclass(frozen=True, repr=False)
 class Sequence(Shown):
-    "An interval and a p-value that hold at every look at once; arrays where looks were given as arrays."
+    "An interval and a p-value that hold at every look at once; arrays where looks were arrays."
     low:float     # Lower end for the difference
     high:float    # Upper end
     p_value:float # At most alpha exactly when the interval leaves 0 out
@@ -77,12 +93,30 @@ def always_valid(
     alpha:float=.05,     # 1 minus the level
     tuning_n:float=5000, # Units at which the sequence is tightest; fix it before the test
 )->Sequence:
-    "Asymptotic confidence sequence (Waudby-Smith et al. 2021) with its p-value; ValueError for a standard error or n that is not above 0."
-    d, s, n = (np.asarray(v, float) for v in (difference, se, n))
-    for name, v, ok in (('difference', d, np.isfinite(d)), ('se', s, np.isfinite(s) & (s > 0)), ('n', n, np.isfinite(n) & (n > 0))):
-        if not ok.all(): raise ValueError(f'{name} = {float(v[~ok].flat[0])!r}: expected a finite number' + ' above 0'*(name != 'difference'))
+    """Asymptotic confidence sequence with its p-value (Waudby-Smith et al. 2021).
+
+    ValueError for a standard error or n that is not above 0.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> ab.always_valid(difference=.3, se=.06, n=5500)
+    Sequence(low=0.1179, high=0.4821, p_value=4.201e-05)
+    """
+    d, s, n = _finite('difference', difference), _finite('se', se, 0), _finite('n', n, 0)
     log = -2*math.log(checks.share('alpha', alpha))
     k = n*(log + math.log(log + 1))/checks.positive('tuning_n', tuning_n)
-    width, z = s*np.sqrt((k+1)/k*(np.log(k+1) + log)), d/s
+    width = s*np.sqrt((k+1)/k*(np.log(k+1) + log))
+    z = d/s
     p = np.exp(np.minimum(np.log(k+1)/2 - z*z*k/(2*(k+1)), 0))
-    return Sequence(*(v if v.ndim else float(v) for v in np.broadcast_arrays(d - width, d + width, p)))
+    found = np.broadcast_arrays(d - width, d + width, p)
+    return Sequence(*(v if v.ndim else float(v) for v in found))
+
+# %% ../../nbs/3_testing/05_sequential.ipynb #5e4004ed
+def _finite(name, values, above=-math.inf):
+    "Numbers as an array, or ValueError for the first that is not finite and above the bound."
+    v = np.asarray(values, float)
+    ok = np.isfinite(v) & (v > above)
+    if ok.all(): return v
+    wanted = 'a finite number' + (f' above {above}' if above == 0 else '')
+    raise ValueError(f'{name} = {float(v[~ok].flat[0])!r}: expected {wanted}')
