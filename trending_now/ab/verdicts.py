@@ -10,9 +10,9 @@ import math
 from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
+from .. import checks
 from .comparisons import Comparison
 from .sizing import quadrature
-from .. import checks
 from ..show import Shown
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #9c89e0e7
@@ -20,14 +20,25 @@ def non_inferior(
     comparison:Comparison, # A comparison of a metric of which more is better
     margin:float,          # Largest loss that is accepted, in the metric's unit, 0 or more
 )->bool:
-    "Whether the interval excludes a loss of `margin` or more; with a 95% interval a one-sided test at 2.5%."
+    """Whether the interval excludes a loss of `margin` or more: a one-sided test at alpha/2.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> errors = ab.compare_proportions([5000, 4950], [100_000, 100_000])
+    >>> ab.non_inferior(errors, margin=.005)
+    True
+    """
     return comparison.low > -checks.number('margin', margin, least=0)
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #641c18be
-def _p_values(p):
-    p = checks.numbers('p_values', p, least=1)
-    if ((p < 0) | (p > 1)).any(): raise ValueError(f'p_values = {p.tolist()}: expected numbers from 0 to 1')
-    return p, np.argsort(p, kind='stable'), np.argsort(np.argsort(p, kind='stable'), kind='stable')
+def _p_values(p_values):
+    "(p, order from small to large, place of each in that order), or ValueError."
+    p = checks.numbers('p_values', p_values, least=1)
+    if ((p < 0) | (p > 1)).any():
+        raise ValueError(f'p_values = {p.tolist()}: expected numbers from 0 to 1')
+    order = np.argsort(p, kind='stable')
+    return p, order, np.argsort(order, kind='stable')
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #9faed18e
 def holm(
@@ -35,37 +46,53 @@ def holm(
 )->np.ndarray:       # (questions,) adjusted: those at most alpha are significant
     "Holm's step-down adjustment (1979): the chance of any false alarm stays at alpha."
     p, order, rank = _p_values(p_values)
-    return np.minimum(np.maximum.accumulate(p[order]*np.arange(len(p), 0, -1)), 1)[rank]
+    times_left = p[order]*np.arange(len(p), 0, -1)
+    return np.minimum(np.maximum.accumulate(times_left), 1)[rank]
 
 def benjamini_hochberg(
     p_values,        # One a question
 )->np.ndarray:       # (questions,) adjusted: those at most alpha are reported
-    "Benjamini and Hochberg's step-up adjustment (1995): the expected share of false alarms among the reported stays at alpha."
+    "Benjamini and Hochberg's step-up adjustment (1995): the expected share of false alarms."
     p, order, rank = _p_values(p_values)
-    return np.minimum(np.minimum.accumulate((p[order]*len(p)/np.arange(1, len(p)+1))[::-1])[::-1], 1)[rank]
+    scaled = p[order]*len(p)/np.arange(1, len(p)+1)
+    from_above = np.minimum.accumulate(scaled[::-1])[::-1]
+    return np.minimum(from_above, 1)[rank]
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #40dbbd91
 @dataclass(frozen=True, repr=False)
 class BayesResult(Shown):
     "What the posterior says about two rates."
     prob_better:float   # Probability that the treatment's rate is the higher one
-    expected_loss:float # Mean of max(control - treatment, 0): what shipping the treatment may cost
+    expected_loss:float # Mean of max(control - treatment, 0): the price of shipping it
     low:float           # 95% credible interval for treatment minus control
     high:float          # Upper end
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #abfdac3b
 def _beta_grid(a, b, low=0., high=1., m=64):
-    "Nodes and weights (density included) of a beta distribution between `low` and `high`, by quadrature in the angle whose squared sine it is."
+    "Nodes and weights (density included) of a beta distribution, by quadrature in an angle."
     start = np.arcsin(np.sqrt(max(low, special.betaincinv(a, b, 1e-17))))
-    end = min(np.arcsin(np.sqrt(high)), np.pi/2 - np.arcsin(np.sqrt(special.betaincinv(b, a, 1e-17))))
+    top = np.pi/2 - np.arcsin(np.sqrt(special.betaincinv(b, a, 1e-17)))
+    end = min(np.arcsin(np.sqrt(high)), top)
     if not start < end: return np.zeros(1), np.zeros(1)
-    t, w = quadrature(start, end, m)
-    return np.sin(t)**2, 2*w*np.exp((2*a-1)*np.log(np.sin(t)) + (2*b-1)*np.log(np.cos(t)) - special.betaln(a, b))
+    t, w = quadrature(start, end, m)   # a rate is the squared sine of its angle
+    log = (2*a-1)*np.log(np.sin(t)) + (2*b-1)*np.log(np.cos(t)) - special.betaln(a, b)
+    return np.sin(t)**2, 2*w*np.exp(log)
 
 def _below(d, a0, b0, a1, b1):
     "P(treatment - control <= d) for two beta distributions."
     x, w = _beta_grid(a1, b1, max(d, 0), min(1 + d, 1))
-    return special.betainc(a1, b1, max(d, 0)) + w @ special.betaincc(a0, b0, np.clip(x - d, 0, 1))
+    plainly = special.betainc(a1, b1, max(d, 0))   # the treatment itself is below d
+    return plainly + w @ special.betaincc(a0, b0, np.clip(x - d, 0, 1))
+
+def _beta_variance(a, b): return a*b/(a+b)**2/(a+b+1)
+
+def _credible(a0, b0, a1, b1):
+    "95% interval for the difference of two beta distributions."
+    mean = a1/(a1+b1) - a0/(a0+b0)
+    far = 7*math.sqrt(_beta_variance(a0, b0) + _beta_variance(a1, b1))   # 1/49 at most is beyond
+    start, end = max(mean-far, -1), min(mean+far, 1)
+    def excess(d, share): return _below(d, a0, b0, a1, b1) - share
+    return [optimize.brentq(excess, start, end, args=(q,), xtol=1e-10) for q in (.025, .975)]
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #a2d583dc
 def bayes_proportions(
@@ -73,15 +100,17 @@ def bayes_proportions(
     totals,       # Units in each group
     prior=(1, 1), # Beta prior of each rate: pseudo-successes and pseudo-failures, above 0
 )->BayesResult:
-    "Posterior comparison of two rates with independent beta priors, by quadrature; ValueError for impossible counts or priors."
+    """Posterior comparison of two rates with independent beta priors, by quadrature.
+
+    ValueError for impossible counts or priors.
+    """
     x, n = checks.success_counts(successes, totals)
-    prior = [checks.positive('prior', p) for p in checks.pair('prior', prior)]
-    (a0, a1), (b0, b1) = x + prior[0], n - x + prior[1]
+    hits, misses = [checks.positive('prior', p) for p in checks.pair('prior', prior)]
+    (a0, a1), (b0, b1) = x + hits, n - x + misses
     rate, weight = _beta_grid(a1, b1)
-    loss = a0/(a0+b0)*special.betaincc(a0+1, b0, rate) - rate*special.betaincc(a0, b0, rate)   # E[max(control - rate, 0)]
-    mean, far = a1/(a1+b1) - a0/(a0+b0), 7*math.sqrt(sum(a*b/(a+b)**2/(a+b+1) for a, b in ((a0, b0), (a1, b1))))  # Chebyshev: at most 1/49 lies beyond
-    low, high = (optimize.brentq(lambda d: _below(d, a0, b0, a1, b1) - q, max(mean-far, -1), min(mean+far, 1), xtol=1e-10) for q in (.025, .975))
-    return BayesResult(float(weight @ special.betainc(a0, b0, rate)), float(weight @ loss), low, high)
+    loss = a0/(a0+b0)*special.betaincc(a0+1, b0, rate) - rate*special.betaincc(a0, b0, rate)
+    better = weight @ special.betainc(a0, b0, rate)
+    return BayesResult(float(better), float(weight @ loss), *_credible(a0, b0, a1, b1))
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #e1f37fc8
 def false_positive_risk(
@@ -89,6 +118,13 @@ def false_positive_risk(
     alpha:float=.05,   # Chance of a significant result for an idea that does not
     power:float=.8,    # Chance of one for an idea that does
 )->float:              # Share of the significant results that are false alarms
-    "How often a significant result is wrong (Bayes' rule; Kohavi et al. 2014)."
-    false, true = checks.share('alpha', alpha)*(1 - checks.share('prior', prior)), checks.share('power', power)*prior
-    return false/(false + true)
+    """How often a significant result is wrong (Bayes' rule; Kohavi et al. 2014).
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> round(ab.false_positive_risk(prior=.1), 2)
+    0.36
+    """
+    false = checks.share('alpha', alpha)*(1 - checks.share('prior', prior))
+    return false/(false + checks.share('power', power)*prior)
