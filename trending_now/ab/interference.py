@@ -8,16 +8,23 @@ __all__ = ['cluster_assign', 'switchback', 'period']
 # %% ../../nbs/3_testing/08_interference.ipynb #2e6ca3c9
 import numpy as np
 import pandas as pd
-from .assignment import assign_many
 from .. import checks
+from .assignment import assign_many
 
 # %% ../../nbs/3_testing/08_interference.ipynb #51aabe6e
 def cluster_assign(
-    clusters,            # Id of each unit's cluster (household, city, store), texts or whole numbers
+    clusters,            # Id of each unit's cluster (household, city, store), texts or numbers
     experiment,          # Seed, as for `assign`
     weights=(.5, .5),    # Shares of the variants
 )->np.ndarray:           # (units,) index of the variant, the same for all units of a cluster
-    "Assign whole clusters by their hash; ValueError for missing ids or weights that cannot be."
+    """Assign whole clusters by their hash; ValueError for missing ids or impossible weights.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> ab.cluster_assign(['sofa 1', 'sofa 1', 'sofa 3'], 'talk')
+    array([1, 1, 0])
+    """
     return assign_many(clusters, experiment, weights)
 
 # %% ../../nbs/3_testing/08_interference.ipynb #902f68ca
@@ -25,7 +32,10 @@ def switchback(
     pairs:int,       # Pairs of periods: the test has twice as many
     rng,             # Random stream
 )->np.ndarray:       # (2 x pairs,) 0 or 1 for each period; each pair has one of both
-    "The order of a switchback test, randomised within pairs (Bojinov, Simchi-Levi and Zhao 2023); ValueError for fewer than two pairs."
+    """The order of a switchback, randomised within pairs (Bojinov et al. 2023).
+
+    ValueError for fewer than two pairs.
+    """
     n = checks.whole('pairs', pairs, 2)
     return rng.permuted(np.tile([0, 1], (n, 1)), axis=1).ravel()
 
@@ -36,5 +46,6 @@ def period(
 )->pd.Series:        # Number of the period, from 0
     "Which period of a switchback a moment belongs to; ValueError for moments before the start."
     at = (ts - start)//pd.Timedelta(length)
-    if len(at) and at.min() < 0: raise ValueError(f'ts begins at {ts.min()}: expected nothing before {start}')
+    if len(at) and at.min() < 0:
+        raise ValueError(f'ts begins at {ts.min()}: expected nothing before {start}')
     return at
