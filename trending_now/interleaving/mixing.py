@@ -9,227 +9,362 @@ __all__ = ['Interleaved', 'balanced', 'credit', 'team_draft', 'probabilistic', '
 # %% ../../nbs/3_testing/12_mixing.ipynb #117bf406
 import math
 from dataclasses import dataclass
-from itertools import zip_longest
 import numpy as np
 from .. import checks
+from ..show import markdown_table
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #9c55c925
 @dataclass(frozen=True, repr=False)
 class Interleaved:
     "A mixed list, and for whom a click on each of its items counts."
     items:tuple             # Shown items, best first
-    teams:tuple             # 'a', 'b' or None for each item; after `multileave` the number of the ranker
-    method:str='team draft' # Which rule made it: `credit` depends on it
+    teams:tuple             # 'a', 'b' or None for each; after `multileave` the ranker's number
+    method:str='team draft' # The rule that made it: `credit` depends on it
     lists:tuple=()          # The original lists, best first, which some credit rules need
     tau:float|None=None     # Steepness of the probabilistic method
 
     def __post_init__(self):
-        for name in ('items', 'teams', 'lists'): object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.items) != len(self.teams): raise ValueError(f'{len(self.items)} items, {len(self.teams)} teams: expected one team an item')
+        for name in ('items', 'teams', 'lists'):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.items) != len(self.teams):
+            raise ValueError(f'{len(self.items)} items, {len(self.teams)} teams: '
+                             'expected one team an item')
 
     def __len__(self): return len(self.items)
-    def __repr__(self): return f"Interleaved({self.method}: {', '.join(f'{x} [{t}]' for x, t in zip(self.items, self.teams))})"
-    def _repr_markdown_(self): return '\n'.join(['| place | item | team |', '|---|---|---|', *(f"| {i} | {x} | {'' if t is None else t} |" for i, (x, t) in enumerate(zip(self.items, self.teams)))])
+
+    def __repr__(self):
+        shown = ', '.join(f'{item} [{team}]' for item, team in zip(self.items, self.teams))
+        return f'Interleaved({self.method}: {shown})'
+
+    def _repr_markdown_(self):
+        teams = ['' if team is None else team for team in self.teams]
+        places = range(len(self))
+        return markdown_table(['place', 'item', 'team'], zip(places, self.items, teams))
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #efa27fd8
-def _ranking(name, xs):
+def _refusal(name, what):
+    return ValueError(f'{name}: {what}; expected a list of items, best first, each once')
+
+def _missing(item): return item is None or (isinstance(item, float) and math.isnan(item))
+
+def _double(items):
+    "The first item that was there before; None if each is there once."
+    seen = set()
+    for item in items:
+        if item in seen: return item
+        seen.add(item)
+
+def _ranking(name, ranking):
     "A ranking as a list, best first, or ValueError."
-    wrong = lambda what: ValueError(f'{name}: {what}; expected a list of items, best first, each once')
-    if isinstance(xs, (set, frozenset, dict)) or not hasattr(xs, '__iter__'): raise wrong(f'{xs!r} has no order')
-    items = xs.tolist() if hasattr(xs, 'tolist') else list(xs)
-    if any(x is None or (isinstance(x, float) and math.isnan(x)) for x in items): raise wrong('an item is missing')
-    try: twice = next((x for i, x in enumerate(items) if x in set(items[:i])), None) if len(set(items)) < len(items) else None
-    except TypeError: raise wrong(f'{items[0]!r} cannot be an item') from None
-    if twice is not None: raise wrong(f'{twice!r} is there twice')
+    if isinstance(ranking, (set, frozenset, dict)) or not hasattr(ranking, '__iter__'):
+        raise _refusal(name, f'{ranking!r} has no order')
+    items = ranking.tolist() if hasattr(ranking, 'tolist') else list(ranking)
+    if any(_missing(item) for item in items): raise _refusal(name, 'an item is missing')
+    try: double = _double(items)
+    except TypeError: raise _refusal(name, f'{items[0]!r} cannot be an item') from None
+    if double is not None: raise _refusal(name, f'{double!r} is there twice')
     return items
 
 def _inputs(rankings, k, rng):
-    "Checked lists and length."
-    lists = [_ranking(name, xs) for name, xs in rankings.items()]
-    if not isinstance(rng, np.random.Generator): raise ValueError(f'rng = {rng!r}: expected a numpy.random.Generator')
-    if isinstance(k, (bool, np.bool_)): raise ValueError(f'k = {k!r}: expected a whole number of places, at least 1')
-    k = checks.whole('k', k, 1)
-    return lists, min(k, sum(map(len, lists)))
+    "(lists, places to fill, generator), or ValueError; `rankings` by their names."
+    lists = [_ranking(name, ranking) for name, ranking in rankings.items()]
+    rng = checks.generator(rng)
+    k = checks.whole('k', k, 1, of='places')
+    return lists, min(k, sum(map(len, lists))), rng
+
+def _rank(ranking, item):
+    return ranking.index(item) if item in ranking else math.inf
+
+def _by_turns(lists):
+    "Items of some lists by turns, each once."
+    turns = []
+    for place in range(max(map(len, lists))):
+        turns += [ranking[place] for ranking in lists if place < len(ranking)]
+    return list(dict.fromkeys(turns))
+
+def _is_place(click, places):
+    whole = isinstance(click, (int, np.integer)) and not isinstance(click, bool)
+    return whole and 0 <= click < places
 
 def _clicked(mixed, clicks):
     "Clicked places in order, each once, or ValueError."
-    if not hasattr(clicks, '__iter__'): raise ValueError(f'clicks = {clicks!r}: expected a list of places')
+    if not hasattr(clicks, '__iter__'):
+        raise ValueError(f'clicks = {clicks!r}: expected a list of places')
     clicks = list(clicks)
-    for c in clicks:
-        if isinstance(c, (bool, np.bool_)) or not isinstance(c, (int, np.integer)) or not 0 <= c < len(mixed):
-            raise ValueError(f'clicks holds {c!r}: expected places, whole numbers from 0 to {len(mixed)-1}')
-    return sorted({int(c) for c in clicks})
+    for click in clicks:
+        if not _is_place(click, len(mixed)):
+            raise ValueError(f'clicks holds {click!r}: expected places, '
+                             f'whole numbers from 0 to {len(mixed) - 1}')
+    return sorted({int(click) for click in clicks})
+
+def _depth(lists, item):
+    "Smallest depth at which a list shows an item."
+    return 1 + min(_rank(ranking, item) for ranking in lists)
 
 def _within_depth(mixed, seen):
     "Clicked items within the smallest depth at which a list shows the lowest of them."
     if not seen: return 0, 0
-    lowest, clicked = mixed.items[seen[-1]], {mixed.items[i] for i in seen}
-    depth = 1 + min(r.index(lowest) for r in mixed.lists if lowest in r)
-    return tuple(len(clicked.intersection(r[:depth])) for r in mixed.lists)
+    depth = _depth(mixed.lists, mixed.items[seen[-1]])
+    clicked = {mixed.items[place] for place in seen}
+    in_a, in_b = (clicked.intersection(ranking[:depth]) for ranking in mixed.lists)
+    return len(in_a), len(in_b)
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #26dd3d63
+def _higher(item, a, b):
+    "The list that ranks an item higher; None where both rank it alike."
+    in_a, in_b = _rank(a, item), _rank(b, item)
+    if in_a == in_b: return None
+    return 'a' if in_a < in_b else 'b'
+
 def balanced(
-    a, b,   # Two rankings: lists of items, best first, without duplicates
+    a, b,   # Two rankings: items, best first, each once
     k:int,  # Places to fill
-    rng,    # numpy.random.Generator
-)->Interleaved: # `teams`: the list that ranks the item higher, None where both rank it alike
-    "Balanced interleaving (Joachims 2003; Chapelle et al. 2012, algorithm 1): one coin, then by turns. ValueError for duplicates or k below 1."
-    (a, b), k = _inputs({'a': a, 'b': b}, k, rng)
-    first, second = (a, b) if rng.random() < .5 else (b, a)
-    turns = [x for pair in zip_longest(first, second, fillvalue=_inputs) for x in pair if x is not _inputs]
-    items = list(dict.fromkeys(turns))[:k]
-    depth = lambda ranking, x: ranking.index(x) if x in ranking else math.inf
-    return Interleaved(items, [{-1: 'a', 1: 'b', 0: None}[np.sign(depth(a, x) - depth(b, x))] for x in items], 'balanced', (tuple(a), tuple(b)))
+    rng,    # numpy Generator or a seed: a new one for each view
+)->Interleaved: # `teams`: who ranks the item higher, None where both rank it alike
+    """Balanced interleaving: one coin, then by turns (Joachims 2003; Chapelle et al. 2012).
+
+    ValueError for duplicates or k below 1.
+    """
+    (a, b), k, rng = _inputs({'a': a, 'b': b}, k, rng)
+    lists = [a, b] if rng.random() < .5 else [b, a]
+    items = _by_turns(lists)[:k]
+    teams = [_higher(item, a, b) for item in items]
+    return Interleaved(items, teams, 'balanced', (tuple(a), tuple(b)))
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #43d89983
 def credit(
     interleaved:Interleaved, # What was shown
     clicks,                  # Clicked places, from 0; one that is named twice counts once
 )->tuple:                    # Clicked items that count for a, and for b
-    "Who gets the clicks, by the rule of the method that mixed the list; ValueError for places outside the list."
-    seen = _clicked(interleaved, clicks)
+    """Who gets the clicks, by the rule of the method that mixed the list.
+
+    ValueError for places outside the list.
+    """
+    seen, teams = _clicked(interleaved, clicks), interleaved.teams
     if interleaved.method == 'balanced': return _within_depth(interleaved, seen)
-    if any(t not in ('a', 'b', None) for t in interleaved.teams): raise ValueError(f'teams = {interleaved.teams}: expected a, b or None; for more rankers use `credits`')
-    return tuple(sum(interleaved.teams[i] == t for i in seen) for t in 'ab')
+    if any(team not in ('a', 'b', None) for team in teams):
+        raise ValueError(f'teams = {teams}: expected a, b or None; '
+                         'for more rankers use `credits`')
+    clicked = [teams[place] for place in seen]
+    return clicked.count('a'), clicked.count('b')
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #d4e359e6
+def _top(ranking, taken):
+    "The best item that nobody has taken; None if there is none."
+    return next((item for item in ranking if item not in taken), None)
+
+def _round(a, b, taken, first):
+    "(item, team) of one or two picks; none if a ranker has run out."
+    best_a, best_b = _top(a, taken), _top(b, taken)
+    if best_a is None or best_b is None: return []
+    later_a, later_b = _top(a, taken + [best_b]), _top(b, taken + [best_a])
+    if first == 'a': one, two = (best_a, 'a'), (later_b, 'b')
+    else: one, two = (best_b, 'b'), (later_a, 'a')
+    if two[0] is None: return [one]
+    both_could = later_a is not None and later_b is not None
+    return [one, two if both_could else (two[0], None)]
+
+# %% ../../nbs/3_testing/12_mixing.ipynb #e2a07f79
 def team_draft(
-    a, b,   # Two rankings: lists of items, best first, without duplicates
+    a, b,   # Two rankings: items, best first, each once
     k:int,  # Places to fill
-    rng,    # numpy.random.Generator; a number for each round is drawn at the start
+    rng,    # numpy Generator or a seed: a new one for each view
 )->Interleaved: # `teams`: who picked the item; None for places that only one list could fill
-    "Team-draft interleaving (Radlinski et al. 2008): a coin each round, then both pick. ValueError for duplicates or k below 1."
-    (a, b), k = _inputs({'a': a, 'b': b}, k, rng)
+    """Team-draft interleaving: a coin each round, then both pick (Radlinski et al. 2008).
+
+    A number for each round is drawn at the start. ValueError for duplicates or k below 1.
+
+    Examples
+    --------
+    >>> from trending_now import interleaving
+    >>> mixed = interleaving.team_draft('abcd', 'bcda', 4, rng=7)
+    >>> mixed
+    Interleaved(team draft: b [b], a [a], c [b], d [a])
+    >>> interleaving.credit(mixed, [0, 3])
+    (1, 1)
+    """
+    (a, b), k, rng = _inputs({'a': a, 'b': b}, k, rng)
     items, teams = [], []
-    for a_first in rng.random((k+1)//2) < .5:
-        left = {t: [x for x in r if x not in items] for t, r in (('a', a), ('b', b))}
-        if not (left['a'] and left['b']): break
-        best = {t: left[t][0] for t in 'ab'}
-        then = {t: [x for x in left[t] if x != best[other]] for t, other in ('ab', 'ba')}   # what is left if the other picks first
-        first, second = 'ab' if a_first else 'ba'
-        items, teams = items + [best[first]] + then[second][:1], teams + [first] + ([second] if then['a'] and then['b'] else [None])[:len(then[second])]
-    rest = [x for x in dict.fromkeys(a + b) if x not in items]
-    return Interleaved((items + rest)[:k], (teams + [None]*len(rest))[:k], 'team draft', (tuple(a), tuple(b)))
+    for a_first in rng.random((k + 1)//2) < .5:
+        for item, team in _round(a, b, items, 'a' if a_first else 'b'):
+            items.append(item)
+            teams.append(team)
+    rest = [item for item in dict.fromkeys(a + b) if item not in items]
+    items, teams = items + rest, teams + [None]*len(rest)
+    return Interleaved(items[:k], teams[:k], 'team draft', (tuple(a), tuple(b)))
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #01c887e2
 def _softmax(ranking, taken, tau):
-    "Probability of each item that is left, by its rank in the whole list; logarithms keep steep ones finite."
-    left = [(x, -tau*math.log(r)) for r, x in enumerate(ranking, 1) if x not in taken]
-    weights = [(x, math.exp(w - left[0][1])) for x, w in left]
-    total = sum(w for _, w in weights)
-    return {x: w/total for x, w in weights}
+    "Probability of each item that is left, by its rank in the whole list."
+    logs = {item: -tau*math.log(rank)           # logarithms keep steep ones finite
+            for rank, item in enumerate(ranking, 1) if item not in taken}
+    highest = max(logs.values(), default=0.)
+    weights = {item: math.exp(log - highest) for item, log in logs.items()}
+    total = sum(weights.values())
+    return {item: weight/total for item, weight in weights.items()}
 
 def _draw(odds, rng):
     "One item of {item: probability}."
-    items, p = list(odds), np.cumsum(list(odds.values()))
-    return items[min(int(np.searchsorted(p, rng.random()*p[-1], side='right')), len(items)-1)]
+    items, edges = list(odds), np.cumsum(list(odds.values()))
+    drawn = np.searchsorted(edges, rng.random()*edges[-1], side='right')
+    return items[min(int(drawn), len(items) - 1)]
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #4363cd54
 def probabilistic(
-    a, b,         # Two rankings: lists of items, best first, without duplicates
+    a, b,         # Two rankings: items, best first, each once
     k:int,        # Places to fill
-    rng,          # numpy.random.Generator
+    rng,          # numpy Generator or a seed: a new one for each view
     tau:float=3., # Steepness: 0 draws all ranks alike
-)->Interleaved:   # `teams`: whose softmax the item was drawn from; None where only one list had items left
-    "Probabilistic interleaving (Hofmann et al. 2011): a coin and a draw for each place. ValueError for duplicates, k below 1 or a negative tau."
-    lists, k = _inputs({'a': a, 'b': b}, k, rng)
-    tau, items, teams = checks.number('tau', tau, least=0), [], []
+)->Interleaved:   # `teams`: whose softmax drew the item; None where one list had items left
+    """Probabilistic interleaving: a coin and a draw for each place (Hofmann et al. 2011).
+
+    ValueError for duplicates, k below 1 or a negative tau.
+    """
+    lists, k, rng = _inputs({'a': a, 'b': b}, k, rng)
+    tau = checks.number('tau', tau, least=0)
+    items, teams = [], []
     for _ in range(min(k, len(set(lists[0] + lists[1])))):
-        odds = [_softmax(r, items, tau) for r in lists]
-        both = all(odds)
-        turn = int(rng.random() < .5) if both else int(not odds[0])
-        items.append(_draw(odds[turn], rng))
-        teams.append('ab'[turn] if both else None)
+        odds_a, odds_b = (_softmax(ranking, items, tau) for ranking in lists)
+        both = odds_a and odds_b
+        from_b = rng.random() < .5 if both else not odds_a
+        items.append(_draw(odds_b if from_b else odds_a, rng))
+        teams.append(None if not both else 'b' if from_b else 'a')
     return Interleaved(items, teams, 'probabilistic', tuple(map(tuple, lists)), tau)
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #ba3f08ce
+def _shares(mixed, place):
+    "Odds that the item at a place came from a, and from b."
+    item, taken = mixed.items[place], mixed.items[:place]
+    odds = [_softmax(ranking, taken, mixed.tau).get(item, 0.) for ranking in mixed.lists]
+    return np.array(odds)/sum(odds)
+
 def marginal_credit(
     interleaved:Interleaved, # Made by `probabilistic`
     clicks,                  # Clicked places, from 0
 )->tuple:                    # Expected clicked items of a, and of b: fractions
-    "The credit averaged over all teams that could have made this list (Hofmann et al. 2011, section 4.2); ValueError for other methods."
-    m, out = interleaved, np.zeros(2)
-    if m.method != 'probabilistic': raise ValueError(f'method = {m.method!r}: expected a list made by `probabilistic`')
-    for i in _clicked(m, clicks):
-        if m.teams[i] is None: continue
-        p = np.array([_softmax(r, m.items[:i], m.tau).get(m.items[i], 0.) for r in m.lists])
-        out += p/p.sum()
-    return tuple(out.tolist())
+    """The credit averaged over all teams that could have made this list.
+
+    Hofmann et al. 2011, section 4.2. ValueError for lists of other methods.
+    """
+    mixed, total = interleaved, np.zeros(2)
+    if mixed.method != 'probabilistic':
+        raise ValueError(f'method = {mixed.method!r}: expected a list made by `probabilistic`')
+    for place in _clicked(mixed, clicks):
+        if mixed.teams[place] is not None: total += _shares(mixed, place)
+    return tuple(total.tolist())
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #8ec97235
+def _enough_left(lists, taken, picks):
+    "Whether each list has so many items left."
+    left = [sum(item not in taken for item in ranking) for ranking in lists]
+    return picks > 0 and min(left) >= picks
+
 def multileave(
-    rankings, # Two or more rankings: lists of items, best first, without duplicates
+    rankings, # Two or more rankings: items, best first, each once
     k:int,    # Places to fill
-    rng,      # numpy.random.Generator
-)->Interleaved: # `teams`: the number of the ranker, from 0; None for places that not all lists could fill
-    "Team-draft multileaving (Schuth et al. 2014): a new order of the rankers in each round. ValueError for fewer than two rankings."
+    rng,      # numpy Generator or a seed: a new one for each view
+)->Interleaved: # `teams`: number of the ranker, from 0; None where not all lists could fill
+    """Team-draft multileaving: a new order of the rankers each round (Schuth et al. 2014).
+
+    ValueError for fewer than two rankings, duplicates or k below 1.
+    """
     rankings = list(rankings)
     if len(rankings) < 2: raise ValueError(f'{len(rankings)} rankings: expected at least two')
-    lists, k = _inputs({f'rankings[{i}]': r for i, r in enumerate(rankings)}, k, rng)
-    items, teams, n = [], [], len(lists)
-    while len(items) < k and min(sum(x not in items for x in r) for r in lists) >= min(n, k - len(items)):
-        for i in rng.permutation(n)[:k - len(items)].tolist():
-            items.append(next(x for x in lists[i] if x not in items))
-            teams.append(i)
-    rest = [x for row in zip_longest(*lists, fillvalue=multileave) for x in row if x is not multileave and x not in items]
-    items += list(dict.fromkeys(rest))[:k - len(items)]
-    return Interleaved(items, teams + [None]*(len(items) - len(teams)), 'multileave', tuple(map(tuple, lists)))
+    named = {f'rankings[{i}]': ranking for i, ranking in enumerate(rankings)}
+    lists, k, rng = _inputs(named, k, rng)
+    items, teams = [], []
+    while _enough_left(lists, items, min(len(lists), k - len(items))):
+        order = rng.permutation(len(lists))[:k - len(items)].tolist()
+        for ranker in order: items.append(_top(lists[ranker], items))
+        teams += order
+    rest = [item for item in _by_turns(lists) if item not in items][:k - len(items)]
+    items, teams = items + rest, teams + [None]*len(rest)
+    return Interleaved(items, teams, 'multileave', tuple(map(tuple, lists)))
 
 def credits(
     interleaved:Interleaved, # Made by `multileave`
     clicks,                  # Clicked places, from 0
 )->tuple:                    # Clicked items of each ranker
     "Credit of each ranker; ValueError for places outside the list."
-    seen = _clicked(interleaved, clicks)
-    return tuple(sum(interleaved.teams[i] == r for i in seen) for r in range(len(interleaved.lists)))
+    teams = [interleaved.teams[place] for place in _clicked(interleaved, clicks)]
+    return tuple(teams.count(ranker) for ranker in range(len(interleaved.lists)))
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #6bac2ddf
-def _table(name, x):
+def _each_once(name, rows):
+    "ValueError if an item stands twice in a row."
+    ordered = np.sort(rows, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if twice.any():
+        row, place = np.argwhere(twice)[0]
+        raise ValueError(f'{name} holds {ordered[row, place]} twice in row {row}: '
+                         'expected each item once')
+
+def _table(name, lists):
     "Lists as rows of whole numbers, -1 only at their ends, or ValueError."
-    x = np.asarray(x)
-    if x.ndim != 2 or x.dtype.kind not in 'iu': raise ValueError(f'{name} has shape {x.shape} and type {x.dtype}: expected rows of whole numbers')
-    x = x.astype(np.int32) if x.size and x.max() < 2**31 and x.min() >= -1 else x.astype(np.int64)
-    if x.size and x.min() < -1: raise ValueError(f'{name} holds {x.min()}: expected whole numbers from 0, or -1 at the end of a row')
-    if ((x[:, :-1] < 0) & (x[:, 1:] >= 0)).any(): raise ValueError(f'{name} has -1 before an item: expected it at the end of a row only')
-    s = np.sort(x, axis=1)
-    twice = (s[:, 1:] == s[:, :-1]) & (s[:, 1:] >= 0)
-    if twice.any(): raise ValueError(f'{name} holds {s[:, 1:][twice][0]} twice in row {np.nonzero(twice)[0][0]}: expected each item once')
-    return x
+    rows = np.asarray(lists)
+    if rows.ndim != 2 or rows.dtype.kind not in 'iu':
+        raise ValueError(f'{name} has shape {rows.shape} and type {rows.dtype}: '
+                         'expected rows of whole numbers')
+    small = rows.size and rows.min() >= -1 and rows.max() < 2**31
+    rows = rows.astype(np.int32 if small else np.int64)
+    if rows.size and rows.min() < -1:
+        raise ValueError(f'{name} holds {rows.min()}: expected whole numbers from 0, '
+                         'or -1 at the end of a row')
+    if ((rows[:, :-1] < 0) & (rows[:, 1:] >= 0)).any():
+        raise ValueError(f'{name} has -1 before an item: expected it at the end of a row only')
+    _each_once(name, rows)
+    return rows
 
-def _best(lists, free):
-    "First free item of each row, -1 if there is none."
-    at = free.argmax(1)[:, None]
-    return np.where(np.take_along_axis(free, at, 1), np.take_along_axis(lists, at, 1), -1)[:, 0]
+class _Captain:
+    "One ranker's lists, a row a merge, and which of their items nobody has taken."
+    def __init__(self, lists): self.lists, self.free = lists, lists >= 0
 
-def _take(lists, free, item, remove=True):
-    "Whether the item was free in each row; it no longer is if `remove`."
-    hit = (lists == item[:, None]) & free
-    if remove: free &= ~hit
-    return hit.any(1)
+    def best(self):
+        "First free item of each row, or -1."
+        at = self.free.argmax(1)[:, None]
+        found, item = (np.take_along_axis(x, at, 1)[:, 0] for x in (self.free, self.lists))
+        return np.where(found, item, -1)
+
+    def holds(self, item): return (self.lists == item[:, None]) & self.free
+    def take(self, item): self.free &= ~self.holds(item)
+
+    def can_follow(self, item):
+        "Whether anything is left in each row once the other has taken an item."
+        return self.free.sum(1) > self.holds(item).any(1)
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #d13fd170
+def _pick(best_a, best_b, a_turn, drafting):
+    "Item of whose turn it is, or what is left."
+    turn = np.where(a_turn, best_a, best_b)
+    return np.where(drafting & (turn >= 0), turn, np.maximum(best_a, best_b))
+
+def _rounds(a, b, coins):
+    "Items and teams, a column a place, two in each round."
+    for a_first in coins.T:
+        best_a, best_b = a.best(), b.best()
+        both = (best_a >= 0) & (best_b >= 0)
+        fair = both & a.can_follow(best_b) & b.can_follow(best_a)
+        first = _pick(best_a, best_b, a_first, both)
+        for captain in (a, b): captain.take(first)
+        yield first, np.where(both, ~a_first, -1)
+        second = _pick(a.best(), b.best(), ~a_first, both)
+        for captain in (a, b): captain.take(second)
+        yield second, np.where(fair, a_first, -1)
+
 def team_draft_many(
-    a, b,   # (merges, length of the lists) items as whole numbers from 0; -1 fills up short lists
+    a, b,   # (merges, length) items as whole numbers from 0; -1 fills up short lists
     k:int,  # Places to fill
-    rng,    # numpy.random.Generator
+    rng,    # numpy Generator or a seed
 )->tuple:   # Items (merges, k), -1: empty; teams (merges, k): 0 for a, 1 for b, -1: nobody
-    "`team_draft` for many pairs of lists at once, the same coin for coin; ValueError for duplicates in a row."
-    (a, b), k = (_table(n, x) for n, x in (('a', a), ('b', b))), _inputs({'a': [0]}, k, rng) and int(k)
-    if len(a) != len(b): raise ValueError(f'{len(a)} rows of a, {len(b)} of b: expected as many')
-    k = min(k, a.shape[1] + b.shape[1])
-    coins, a, b = rng.random((len(a), (k+1)//2)) < .5, a[:, :k], b[:, :k]
-    free, items, teams = [a >= 0, b >= 0], np.full((len(a), k), -1, a.dtype), np.full((len(a), k), -1, np.int8)
-    for p in range(0, k, 2):
-        x, y = _best(a, free[0]), _best(b, free[1])
-        both, a_first = (x >= 0) & (y >= 0), coins[:, p//2]
-        items[:, p] = first = np.where(both, np.where(a_first, x, y), np.maximum(x, y))
-        teams[:, p] = np.where(both, np.where(a_first, 0, 1), -1)
-        if p+1 == k: break
-        fair = both & (free[0].sum(1) > _take(a, free[0], y, False)) & (free[1].sum(1) > _take(b, free[1], x, False))
-        for side, f in zip((a, b), free): _take(side, f, first)
-        x, y = _best(a, free[0]), _best(b, free[1])
-        turn = np.where(a_first, y, x)
-        items[:, p+1] = second = np.where(both & (turn >= 0), turn, np.maximum(x, y))
-        teams[:, p+1] = np.where(fair, np.where(a_first, 1, 0), -1)
-        for side, f in zip((a, b), free): _take(side, f, second)
-    return items, teams
+    """`team_draft` for many pairs of lists at once, the same coin for coin.
+
+    ValueError for rows of other lengths, or an item twice in a row.
+    """
+    a, b, rng = _table('a', a), _table('b', b), checks.generator(rng)
+    if len(a) != len(b):
+        raise ValueError(f'{len(a)} rows of a, {len(b)} of b: expected as many')
+    k = min(checks.whole('k', k, 1, of='places'), a.shape[1] + b.shape[1])
+    coins = rng.random((len(a), (k + 1)//2)) < .5
+    places = list(_rounds(_Captain(a[:, :k]), _Captain(b[:, :k]), coins))[:k]
+    items, teams = (np.stack(columns, axis=1) for columns in zip(*places))
+    return items, teams.astype(np.int8)
