@@ -7,12 +7,12 @@ __all__ = ['Votes', 'tally', 'Preference', 'preference', 'bootstrap_preference']
 
 # %% ../../nbs/3_testing/13_votes.ipynb #d93bbcc6
 import math
-from typing import NamedTuple
 from dataclasses import dataclass
+from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special
-from ..show import Shown
 from .. import checks
+from ..show import Shown
 
 # %% ../../nbs/3_testing/13_votes.ipynb #727a310a
 class Votes(NamedTuple):
@@ -21,23 +21,28 @@ class Votes(NamedTuple):
     wins_b:int
     ties:int
 
+def _credits(name, values):
+    "Credits from 0 as an array, or ValueError."
+    values = checks.numbers(name, values, 0)
+    if (values >= 0).all(): return values
+    raise ValueError(f'{name} holds {values.min():g}: expected numbers from 0')
+
 def tally(
     visitors, # Who made each view: ids or numbers
     a, b,     # Credit of each ranker in each view
 )->Votes:
-    "One vote a visitor, by the credit summed over all views; ValueError for unequal lengths, negative or missing credit."
-    who, (a, b) = np.asarray(visitors), (_credits(n, x) for n, x in (('a', a), ('b', b)))
-    if not len(who) == len(a) == len(b): raise ValueError(f'{len(who)} visitors, {len(a)} and {len(b)} credits: expected one of each for every view')
-    _, at = np.unique(who, return_inverse=True)
-    d = np.bincount(at, a) - np.bincount(at, b)
-    tie = np.abs(d) < 1e-9                            # fractions may differ by rounding
-    return Votes(int((d[~tie] > 0).sum()), int((d[~tie] < 0).sum()), int(tie.sum()))
+    """One vote a visitor, by the credit summed over all views.
 
-def _credits(name, x):
-    "Credits as an array of numbers from 0, or ValueError."
-    x = np.asarray(x, float)
-    if x.ndim != 1 or not (np.isfinite(x) & (x >= 0)).all(): raise ValueError(f'{name} = {x}: expected a row of numbers from 0')
-    return x
+    ValueError for unequal lengths, negative or missing credit.
+    """
+    who, a, b = np.asarray(visitors), _credits('a', a), _credits('b', b)
+    if not len(who) == len(a) == len(b):
+        raise ValueError(f'{len(who)} visitors, {len(a)} and {len(b)} credits: '
+                         'expected one of each for every view')
+    _, visitor = np.unique(who, return_inverse=True)
+    lead = np.bincount(visitor, a) - np.bincount(visitor, b)
+    lead[np.abs(lead) < 1e-9] = 0    # fractions may differ by rounding
+    return Votes(int((lead > 0).sum()), int((lead < 0).sum()), int((lead == 0).sum()))
 
 # %% ../../nbs/3_testing/13_votes.ipynb #981a492e
 @dataclass(frozen=True, repr=False)
@@ -48,46 +53,84 @@ class Preference(Shown):
     low:float     # Lower end of the interval for delta
     high:float    # Upper end
 
-def preference(
-    wins_a:int, wins_b:int, # Visitors (or queries) who preferred a, and b
-    ties:int=0,             # Those who preferred none
-    alpha:float=.05,        # 1 minus the level of the interval
-)->Preference:
-    "Delta of Chapelle et al. (2012) with a sign test; ValueError for negative or fractional counts, or none at all."
-    a, b, t = (checks.whole(n, x, 0) for n, x in (('wins_a', wins_a), ('wins_b', wins_b), ('ties', ties)))
-    if (n := a + b + t) == 0: raise ValueError('wins_a = wins_b = ties = 0: expected at least one visitor')
-    p = min(1., 2*special.bdtr(min(a, b), a + b, .5)) if a + b else 1.
-    high, low = (_highest(*x, n, checks.share('alpha', alpha)) for x in ((a, b), (b, a)))
-    return Preference((a - b)/(2*n), float(p), -low, high)
-
 # %% ../../nbs/3_testing/13_votes.ipynb #29f3d451
-def _highest(a, b, n, alpha):
-    "Upper end for delta: the larger of Tango's score bound and the exact one."
-    exact = (a + b)/n*((special.betaincinv(a+1, b, 1 - alpha/2) if b else 1.) - .5)
-    return float(max(exact, _tango(a, b, n, -special.ndtri(alpha/2))/2))
-
 def _tango(a, b, n, z):
     "Upper score bound for the difference of paired shares (a - b)/n (Tango 1998)."
-    def above(t):
-        m = (2*n - a + b)*t - a - b
-        q = (math.sqrt(max(m*m + 8*n*b*t*(1-t), 0)) - m)/(4*n)  # most likely share of b's, if the difference is t
-        return a - b - n*t + z*math.sqrt(max(n*(2*q + t*(1-t)), 0))
-    return 1. if a == n else optimize.brentq(above, (a - b)/n + 1e-12, 1, xtol=1e-12)
+    def score(gap):
+        linear = (2*n - a + b)*gap - a - b
+        root = math.sqrt(max(linear*linear + 8*n*b*gap*(1 - gap), 0))
+        share_b = (root - linear)/(4*n)   # most likely share of b's, if this is the gap
+        variance = n*(2*share_b + gap*(1 - gap))
+        return a - b - n*gap + z*math.sqrt(max(variance, 0))
+
+    if a == n: return 1.
+    return optimize.brentq(score, (a - b)/n + 1e-12, 1, xtol=1e-12)
+
+def _exact(a, b, n, alpha):
+    "Upper end for delta by Clopper and Pearson's for a win among those who decided."
+    win = special.betaincinv(a + 1, b, 1 - alpha/2) if b else 1.
+    return (a + b)/n*(win - .5)
+
+def _highest(a, b, n, alpha):
+    "Upper end for delta: the larger of the two."
+    z = -special.ndtri(alpha/2)
+    return float(max(_exact(a, b, n, alpha), _tango(a, b, n, z)/2))
+
+# %% ../../nbs/3_testing/13_votes.ipynb #6b3d6e90
+def preference(
+    wins_a:int, # Visitors (or queries) who preferred a
+    wins_b:int, # Those who preferred b
+    ties:int=0, # Those who preferred none
+    alpha:float=.05, # 1 minus the level of the interval
+)->Preference:
+    """Delta with its interval and a sign test (Chapelle et al. 2012).
+
+    ValueError for negative or fractional counts, or none at all.
+
+    Examples
+    --------
+    >>> from trending_now import interleaving
+    >>> interleaving.preference(60, 40, 100)
+    Preference(delta=0.05, p_value=0.05689, low=-0.001395, high=0.09835)
+    """
+    a, b = checks.whole('wins_a', wins_a), checks.whole('wins_b', wins_b)
+    n, alpha = a + b + checks.whole('ties', ties), checks.share('alpha', alpha)
+    if n == 0: raise ValueError('wins_a = wins_b = ties = 0: expected at least one visitor')
+    p_value = min(1., 2*special.bdtr(min(a, b), a + b, .5)) if a + b else 1.
+    low, high = -_highest(b, a, n, alpha), _highest(a, b, n, alpha)
+    return Preference((a - b)/(2*n), float(p_value), low, high)
 
 # %% ../../nbs/3_testing/13_votes.ipynb #dcb42714
+def _weighed(a, b, weigh):
+    "What each visitor adds to the lead of a, and to the whole."
+    if weigh == 'clicks': return np.stack([a - b, a + b])
+    return np.stack([np.sign(a - b), np.ones(len(a))])
+
+def _resampled(sums, rng, repeats):
+    "Totals of visitors drawn with replacement, a column a sample."
+    n = sums.shape[1]
+    return np.stack([sums[:, rng.integers(0, n, n)].sum(1) for _ in range(repeats)], 1)
+
+def _two_sided(deltas):
+    "How seldom the samples are on the other side of 0, twice."
+    wrong_side = min((deltas <= 0).sum(), (deltas >= 0).sum())
+    return float(min(1., 2*(1 + wrong_side)/(len(deltas) + 1)))
+
 def bootstrap_preference(
     a, b,              # Credit of each ranker, summed for each visitor
-    rng,               # numpy.random.Generator
+    rng,               # numpy Generator or a seed
     weigh:str='clicks',# 'clicks': share of all credit; 'visitors': votes
     repeats:int=2000,  # Bootstrap samples
     alpha:float=.05,   # 1 minus the level
-)->Preference:         # delta: share of a minus 1/2; percentile interval, p-value from the same samples
-    "Preference with a bootstrap over visitors; ValueError for no credit at all or unequal lengths."
-    a, b = _credits('a', a), _credits('b', b)
-    if len(a) != len(b) or not len(a) or not (a + b).any(): raise ValueError(f'{len(a)} and {len(b)} visitors, {a.sum() + b.sum():g} credit: expected credit for the same visitors')
-    if weigh not in ('clicks', 'visitors'): raise ValueError(f"weigh = {weigh!r}: expected 'clicks' or 'visitors'")
-    x = np.stack([a - b, a + b]) if weigh == 'clicks' else np.stack([np.sign(a - b), np.ones(len(a))])
-    drawn = np.stack([x[:, rng.integers(0, len(a), len(a))].sum(1) for _ in range(repeats)], 1)
-    d = drawn[0]/np.maximum(drawn[1], 1e-300)/2
-    p = min(1., 2*(1 + min((d <= 0).sum(), (d >= 0).sum()))/(repeats + 1))
-    return Preference(float(x[0].sum()/x[1].sum()/2), p, *np.quantile(d, [alpha/2, 1 - alpha/2]).tolist())
+)->Preference:         # delta: share of a minus 1/2; percentile interval, p-value of the samples
+    "Preference by a bootstrap over visitors; ValueError for no credit or unequal lengths."
+    a, b, rng = _credits('a', a), _credits('b', b), checks.generator(rng)
+    if len(a) != len(b) or not (a + b).any():
+        raise ValueError(f'{len(a)} and {len(b)} visitors, {a.sum() + b.sum():g} credit: '
+                         'expected credit for the same visitors')
+    sums = _weighed(a, b, checks.one_of('weigh', weigh, ('clicks', 'visitors')))
+    lead, whole = _resampled(sums, rng, repeats)
+    deltas = lead/np.maximum(whole, 1e-300)/2
+    low, high = np.quantile(deltas, [alpha/2, 1 - alpha/2]).tolist()
+    delta = sums[0].sum()/sums[1].sum()/2
+    return Preference(float(delta), _two_sided(deltas), low, high)
