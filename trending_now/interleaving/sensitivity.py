@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import special
-from ..catalogue import labels
-from ..ab.comparisons import compare_means, compare_proportions, compare_ratios
-from ..diners.visits import Diners
-from ..diners.pages import build_page
-from ..settings import DinersKnobs as Knobs, stream
-from .votes import preference
-from .mixing import team_draft_many
 from .. import checks
+from ..ab.comparisons import compare_means, compare_proportions, compare_ratios
+from ..catalogue import labels
+from ..diners.pages import build_page
+from ..diners.visits import Diners
+from .mixing import team_draft_many
+from .votes import preference
+from ..settings import DinersKnobs as Knobs, stream
 
 # %% ../../nbs/3_testing/14_sensitivity.ipynb #c46b1790
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,28 +35,55 @@ class Audience:
     rating_rate:float   # Share of the clicks that a rating follows
     seed:int            # Seed of the people
 
-    def __repr__(self): return f'Audience({len(self.like):,} people, {len(np.unique(self.visitor)):,} of them in the test with {len(self.visitor):,} views, {len(self.films)} films, {len(self.look)} places)'
+    def __repr__(self):
+        tested = len(np.unique(self.visitor))
+        return (f'Audience({len(self.like):,} people, {tested:,} of them in the test '
+                f'with {len(self.visitor):,} views, {len(self.films)} films, '
+                f'{len(self.look)} places)')
 
 # %% ../../nbs/3_testing/14_sensitivity.ipynb #22f7dfb2
+def _likings(diners, films, week):
+    "Chance of a click on a film that is looked at, (visitors, films), and to look at a place."
+    row = build_page(films, labels(films), week=week).lists([range(len(films))])
+    look = diners.examination(1, len(films))
+    parts = np.array_split(np.arange(diners.n), diners.n//2000 + 1)
+    like = [diners.click_probability(row, part)/look for part in parts]
+    return np.concatenate(like).astype(np.float32), look
+
+def _views(diners, films, week):
+    "Views of a week, without those of bots."
+    page = build_page(films, labels(films), week=week)
+    views = diners.views(page, stream(diners.seed, 'views', week))
+    return views[views.visitor < diners.n]
+
+def _sessions(weeks):
+    "Number of the visit, from 0, of each view of some weeks."
+    visits = [10**8*i + views.visit for i, views in enumerate(weeks)]
+    return np.unique(np.concatenate(visits), return_inverse=True)[1]
+
 def audience(
     films:pd.DataFrame, # Films record
     people:int,         # Diners
-    knobs:Knobs=None,   # Their habits; None: defaults, and a visit every other week on average
-    week:int=8, weeks:int=4, # First service week of the test, and how many
+    knobs:Knobs=None,   # Their habits; None: defaults, and a visit every other week
+    week:int=8,         # First service week of the test
+    weeks:int=4,        # Weeks that it lasts, and of the past before it
     places:int=10,      # Places of the row
     seed:int=7,         # Same seed, same people and visits
 )->Audience:
-    "Diners as an audience; tastes are those of the first week. ValueError for fewer weeks before the test than in it."
-    if not 1 <= weeks <= week: raise ValueError(f'week = {week!r}, weeks = {weeks!r}: expected at least one week, and as many before the test')
-    d = Diners(people, seed, knobs or Knobs(visits_per_week=people/2))
-    row = build_page(films, labels(films), week=week).lists([range(len(films))])
-    look = d.examination(1, len(films))
-    like = np.concatenate([d.click_probability(row, c)/look for c in np.array_split(np.arange(people), people//2000 + 1)]).astype(np.float32)
-    v = [d.views(build_page(films, labels(films), week=w), stream(seed, 'views', w)) for w in range(week-weeks, week+weeks)]
-    v = [t[t.visitor < people] for t in v]                       # without bots
-    session = np.unique(np.concatenate([10**8*i + t.visit for i, t in enumerate(v[weeks:])]), return_inverse=True)[1]
-    return Audience(films, like, look[:places], d.tastes(week, np.arange(people)).astype(float), np.concatenate([t.visitor for t in v[weeks:]]), session,
-                    np.concatenate([t.visitor for t in v[:weeks]]), d.settings.rating_rate, seed)
+    "Diners with the tastes of the first week; ValueError for too few weeks before the test."
+    if not 1 <= weeks <= week:
+        raise ValueError(f'week = {week!r}, weeks = {weeks!r}: expected at least one week, '
+                         'and as many before the test')
+    diners = Diners(people, seed, knobs or Knobs(visits_per_week=people/2))
+    like, look = _likings(diners, films, week)
+    views = [_views(diners, films, w) for w in range(week - weeks, week + weeks)]
+    before, during = views[:weeks], views[weeks:]
+    return Audience(
+        films, like, look[:places],
+        taste=diners.tastes(week, np.arange(people)).astype(float),
+        visitor=np.concatenate([v.visitor for v in during]), session=_sessions(during),
+        before=np.concatenate([v.visitor for v in before]),
+        rating_rate=diners.settings.rating_rate, seed=seed)
 
 # %% ../../nbs/3_testing/14_sensitivity.ipynb #5f26b9e4
 class Ranker(NamedTuple):
@@ -65,127 +92,215 @@ class Ranker(NamedTuple):
     critic:float   # Weight of the critics' score, as a share
     fresh:float    # Weight of freshness: 0 oldest, 1 newest film
 
+def _profiles(crowd, clicks):
+    "Shares of genres among past clicks, drawn towards everybody's mean taste."
+    mean, luck = crowd.taste.mean(0), stream(crowd.seed, 'profile', clicks)
+    seen = luck.multinomial(clicks, crowd.taste/crowd.taste.sum(1, keepdims=True))
+    return (seen + 4*mean)/(clicks + 4)
+
+def _highest(score, length):
+    "Indices of the highest scores of each row, best first."
+    top = np.argpartition(-score, length - 1, axis=1)[:, :length]
+    order = np.argsort(-np.take_along_axis(score, top, 1), axis=1, kind='stable')
+    return np.take_along_axis(top, order, 1)
+
 def rank(
     crowd:Audience,
     ranker:Ranker,
     length:int=20, # Films on each list
 )->np.ndarray:     # (visitors, length) indices of films, best first
-    "Each visitor's list. Rankers with the same number of clicks share their profiles. ValueError for more places than films."
-    if not len(crowd.look) <= length <= len(crowd.films): raise ValueError(f'length = {length!r}: expected {len(crowd.look)} to {len(crowd.films)} films')
-    mean, luck = crowd.taste.mean(0), stream(crowd.seed, 'profile', ranker.clicks)
-    seen = luck.multinomial(ranker.clicks, crowd.taste/crowd.taste.sum(1, keepdims=True))
-    match = ((seen + 4*mean)/(ranker.clicks + 4)) @ labels(crowd.films).T
-    score = match + ranker.critic*crowd.films.critic_score.fillna(60).to_numpy()/100 + ranker.fresh*np.linspace(0, 1, len(crowd.films))
-    top = np.argpartition(-score, length-1, axis=1)[:, :length]
-    return np.take_along_axis(top, np.argsort(-np.take_along_axis(score, top, 1), axis=1, kind='stable'), 1)
+    """Each visitor's list; rankers with the same number of clicks share their profiles.
+
+    ValueError for fewer films than places, or more than there are.
+    """
+    places, films = len(crowd.look), crowd.films
+    if not places <= length <= len(films):
+        raise ValueError(f'length = {length!r}: expected {places} to {len(films)} films')
+    match = _profiles(crowd, ranker.clicks) @ labels(films).T
+    critic = ranker.critic*films.critic_score.fillna(60).to_numpy()/100
+    fresh = ranker.fresh*np.linspace(0, 1, len(films))
+    return _highest(match + critic + fresh, length)
 
 # %% ../../nbs/3_testing/14_sensitivity.ipynb #4a684100
 def _play(crowd, who, items, rng):
-    "(clicks (views, places) 0/1, their probabilities) when each view shows a row of items."
-    p = crowd.like[who[:, None], items[:, :len(crowd.look)]]*crowd.look
-    return rng.random(p.shape, dtype=np.float32) < p, p
+    "(clicks, their probabilities), (views, places) each."
+    chance = crowd.like[who[:, None], items[:, :len(crowd.look)]]*crowd.look
+    return rng.random(chance.shape, dtype=np.float32) < chance, chance
 
-def _total(who, x, n):
-    "Sum for each visitor."
-    return np.bincount(who, x, n)
+def _total(crowd, who, values=None):
+    "Sum for each visitor, or how often they are there."
+    return np.bincount(who, values, len(crowd.like))
+
+def _alone(crowd, name, lists, rng):
+    "Columns from the weeks in which everybody sees the row of one ranker."
+    who = crowd.visitor
+    hit, chance = _play(crowd, who, lists[who], rng)
+    unrated = np.log1p(-crowd.rating_rate*chance).sum(1)
+    return {f'clicks_{name}': _total(crowd, who, hit.sum(1)),
+            f'expected_{name}': _total(crowd, who, chance.sum(1)),
+            f'rated_{name}': 1 - np.exp(_total(crowd, who, unrated))}
+
+def _mixed(crowd, a, b, rng):
+    "Columns from the weeks in which everybody sees the team draft."
+    who = crowd.visitor
+    items, teams = team_draft_many(a[who], b[who], len(crowd.look), rng)
+    hit, _ = _play(crowd, who, items, rng)
+    return {f'credit_{name}': _total(crowd, who, (hit & (teams == team)).sum(1))
+            for team, name in enumerate('ab')}
 
 # %% ../../nbs/3_testing/14_sensitivity.ipynb #0b023b57
 def compare_methods(
     crowd:Audience,
     a, b,           # (visitors, length) lists of two rankers, from `rank`
     seed:int=7,     # Seed of the clicks and coins
-)->pd.DataFrame:    # A row a visitor in the test: sessions, clicks before; for a and b: clicks, expected clicks, chance of a rating, credit
-    "Every visitor with the row of a, with that of b, and with their team draft, on the same views."
-    u, n, names = crowd.visitor, len(crowd.like), {'a': a, 'b': b}
-    _, first = np.unique(crowd.session, return_index=True)
-    t = {'sessions': _total(u[first], None, n), 'before': _total(crowd.before, _play(crowd, crowd.before, a[crowd.before], stream(seed, 'past'))[0].sum(1), n)}
-    for name, lists in names.items():
-        hit, p = _play(crowd, u, lists[u], stream(seed, 'served', name))
-        t |= {f'clicks_{name}': _total(u, hit.sum(1), n), f'expected_{name}': _total(u, p.sum(1), n),
-              f'rated_{name}': 1 - np.exp(_total(u, np.log1p(-crowd.rating_rate*p).sum(1), n))}
-    items, teams = team_draft_many(a[u], b[u], len(crowd.look), luck := stream(seed, 'drafted'))
-    hit, _ = _play(crowd, u, items, luck)
-    t |= {f'credit_{name}': _total(u, (hit & (teams == i)).sum(1), n) for i, name in enumerate(names)}
-    return pd.DataFrame(t)[t['sessions'] > 0].reset_index(drop=True)
+)->pd.DataFrame:    # A row a visitor: sessions, clicks before; clicks, expected, rated, credit
+    "Every visitor with the row of a, with that of b, and with their draft, on the same views."
+    _, first_views = np.unique(crowd.session, return_index=True)
+    past, _ = _play(crowd, crowd.before, a[crowd.before], stream(seed, 'past'))
+    columns = {'sessions': _total(crowd, crowd.visitor[first_views]),
+               'before': _total(crowd, crowd.before, past.sum(1))}
+    columns |= _alone(crowd, 'a', a, stream(seed, 'served', 'a'))
+    columns |= _alone(crowd, 'b', b, stream(seed, 'served', 'b'))
+    columns |= _mixed(crowd, a, b, stream(seed, 'drafted'))
+    in_test = columns['sessions'] > 0
+    return pd.DataFrame(columns)[in_test].reset_index(drop=True)
 
 # %% ../../nbs/3_testing/14_sensitivity.ipynb #683150bb
-def _moments(t, weights):
-    "Means over visitors, and of squares and products, for each sample."
-    c = {k: t[k].to_numpy(float) for k in t} | {'won': 1.*(t.credit_b > t.credit_a).to_numpy(), 'lost': 1.*(t.credit_b < t.credit_a).to_numpy()}
-    for n in 'ab': c |= {f'clicks_{n}^2': c[f'clicks_{n}']**2, f'clicks_{n}*before': c[f'clicks_{n}']*c['before'], f'clicks_{n}*sessions': c[f'clicks_{n}']*c['sessions']}
-    c |= {f'{k}^2': c[k]**2 for k in ('before', 'sessions')}
-    w = np.ones((1, len(t))) if weights is None else np.asarray(weights, float)
-    return dict(zip(c, (w @ np.stack(list(c.values()), 1) / w.sum(1, keepdims=True)).T))
+def _columns(t):
+    "What is averaged over visitors: the table, its votes, squares and products."
+    c = {name: t[name].to_numpy(float) for name in t}
+    c['won'], c['lost'] = 1.*(c['credit_b'] > c['credit_a']), 1.*(c['credit_b'] < c['credit_a'])
+    for clicks in ('clicks_a', 'clicks_b'):
+        c[f'{clicks}^2'] = c[clicks]**2
+        for other in ('before', 'sessions'): c[f'{clicks}*{other}'] = c[clicks]*c[other]
+    for name in ('before', 'sessions'): c[f'{name}^2'] = c[name]**2
+    return c
 
-def _ratio_variance(m, name):
-    "Variance of one visitor's part in clicks per session, by the delta method."
-    x, s = f'clicks_{name}', 'sessions'
-    r = m[x]/m[s]
-    return (m[f'{x}^2'] - 2*r*m[f'{x}*{s}'] + r*r*m[f'{s}^2'])/m[s]**2
+def _moments(t, weights):
+    "Mean of each column in each sample."
+    columns = _columns(t)
+    weights = np.ones((1, len(t))) if weights is None else np.asarray(weights, float)
+    sums = weights @ np.stack(list(columns.values()), 1)
+    return dict(zip(columns, (sums/weights.sum(1, keepdims=True)).T))
+
+# %% ../../nbs/3_testing/14_sensitivity.ipynb #8f7d2a02
+def _variance(m, arm): return m[f'clicks_{arm}^2'] - m[f'clicks_{arm}']**2
+
+def _explained(m, arm):
+    "Variance of the clicks that the past explains."
+    covariance = m[f'clicks_{arm}*before'] - m[f'clicks_{arm}']*m['before']
+    return covariance**2/(m['before^2'] - m['before']**2)
+
+def _ratio_variance(m, arm):
+    "Of a visitor's part in clicks per session."
+    r = m[f'clicks_{arm}']/m['sessions']
+    products = m[f'clicks_{arm}^2'] - 2*r*m[f'clicks_{arm}*sessions'] + r*r*m['sessions^2']
+    return products/m['sessions']**2
+
+def _rated_variance(m, arm): return m[f'rated_{arm}']*(1 - m[f'rated_{arm}'])
+
+def _votes_needed(m, level, strong):
+    decided, gap = m['won'] + m['lost'], m['won'] - m['lost']
+    spread = level*np.sqrt(decided) + strong*np.sqrt(decided - gap**2)
+    return (spread/gap)**2
 
 # %% ../../nbs/3_testing/14_sensitivity.ipynb #3587a273
-METRICS = ('interleaving', 'clicks per visitor', 'the same with CUPED', 'clicks per session', 'conversion')
+METRICS = ('interleaving', 'clicks per visitor', 'the same with CUPED',
+           'clicks per session', 'conversion')
 
 def visitors_needed(
-    t:pd.DataFrame,    # From `compare`
+    t:pd.DataFrame,    # From `compare_methods`
     alpha:float=.05,   # Level, two-sided
     power:float=.95,   # Chance to find the difference
-    weights=None,      # (samples, visitors) how often each visitor is in each sample; None: once
+    weights=None,      # (samples, visitors) how often each is in a sample; None: once
 )->pd.DataFrame:       # (samples, metrics) visitors in the whole test
-    "Size of a test by each measure (normal approximation); ValueError for an empty table."
+    """Size of a test by each measure (normal approximation); ValueError for an empty table.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import load_films
+    >>> from trending_now.interleaving import Ranker, audience, compare_methods, rank
+    >>> crowd = audience(load_films()[:300], people=2000)
+    >>> lists = [rank(crowd, Ranker(clicks, critic=.5, fresh=.3)) for clicks in (5, 20)]
+    >>> need = visitors_needed(compare_methods(crowd, *lists)).iloc[0]
+    >>> need[['interleaving', 'clicks per session']].round().astype(int).to_dict()
+    {'interleaving': 1202, 'clicks per session': 7452}
+    """
     if not len(t): raise ValueError('the table is empty: expected a row a visitor')
-    alpha, power = (checks.share(n, x) for n, x in (('alpha', alpha), ('power', power)))
+    alpha, power = checks.share('alpha', alpha), checks.share('power', power)
     level, strong = special.ndtri([1 - alpha/2, power])
     m = _moments(t, weights)
-    clicks, need = m['clicks_b'] - m['clicks_a'], lambda variance, d: 2*(level + strong)**2*variance/d**2
-    d = m['expected_b'] - m['expected_a']
-    var = {n: m[f'clicks_{n}^2'] - m[f'clicks_{n}']**2 for n in 'ab'}
-    past = {n: (m[f'clicks_{n}*before'] - m[f'clicks_{n}']*m['before'])**2/(m['before^2'] - m['before']**2) for n in 'ab'}
-    decided, gap = m['won'] + m['lost'], m['won'] - m['lost']
-    votes = ((level*np.sqrt(decided) + strong*np.sqrt(decided - gap**2))/gap)**2
-    converted = sum(m[f'rated_{n}']*(1 - m[f'rated_{n}']) for n in 'ab')
-    return pd.DataFrame(dict(zip(METRICS, (votes, need(sum(var.values()), d), need(sum(var.values()) - sum(past.values()), d),
-        need(sum(_ratio_variance(m, n) for n in 'ab'), d/m['sessions']), need(converted, m['rated_b'] - m['rated_a'])))))
+    def both(variance): return variance(m, 'a') + variance(m, 'b')
+    def need(variance, difference): return 2*(level + strong)**2*variance/difference**2
+    clicks, rated = m['expected_b'] - m['expected_a'], m['rated_b'] - m['rated_a']
+    return pd.DataFrame(dict(zip(METRICS, (
+        _votes_needed(m, level, strong),
+        need(both(_variance), clicks),
+        need(both(_variance) - both(_explained), clicks),
+        need(both(_ratio_variance), clicks/m['sessions']),
+        need(both(_rated_variance), rated)))))
 
 # %% ../../nbs/3_testing/14_sensitivity.ipynb #1bfa1dc3
 def savings(
-    t:pd.DataFrame,   # From `compare`
-    rng,              # numpy.random.Generator
+    t:pd.DataFrame,   # From `compare_methods`
+    rng,              # numpy Generator or a seed
     repeats:int=400,  # Bootstrap samples
-    alpha:float=.05, power:float=.95, # As for `visitors_needed`
-)->pd.DataFrame:      # A row a measure: visitors, ratio to interleaving, low, high (95% interval of the ratio)
-    "How many times more visitors each A/B measure needs than interleaving, with a bootstrap over visitors."
-    n = len(t)
-    weights = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(repeats)])
-    boot, now = visitors_needed(t, alpha, power, weights), visitors_needed(t, alpha, power).iloc[0]
+    alpha:float=.05,  # As for `visitors_needed`
+    power:float=.95,  # As for `visitors_needed`
+)->pd.DataFrame:      # A row a measure: visitors, ratio to interleaving, its 95% interval
+    "How many times more visitors each A/B measure needs, with a bootstrap over visitors."
+    n, rng = len(t), checks.generator(rng)
+    drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(repeats)]
+    boot = visitors_needed(t, alpha, power, np.stack(drawn))
+    now = visitors_needed(t, alpha, power).iloc[0]
     times = boot.div(boot.interleaving, axis=0)
-    return pd.DataFrame({'visitors': now, 'ratio': now/now.interleaving, 'low': times.quantile(.025), 'high': times.quantile(.975)})
+    return pd.DataFrame({'visitors': now, 'ratio': now/now.interleaving,
+                         'low': times.quantile(.025), 'high': times.quantile(.975)})
 
 # %% ../../nbs/3_testing/14_sensitivity.ipynb #74ef5d45
-def vote_test(c, i, j, rng):
-    d = np.concatenate([c['credit_b'][k] - c['credit_a'][k] for k in (i, j)])
-    p = preference((d > 0).sum(), (d < 0).sum(), (d == 0).sum())
-    return p.p_value, p.delta
+def vote_test(
+    c,    # Columns of the table, by name
+    i, j, # Rows of the visitors in each half of the test
+    rng,  # Not used: votes hold no further chance
+)->tuple: # p-value, delta
+    "The sign test of both halves together; a positive delta is for b."
+    lead = np.concatenate([c['credit_b'][who] - c['credit_a'][who] for who in (i, j)])
+    votes = preference((lead > 0).sum(), (lead < 0).sum(), (lead == 0).sum())
+    return votes.p_value, votes.delta
 
 def _both(comparison): return comparison.p_value, comparison.difference
 
-COMPARED = {'interleaving': vote_test,
-    'clicks per visitor': lambda c, i, j, rng: _both(compare_means(c['clicks_a'][i], c['clicks_b'][j])),
-    'clicks per session': lambda c, i, j, rng: _both(compare_ratios(c['clicks_a'][i], c['sessions'][i], c['clicks_b'][j], c['sessions'][j])),
-    'conversion': lambda c, i, j, rng: _both(compare_proportions([(rng.random(len(k)) < c[f'rated_{n}'][k]).sum() for k, n in ((i, 'a'), (j, 'b'))], [len(i), len(j)]))}
+def _visitor_test(c, i, j, rng):
+    return _both(compare_means(c['clicks_a'][i], c['clicks_b'][j]))
+
+def _session_test(c, i, j, rng):
+    sessions = c['sessions']
+    return _both(compare_ratios(c['clicks_a'][i], sessions[i], c['clicks_b'][j], sessions[j]))
+
+def _conversion_test(c, i, j, rng):
+    in_a, in_b = rng.random(len(i)) < c['rated_a'][i], rng.random(len(j)) < c['rated_b'][j]
+    return _both(compare_proportions([in_a.sum(), in_b.sum()], [len(i), len(j)]))
+
+COMPARED = {'interleaving': vote_test, 'clicks per visitor': _visitor_test,
+            'clicks per session': _session_test, 'conversion': _conversion_test}
 
 # %% ../../nbs/3_testing/14_sensitivity.ipynb #287bab19
 def found(
-    t:pd.DataFrame,  # From `compare`
+    t:pd.DataFrame,  # From `compare_methods`
     metric:str,      # One of `METRICS`, without CUPED
     n:int,           # Visitors in the whole test
-    rng,             # numpy.random.Generator
+    rng,             # numpy Generator or a seed
     runs:int=200,    # Trials
 )->float:            # Share of the trials with p < 0.05 in favour of b
-    "Power by trial: visitors drawn from the table with replacement, and tested as in life. ValueError for another metric."
-    if metric not in COMPARED: raise ValueError(f"metric = {metric!r}: expected one of {', '.join(COMPARED)}")
-    c, results = {k: t[k].to_numpy() for k in t}, []
+    """Power by trial: visitors drawn from the table with replacement, and tested as in life.
+
+    ValueError for another metric.
+    """
+    test = COMPARED[checks.one_of('metric', metric, COMPARED)]
+    rng, columns = checks.generator(rng), {name: t[name].to_numpy() for name in t}
+    finds = 0
     for _ in range(runs):
         who = rng.integers(0, len(t), n)
-        results.append(COMPARED[metric](c, who[:n//2], who[n//2:], rng))
-    return float(np.mean([p < .05 and d > 0 for p, d in results]))
+        p_value, lead = test(columns, who[:n//2], who[n//2:], rng)
+        if p_value < .05 and lead > 0: finds += 1
+    return finds/runs
