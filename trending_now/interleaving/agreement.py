@@ -7,37 +7,66 @@ __all__ = ['random_pairs', 'judge']
 
 # %% ../../nbs/3_testing/15_agreement.ipynb #82f8e55b
 import numpy as np
-import pandas as pd
-from .sensitivity import Audience, Ranker, COMPARED, vote_test, compare_methods, rank, visitors_needed
+from .. import checks
+from .sensitivity import Audience, Ranker, COMPARED, vote_test
+from .sensitivity import compare_methods, rank, visitors_needed
 from ..settings import stream
 
 # %% ../../nbs/3_testing/15_agreement.ipynb #0dc18384
+_CLICKS = (2, 5, 10, 20, 40)   # steps of the profile
+
+def _pair(rng):
+    "A ranker in use, and a change of it."
+    step, critic, fresh = rng.integers(len(_CLICKS)), rng.uniform(.2, 1), rng.uniform(.1, .6)
+    moved = int(np.clip(step + rng.integers(-1, 2), 0, len(_CLICKS) - 1))
+    other_critic = max(0., critic + .15*rng.standard_normal())
+    other_fresh = max(0., fresh + .1*rng.standard_normal())
+    in_use = Ranker(_CLICKS[step], critic, fresh)
+    return in_use, Ranker(_CLICKS[moved], other_critic, other_fresh)
+
 def random_pairs(
     n:int,  # Pairs
-    rng,    # numpy.random.Generator
+    rng,    # numpy Generator or a seed
 )->list:    # Pairs of rankers: one in use, and a change of it
-    "Ranker pairs as a team would try them: the profile grows or shrinks by a step, the weights move a little."
-    steps, out = [2, 5, 10, 20, 40], []
-    for _ in range(n):
-        at, critic, fresh = rng.integers(len(steps)), rng.uniform(.2, 1), rng.uniform(.1, .6)
-        move = int(np.clip(at + rng.integers(-1, 2), 0, len(steps)-1))
-        out.append((Ranker(steps[at], critic, fresh), Ranker(steps[move], max(0., critic + .15*rng.standard_normal()), max(0., fresh + .1*rng.standard_normal()))))
-    return out
+    """Ranker pairs as a team would try them; ValueError for a wrong number.
+
+    The profile grows or shrinks by a step or stays, the weights move a little.
+    """
+    rng = checks.generator(rng)
+    return [_pair(rng) for _ in range(checks.whole('n', n, of='pairs'))]
 
 # %% ../../nbs/3_testing/15_agreement.ipynb #6eea9bdc
+def _ab(columns, order, rng):
+    "p-value and difference of two A/B tests, with half of the visitors in each group."
+    half, out = len(order)//2, {}
+    for unit in ('visitor', 'session'):
+        test = COMPARED[f'clicks per {unit}']
+        out[f'p_{unit}'], out[f'ab_{unit}'] = test(columns, order[:half], order[half:], rng)
+    return out
+
 def judge(
     crowd:Audience,
     a:Ranker, b:Ranker,
     share:float=.06,   # Share of the visitors that interleaving gets
     seed:int=7,        # Seed of the clicks and groups
 )->dict:               # True lift, what both tests see, and the visitors each measure needs
-    "One pair, tested twice: by an A/B test on everybody and by interleaving on a few."
+    """One pair, tested twice: by an A/B test on everybody and by interleaving on a few.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import load_films
+    >>> from trending_now.interleaving import Ranker, audience
+    >>> crowd = audience(load_films()[:300], people=2000)
+    >>> found = judge(crowd, Ranker(5, .5, .3), Ranker(20, .5, .3), share=.5)
+    >>> {name: round(float(found[name]), 2) for name in ('lift', 'p_session', 'p_votes')}
+    {'lift': 0.08, 'p_session': 0.92, 'p_votes': 0.03}
+    """
     t = compare_methods(crowd, rank(crowd, a), rank(crowd, b), seed)
-    c, luck = {k: t[k].to_numpy() for k in t}, stream(seed, 'groups')
-    order, few = luck.permutation(len(t)), luck.permutation(len(t))[:max(1, round(share*len(t)))]
-    halves = order[:len(t)//2], order[len(t)//2:]
-    out = {'lift': t.expected_b.mean()/t.expected_a.mean() - 1}
-    for name, test in (('visitor', 'clicks per visitor'), ('session', 'clicks per session')): out[f'p_{name}'], out[f'ab_{name}'] = COMPARED[test](c, *halves, luck)
-    out['p_votes'], out['votes'] = vote_test(c, few, few[:0], luck)
-    out['votes_all'] = vote_test(c, order, order[:0], luck)[1]
+    columns, luck = {name: t[name].to_numpy() for name in t}, stream(seed, 'groups')
+    order = luck.permutation(len(t))
+    few = luck.permutation(len(t))[:max(1, round(share*len(t)))]
+    lift, nobody = t.expected_b.mean()/t.expected_a.mean() - 1, order[:0]
+    out = {'lift': lift} | _ab(columns, order, luck)
+    out['p_votes'], out['votes'] = vote_test(columns, few, nobody, luck)
+    _, out['votes_all'] = vote_test(columns, order, nobody, luck)
     return out | visitors_needed(t).iloc[0].to_dict()
