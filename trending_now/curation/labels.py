@@ -11,145 +11,208 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.special import entr
-from ..catalogue import GENRES, labels
 from .. import checks
+from ..catalogue import GENRES, labels
 from ..genres.booster import N_HASH, FilmFeatures, GenreBooster
 from ..genres.scores import evaluate
-
-# %% ../../nbs/2_retraining/06_labels.ipynb #75a95661
-def _size(n, rows):
-    "`n` as an int; ValueError unless 0 <= n <= rows."
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 0 <= n <= rows: raise ValueError(f'n = {n!r}: expected a whole number from 0 to {rows}, the rows there are')
-    return int(n)
-
-def _need(rng):
-    "`rng`, or a ValueError where there is none."
-    if not isinstance(rng, np.random.Generator): raise ValueError(f'rng = {rng!r}: expected a generator such as stream(7, "sample")')
-    return rng
 
 # %% ../../nbs/2_retraining/06_labels.ipynb #b85a1263
 def random_sample(
     rows,     # How many rows there are, or anything with a length
     n:int,    # How many to choose
-    rng=None, # Generator
+    rng=None, # Generator or seed; None is refused
 )->np.ndarray: # Positions (n,), in the order drawn
-    "Rows drawn with equal chances, without putting back; ValueError for n above the rows there are."
-    total = checks.whole('rows', rows, 0) if isinstance(rows, (int, np.integer)) else len(rows)
-    return _need(rng).choice(total, _size(n, total), replace=False).astype(int)
+    """Rows drawn with equal chances, without putting back.
 
-# %% ../../nbs/2_retraining/06_labels.ipynb #61f0120e
-def _pick_side(want, left, label, rng):
-    "0 (sample) or 1 (rest): the side that still wants most of a label, then the one with most room, then a coin."
-    for score in (want[:, label], left):
+    ValueError for `n` above the rows there are, or no `rng`.
+
+    Examples
+    --------
+    >>> random_sample(['Alien', 'Brazil', 'Cube'], 2, rng=7).tolist()
+    [1, 2]
+    """
+    total = checks.whole('rows', rows) if isinstance(rows, (int, np.integer)) else len(rows)
+    n = checks.whole('n', n, 0, total, of='rows')
+    return _chance(rng).choice(total, n, replace=False).astype(int)
+
+# %% ../../nbs/2_retraining/06_labels.ipynb #75a95661
+def _chance(rng):
+    "A generator; ValueError for None, since a purchase must be repeatable."
+    if rng is not None: return checks.generator(rng)
+    raise ValueError('rng = None: expected a generator or a seed, such as stream(7, "sample")')
+
+def _table(name, x, ok, what):
+    "A table whose values are all `ok`, or ValueError."
+    if x.ndim == 2 and x.shape[1] and ok.all(): return x
+    raise ValueError(f'{name} of shape {x.shape}: expected {what} in a table (rows, columns)')
+
+def _labels_of(films):
+    "0/1 (rows, labels), from the Films record or an array."
+    y = labels(films) if 'genres' in getattr(films, 'columns', ()) else np.asarray(films)
+    return _table('labels', y, np.isin(y, (0, 1)), '0 or 1')
+
+def _probabilities(proba):
+    "Probabilities (rows, labels); one column may come as (rows,)."
+    p = np.asarray(proba, float)
+    if p.ndim == 1: p = p[:, None]
+    return _table('probabilities', p, (p >= 0) & (p <= 1), '0 to 1')
+
+def _points(embeddings):
+    "Finite numbers (rows, dimensions)."
+    x = np.asarray(embeddings, float)
+    return _table('embeddings', x, np.isfinite(x), 'finite numbers')
+
+def _rarest(y):
+    "The label that the fewest rows have, among those that any has; None if none has."
+    counts = y.sum(0)
+    if not counts.any(): return None
+    return np.where(counts > 0, counts, len(y)+1).argmin()
+
+def _pick_side(want, left, rng):
+    "0 (sample) or 1 (rest): who has room, lacks most of a label, has most room; then a coin."
+    if not left.all(): return int(left[0] == 0)
+    for score in (want, left):
         if score[0] != score[1]: return int(score[1] > score[0])
     return int(rng.integers(2))
-
-def _share_out(y, n, rng):
-    "Iterative stratification into a sample of n and the rest: True for rows of the sample."
-    left, want = np.array([n, len(y)-n]), np.outer([n, len(y)-n], y.mean(0))
-    side, open_ = np.full(len(y), -1), np.ones(len(y), bool)
-    while (counts := y[open_].sum(0)).any():
-        label = np.where(counts > 0, counts, len(y)+1).argmin()
-        for i in rng.permutation(np.flatnonzero(open_ & y[:, label])):
-            s = _pick_side(want, left, label, rng) if left.all() else int(left[0] == 0)
-            side[i], open_[i] = s, False
-            left[s] -= 1
-            want[s] -= y[i]
-    side[rng.permutation(np.flatnonzero(open_))[:left[0]]] = 0
-    return side == 0
 
 # %% ../../nbs/2_retraining/06_labels.ipynb #afdd197f
 def stratified_sample(
     labels,   # 0/1 (rows, labels), or the Films record
     n:int,    # How many to choose
-    rng=None, # Generator
+    rng=None, # Generator or seed; None is refused
 )->np.ndarray: # Positions (n,), ascending
-    "Rows whose share of every label is close to the share in all rows: iterative stratification (Sechidis et al. 2011). ValueError for labels other than 0 and 1."
-    y = _labels_of(labels)
-    return np.flatnonzero(_share_out(y.astype(bool), _size(n, len(y)), _need(rng)))
+    """Rows whose share of every label is close to its share in all rows.
 
-# %% ../../nbs/2_retraining/06_labels.ipynb #4eab36cf
-def _labels_of(films):
-    "0/1 (rows, labels) from the Films record or from an array."
-    y = labels(films) if isinstance(films, pd.DataFrame) and 'genres' in films else np.asarray(films)
-    if y.ndim != 2 or not np.isin(y, (0, 1)).all(): raise ValueError(f'labels of shape {y.shape}: expected 0 or 1 in a table (rows, labels)')
-    return y
+    Iterative stratification (Sechidis et al. 2011). ValueError for labels other than 0 and 1.
+
+    Examples
+    --------
+    >>> labels = [[1, 0], [0, 1]] * 4
+    >>> len(stratified_sample(labels, 4, rng=7))
+    4
+    """
+    y = _labels_of(labels).astype(bool)
+    n = checks.whole('n', n, 0, len(y), of='rows')
+    return np.flatnonzero(_share_out(y, n, _chance(rng)))
+
+# %% ../../nbs/2_retraining/06_labels.ipynb #61f0120e
+def _share_out(y, n, rng):
+    "Iterative stratification: True for the rows of a sample of `n`."
+    left = np.array([n, len(y)-n])   # Room in the sample and in the rest
+    want = np.outer(left, y.mean(0)) # Films of each label that they still lack
+    side = np.full(len(y), -1)       # -1: not placed yet
+    while (label := _rarest(y[side < 0])) is not None:
+        for row in rng.permutation(np.flatnonzero((side < 0) & y[:, label])):
+            to = _pick_side(want[:, label], left, rng)
+            side[row] = to
+            left[to] -= 1
+            want[to] -= y[row]
+    unlabelled = rng.permutation(np.flatnonzero(side < 0))
+    side[unlabelled[:left[0]]] = 0
+    return side == 0
 
 # %% ../../nbs/2_retraining/06_labels.ipynb #2b9673b4
 def uncertainty(
     proba,            # Probabilities (rows, labels); one column may come as (rows,)
     by:str='entropy', # 'entropy', 'margin' or 'least_confident'
 )->np.ndarray:        # (rows,), higher is less certain
-    "How unsure a tagger is of each row's whole set of tags; labels are taken as independent. ValueError for values outside [0, 1] or another `by`."
-    p = np.asarray(proba, float)
-    p = p[:, None] if p.ndim == 1 else p
-    if p.ndim != 2 or not p.shape[1] or not ((p >= 0) & (p <= 1)).all(): raise ValueError(f'probabilities of shape {np.shape(proba)}: expected 0 to 1 in a table (rows, labels)')
+    """How unsure a tagger is of each row's whole set of tags (Settles 2009).
+
+    Labels are taken as independent. ValueError for values outside [0, 1] or another `by`.
+
+    Examples
+    --------
+    >>> uncertainty([[.9, .9], [.9, .5]], 'least_confident').round(2).tolist()
+    [0.19, 0.55]
+    """
+    checks.one_of('by', by, ('entropy', 'margin', 'least_confident'))
+    p = _probabilities(proba)
+    if by == 'entropy': return (entr(p) + entr(1-p)).sum(axis=1)
     sure = np.maximum(p, 1-p)
     best = sure.prod(axis=1)
-    if by == 'entropy': return (entr(p) + entr(1-p)).sum(axis=1)
     if by == 'least_confident': return 1 - best
-    if by == 'margin': return -best * (1 - ((1-sure)/sure).max(axis=1))
-    raise ValueError(f'by = {by!r}: expected entropy, margin or least_confident')
+    return -best * (1 - ((1-sure)/sure).max(axis=1))
 
+# %% ../../nbs/2_retraining/06_labels.ipynb #1fbb4814
 def uncertainty_sample(
     proba,            # Probabilities (rows, labels)
     n:int,            # How many to choose
     by:str='entropy', # 'entropy', 'margin' or 'least_confident'
 )->np.ndarray:        # Positions (n,), the least certain first
-    "The rows whose tags are least certain; of equal rows the earlier one. ValueError as in `uncertainty`."
-    u = uncertainty(proba, by)
-    return np.argsort(-u, kind='stable')[:_size(n, len(u))]
+    """The rows whose tags are least certain; of equal rows the earlier one.
+
+    ValueError as in `uncertainty`, or for `n` above the rows there are.
+
+    Examples
+    --------
+    >>> uncertainty_sample([[.9, .1], [.6, .5], [.8, .5]], 2).tolist()
+    [1, 2]
+    """
+    doubt = uncertainty(proba, by)
+    n = checks.whole('n', n, 0, len(doubt), of='rows')
+    return np.argsort(-doubt, kind='stable')[:n]
 
 # %% ../../nbs/2_retraining/06_labels.ipynb #2857ed91
 def diverse_sample(
     embeddings,  # Numbers (rows, dimensions)
     n:int,       # How many to choose
-    known=None,  # Rows that have labels already (m, dimensions): the sample keeps away from them too
-    rng=None,    # Generator that draws the first row; None: the row nearest to the mean
+    known=None,  # Rows with labels already (m, dimensions); the sample keeps away from them too
+    rng=None,    # Generator or seed that draws the first row; None: the row nearest to the mean
 )->np.ndarray:   # Positions (n,), in the order chosen
-    "k-centre greedy: always the row that is farthest from everything chosen (Gonzalez 1985; Sener & Savarese 2018). ValueError for NaN."
-    x = np.asarray(embeddings, float)
-    if x.ndim != 2 or not np.isfinite(x).all(): raise ValueError(f'embeddings of shape {x.shape}: expected finite numbers in a table (rows, dimensions)')
-    norm, far, chosen = (x**2).sum(axis=1), np.full(len(x), np.inf), []
-    for c in () if known is None else np.asarray(known, float): far = np.minimum(far, _apart(x, norm, c))
-    for _ in range(_size(n, len(x))):
-        first = not chosen and np.isinf(far).all()
-        i = int(far.argmax()) if not first else int(rng.integers(len(x))) if rng else int(_apart(x, norm, x.mean(0)).argmin())
-        chosen.append(i)
-        far = np.minimum(far, _apart(x, norm, x[i]))
+    """k-centre greedy: always the row that is farthest from everything chosen.
+
+    Gonzalez 1985; Sener & Savarese 2018. ValueError for NaN or `n` above the rows there are.
+
+    Examples
+    --------
+    >>> diverse_sample([[0, 0], [0, 1], [9, 9]], 2, known=[[0, 0]]).tolist()
+    [2, 1]
+    """
+    x = _points(embeddings)
+    far = _far_from(x, () if known is None else np.asarray(known, float))
+    chosen = []
+    for _ in range(checks.whole('n', n, 0, len(x), of='rows')):
+        row = _first_row(x, rng) if np.isinf(far).all() else int(far.argmax())
+        chosen.append(row)
+        far = np.minimum(far, _apart(x, x[row]))
         far[chosen] = -1
     return np.array(chosen, int)
 
-def _apart(x, norm, c):
+# %% ../../nbs/2_retraining/06_labels.ipynb #a7821020
+def _apart(x, point):
     "Squared distance of every row from a point."
-    return np.maximum(norm - 2*(x @ c) + c @ c, 0)
+    return np.maximum((x**2).sum(axis=1) - 2*(x @ point) + point @ point, 0)
+
+def _far_from(x, known):
+    "Squared distance from the nearest of some points; infinite for no points."
+    far = np.full(len(x), np.inf)
+    for point in known: far = np.minimum(far, _apart(x, point))
+    return far
+
+def _first_row(x, rng):
+    "Where to begin: a row that is drawn, or the one nearest to the mean."
+    if rng is not None: return int(checks.generator(rng).integers(len(x)))
+    return int(_apart(x, x.mean(0)).argmin())
 
 # %% ../../nbs/2_retraining/06_labels.ipynb #8436fd19
 def places(
     films:pd.DataFrame, # Films record
     dimensions:int=16,  # How many numbers stand for the words
 )->np.ndarray:          # (films, dimensions + 4)
-    "Films as points: the leading singular vectors of their hashed words, and four standardised numbers at half weight."
+    "Films as points: singular vectors of their hashed words, and four numbers at half weight."
     from scipy.sparse.linalg import svds
     words = FilmFeatures('v1').transform(films)[:, :N_HASH].astype(float)
-    u, s, vt = svds(words, dimensions, random_state=0)
+    directions, strength, _ = svds(words, dimensions, random_state=0)
+    directions = directions*strength
     numbers = films[['runtime', 'year', 'critic_score', 'critic_count']].astype(float)
-    z = ((numbers - numbers.mean()) / numbers.std().replace(0, 1)).fillna(0).to_numpy()
-    u = u*s
-    return np.hstack([u / u.std(0).mean(), z/2])
-
-# %% ../../nbs/2_retraining/06_labels.ipynb #04850c72
-class _Known:
-    "Features of films that are computed once; stands in for a `FilmFeatures` that learns nothing from labels."
-    def __init__(self, films):
-        self.at, self.X = {i: k for k, i in enumerate(films.film_id)}, FilmFeatures('v1').transform(films)
-    def observe(self, films, labels): return self
-    def transform(self, films): return self.X[[self.at[i] for i in films.film_id]]
+    spread = numbers.std().replace(0, 1)
+    standard = ((numbers - numbers.mean()) / spread).fillna(0).to_numpy()
+    return np.hstack([directions / directions.std(0).mean(), standard/2])
 
 # %% ../../nbs/2_retraining/06_labels.ipynb #e7e2c451
 @dataclass(frozen=True, eq=False)
 class Desk:
-    "What a buyer of labels can see on the day of the purchase. No true label of `left` is among it."
+    "What a buyer can see on the day of the purchase. No true label of `left` is among it."
     left:pd.DataFrame      # Films without labels
     proba:np.ndarray       # What the present model says of them (films, 12)
     embeddings:np.ndarray  # Where they lie (films, dimensions)
@@ -158,12 +221,37 @@ class Desk:
     rng:np.random.Generator
 
 BUYERS = {
-    'random':          lambda d: random_sample(d.left, d.n, d.rng),
-    'stratified':      lambda d: stratified_sample(d.proba >= .33, d.n, d.rng),
-    'entropy':         lambda d: uncertainty_sample(d.proba, d.n, 'entropy'),
-    'margin':          lambda d: uncertainty_sample(d.proba, d.n, 'margin'),
-    'least confident': lambda d: uncertainty_sample(d.proba, d.n, 'least_confident'),
-    'diverse':         lambda d: diverse_sample(d.embeddings, d.n, d.known)}
+    'random':          lambda desk: random_sample(desk.left, desk.n, desk.rng),
+    'stratified':      lambda desk: stratified_sample(desk.proba >= .33, desk.n, desk.rng),
+    'entropy':         lambda desk: uncertainty_sample(desk.proba, desk.n, 'entropy'),
+    'margin':          lambda desk: uncertainty_sample(desk.proba, desk.n, 'margin'),
+    'least confident': lambda desk: uncertainty_sample(desk.proba, desk.n, 'least_confident'),
+    'diverse':         lambda desk: diverse_sample(desk.embeddings, desk.n, desk.known),
+}
+
+# %% ../../nbs/2_retraining/06_labels.ipynb #04850c72
+class _Known:
+    "Features of films that are computed once: a `FilmFeatures` that learns nothing from labels."
+    def __init__(self, films):
+        self.row = {film_id: row for row, film_id in enumerate(films.film_id)}
+        self.table = FilmFeatures('v1').transform(films)
+
+    def observe(self, films, labels): return self
+    def transform(self, films): return self.table[[self.row[i] for i in films.film_id]]
+
+def _learn(features, films):
+    "A small booster, trained from scratch."
+    model = GenreBooster(features, trees=25, depth=4, learning_rate=.2)
+    return model.fit(films, labels(films))
+
+def _score(model, test, n):
+    "The scores of one model, trained on `n` labels, as a row."
+    from sklearn.metrics import average_precision_score
+    y, p = labels(test), model.predict_proba(test)
+    s = evaluate(y, p, n_boot=2)
+    return {'labels': n, 'micro_f1': s.micro_f1, 'macro_f1': s.macro_f1,
+            'precision': average_precision_score(y, p, average='macro'),
+            **s.per_genre.f1.to_dict()}
 
 # %% ../../nbs/2_retraining/06_labels.ipynb #2ca0c112
 def label_curve(
@@ -176,24 +264,20 @@ def label_curve(
     batch:int=100,         # Films of each later one
     rounds:int=6,          # Later purchases
     features=None,         # Features of both, where they are known already
-)->pd.DataFrame:           # A row a purchase: labels, micro_f1, macro_f1, precision (macro average), and F1 by genre
+)->pd.DataFrame:           # A row a purchase: labels, micro_f1, macro_f1, precision, F1 by genre
     "Buy labels batch by batch, retrain after each purchase, and score on later films."
-    features, y, have = features or _Known(pd.concat([pool, test])), labels(pool), random_sample(pool, start, rng)
-    out = []
-    for k in range(rounds+1):
-        model = GenreBooster(features, trees=25, depth=4, learning_rate=.2).fit(pool.iloc[have], y[have])
-        out.append({'labels': len(have), **_score(model, test)})
+    features = features or _Known(pd.concat([pool, test]))
+    have = random_sample(pool, start, rng)
+    model = _learn(features, pool.iloc[have])
+    rows = [_score(model, test, len(have))]
+    for _ in range(rounds):
         left = np.setdiff1d(np.arange(len(pool)), have)
-        if k == rounds: return pd.DataFrame(out)
-        desk = Desk(pool.iloc[left], model.predict_proba(pool.iloc[left]), embeddings[left], embeddings[have], batch, rng)
+        proba = model.predict_proba(pool.iloc[left])
+        desk = Desk(pool.iloc[left], proba, embeddings[left], embeddings[have], batch, rng)
         have = np.r_[have, left[buyer(desk)]]
-
-def _score(model, test):
-    "The scores of one model as a row."
-    from sklearn.metrics import average_precision_score
-    y, p = labels(test), model.predict_proba(test)
-    s = evaluate(y, p, n_boot=2)
-    return {'micro_f1': s.micro_f1, 'macro_f1': s.macro_f1, 'precision': average_precision_score(y, p, average='macro'), **s.per_genre.f1.to_dict()}
+        model = _learn(features, pool.iloc[have])
+        rows.append(_score(model, test, len(have)))
+    return pd.DataFrame(rows)
 
 # %% ../../nbs/2_retraining/06_labels.ipynb #b050f744
 def paired(
@@ -201,12 +285,13 @@ def paired(
     column:str,          # A score
     base:str='random',   # The buyer to compare with
 )->pd.DataFrame:         # By buyer and labels: difference, low, high (95%, t over seeds)
-    "What a buyer's labels are worth more than the base's, start by start; ValueError for an unknown base."
+    "What labels are worth more than the base's, start by start; ValueError for an unknown base."
     from scipy.stats import t
     wide = curves.pivot(index=['labels', 'seed'], columns='buyer', values=column)
-    if base not in wide: raise ValueError(f'base = {base!r}: expected one of {", ".join(wide)}')
-    d = wide.drop(columns=base).sub(wide[base], axis=0).groupby('labels')
-    mean, half = d.mean().unstack(), d.sem().unstack() * t.ppf(.975, curves.seed.nunique()-1)
+    checks.one_of('base', base, list(wide))
+    gain = wide.drop(columns=base).sub(wide[base], axis=0).groupby('labels')
+    mean = gain.mean().unstack()
+    half = gain.sem().unstack() * t.ppf(.975, curves.seed.nunique()-1)
     return pd.DataFrame({'difference': mean, 'low': mean-half, 'high': mean+half})
 
 # %% ../../nbs/2_retraining/06_labels.ipynb #2a5ef876
@@ -215,11 +300,13 @@ def plot_paired(
     ax,         # Matplotlib axes
     names=None, # Which buyers; None: all
 ):
-    "Lines of differences over labels with a band each; the names stand at their ends. KeyError for a name that is not in the table."
+    "Lines of differences over labels, a band and a name each; KeyError for an unknown name."
     for k, name in enumerate(names or table.index.unique('buyer')):
-        d = table.loc[name]
-        ax.plot(d.index, d.difference, color=f'C{k}')
-        ax.fill_between(d.index, d.low, d.high, color=f'C{k}', alpha=.1, lw=0)
-        ax.annotate(name, (d.index[-1], d.difference.iloc[-1]), xytext=(4, 0), textcoords='offset points', color=f'C{k}', va='center')
+        line, colour = table.loc[name], f'C{k}'
+        end = (line.index[-1], line.difference.iloc[-1])
+        ax.plot(line.index, line.difference, color=colour)
+        ax.fill_between(line.index, line.low, line.high, color=colour, alpha=.1, lw=0)
+        ax.annotate(name, end, xytext=(4, 0), textcoords='offset points', color=colour, va='center')
     ax.axhline(0, color='#787774', lw=1)
-    ax.set(xlabel='labels bought', xlim=(table.index.levels[1].min(), table.index.levels[1].max()*1.2))
+    bought = table.index.levels[1]
+    ax.set(xlabel='labels bought', xlim=(bought.min(), bought.max()*1.2))
