@@ -9,8 +9,8 @@ __all__ = ['OTHER_GENRES', 'FLOOD', 'TIMES', 'LatestWindow', 'AllHistory', 'Rece
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from ..catalogue import COLUMNS, GENRES
 from .. import checks
+from ..catalogue import COLUMNS, GENRES
 
 # %% ../../nbs/2_retraining/07_windows.ipynb #9c3bd7ff
 def _before(films, now):
@@ -20,10 +20,20 @@ def _before(films, now):
 # %% ../../nbs/2_retraining/07_windows.ipynb #49b82d94
 @dataclass(frozen=True)
 class LatestWindow:
-    "Only the latest weeks. A service week is `months_per_week` calendar months of film history."
+    """Only the latest weeks. A service week is `months_per_week` months of film history.
+
+    Examples
+    --------
+    >>> LatestWindow(4).start('2012-03-01')
+    Timestamp('2011-11-01 00:00:00')
+    """
     weeks:int             # Service weeks, at least 1
     months_per_week:int=1 # Calendar months that one service week brings in
-    def __post_init__(self): checks.whole('weeks', self.weeks), checks.whole('months_per_week', self.months_per_week)
+
+    def __post_init__(self):
+        checks.whole('weeks', self.weeks, 1)
+        checks.whole('months_per_week', self.months_per_week, 1)
+
     def __str__(self): return f'latest {self.weeks} weeks'
 
     def start(self, now)->pd.Timestamp: # First moment of the window
@@ -51,44 +61,33 @@ class RecentPlusSample:
     weeks:int             # Service weeks that are taken whole
     sample:int            # Older films to draw; all of them where there are fewer
     months_per_week:int=1 # Calendar months that one service week brings in
-    def __post_init__(self): checks.whole('weeks', self.weeks), checks.whole('sample', self.sample, 0), checks.whole('months_per_week', self.months_per_week)
+
+    def __post_init__(self):
+        checks.whole('weeks', self.weeks, 1)
+        checks.whole('sample', self.sample)
+        checks.whole('months_per_week', self.months_per_week, 1)
+
     def __str__(self): return f'latest {self.weeks} weeks and {self.sample} older films'
 
     def start(self, now)->pd.Timestamp: # First moment of the part that is taken whole
         "Where the recent part begins, seen from `now`."
         return LatestWindow(self.weeks, self.months_per_week).start(now)
 
-    def select(self, films, now, rng=None)->pd.DataFrame: # Films record; the order of arrival stays
-        "The recent films and the sample; ValueError without `rng`."
-        if rng is None: raise ValueError('rng = None: this window draws a sample; give a generator such as stream(7, "window")')
+    def select(self, films, now, rng=None)->pd.DataFrame: # Films record, in order of arrival
+        "The recent films and the sample; ValueError without `rng`, a generator or a seed."
+        if rng is None: raise ValueError('rng = None: this window draws, and needs a generator')
         known = _before(films, now)
-        old = np.flatnonzero(known.arrived < self.start(now))
-        drawn = rng.choice(old, min(self.sample, len(old)), replace=False)
-        return known.iloc[np.sort(np.r_[drawn, np.flatnonzero(known.arrived >= self.start(now))])].reset_index(drop=True)
-
-# %% ../../nbs/2_retraining/07_windows.ipynb #75f1733e
-OTHER_GENRES = ('Biography', 'Mystery', 'War', 'Family', 'Animation', 'Western', 'Sport', 'History', 'Music')
-
-def _labels_fault(genres):
-    "For each row, the first label that is in no list, or '' (strings)."
-    flat = genres.where(genres.map(lambda g: isinstance(g, (list, tuple, np.ndarray))), None).explode()
-    strange = flat[flat.notna() & ~flat.isin([*GENRES, *OTHER_GENRES])]
-    return strange.astype(str).groupby(level=0).first().reindex(genres.index, fill_value='')
-
-def _no_genre(genres):
-    "Which rows have none of the twelve genres."
-    return ~genres.explode().isin(GENRES).groupby(level=0).any().reindex(genres.index, fill_value=False)
+        recent = (known.arrived >= self.start(now)).to_numpy()
+        old = np.flatnonzero(~recent)
+        n = int(min(self.sample, len(old)))
+        drawn = checks.generator(rng).choice(old, n, replace=False)
+        rows = np.sort(np.r_[drawn, np.flatnonzero(recent)])
+        return known.iloc[rows].reset_index(drop=True)
 
 # %% ../../nbs/2_retraining/07_windows.ipynb #f3624422
-def _blank(s): return s.isna() | (s.astype(str).str.strip() == '')
-
-def _bad_number(s, low, high):
-    "Which values are there and are not numbers from `low` to `high`."
-    return s.notna() & ~pd.to_numeric(s, errors='coerce').between(low, high)
-
 def _faults(films):
-    "Rule by rule: (which rows break it, the reason as text: one for all, or one a row)."
-    strange, made = _labels_fault(films.genres), pd.to_numeric(films.year, errors='coerce')
+    "Rule by rule: which rows break it, and the reason as text: one for all, or one a row."
+    strange, made = _strange_label(films.genres), pd.to_numeric(films.year, errors='coerce')
     yield _blank(films.film_id), 'no film_id'
     yield films.film_id.duplicated() & ~_blank(films.film_id), 'duplicate film_id'
     yield _blank(films.title), 'no title'
@@ -99,38 +98,76 @@ def _faults(films):
     yield strange != '', 'label outside the list: ' + strange
     yield (strange == '') & _no_genre(films.genres), 'none of the 12 genres'
 
+# %% ../../nbs/2_retraining/07_windows.ipynb #75f1733e
+OTHER_GENRES = ('Biography', 'Mystery', 'War', 'Family', 'Animation', 'Western', 'Sport',
+                'History', 'Music')
+
+def _blank(column): return column.isna() | (column.astype(str).str.strip() == '')
+
+def _bad_number(column, low, high):
+    "Which values are there and are not numbers from `low` to `high`."
+    return column.notna() & ~pd.to_numeric(column, errors='coerce').between(low, high)
+
+def _strange_label(genres):
+    "For each row, the first label that is in no list, or ''."
+    is_list = genres.map(lambda labels: isinstance(labels, (list, tuple, np.ndarray)))
+    flat = genres.where(is_list, None).explode()
+    strange = flat[flat.notna() & ~flat.isin([*GENRES, *OTHER_GENRES])]
+    return strange.astype(str).groupby(level=0).first().reindex(genres.index, fill_value='')
+
+def _no_genre(genres):
+    "Which rows have none of the twelve genres."
+    some = genres.explode().isin(GENRES).groupby(level=0).any()
+    return ~some.reindex(genres.index, fill_value=False)
+
 # %% ../../nbs/2_retraining/07_windows.ipynb #9e98c663
-FLOOD, TIMES = 1000, 10
+FLOOD, TIMES = 1000, 10 # Films a week that are always allowed; and so many times the usual
 
 def _flooded(arrived, ok, months_per_week, limit):
     "For each row: whether its service week holds too many good rows, and the reason."
-    week = ((arrived.dt.year*12 + arrived.dt.month-1) // months_per_week).where(ok & arrived.notna())
-    count = week.value_counts()
-    usual = count.sort_values().iloc[:-1].median() if len(count) > 1 else 0
-    limit = limit or max(FLOOD, TIMES*usual)
-    n = week.map(count).fillna(0).astype(int)
-    month = (week*months_per_week).fillna(0).astype(int)
-    return n > limit, 'week held: ' + n.astype(str) + f' films (allowed {limit:.0f}) from ' + (month//12).astype(str) + '-' + (month%12+1).astype(str).str.zfill(2)
+    month = arrived.dt.year*12 + arrived.dt.month-1
+    week = (month // months_per_week).where(ok & arrived.notna())
+    films = week.value_counts()
+    limit = limit or max(FLOOD, TIMES*_usual(films))
+    n = week.map(films).fillna(0).astype(int)
+    start = _month_name((week*months_per_week).fillna(0).astype(int))
+    return n > limit, 'week held: ' + n.astype(str) + f' films (allowed {limit:.0f}) from ' + start
 
-# %% ../../nbs/2_retraining/07_windows.ipynb #de53ea8f
-def quarantine(
-    films:pd.DataFrame,    # Films record, as it came
-    limit:int=None,        # Films allowed in a service week; None: ten times the median week, at least 1,000
-    months_per_week:int=1, # Calendar months that one service week brings in
-)->tuple:                  # (films that may be learned from, the others with a column `reason`)
-    "Set bad rows and flooded weeks aside, with reasons; of rows with one film_id the first stays. ValueError for missing columns."
-    if missing := [c for c in COLUMNS if c not in films]: raise ValueError(f'no column {", ".join(missing)}: expected the Films record')
-    if limit is not None: checks.whole('limit', limit)
-    films = films.reset_index(drop=True).assign(arrived=pd.to_datetime(films.arrived, errors='coerce').to_numpy())
-    reason = pd.Series('', films.index, dtype=object)
-    for bad, why in _faults(films): reason = _note(reason, bad, why)
-    reason = _note(reason, *_flooded(films.arrived, reason == '', months_per_week, limit))
-    ok = reason == ''
-    return films[ok].reset_index(drop=True), films[~ok].assign(reason=reason[~ok]).reset_index(drop=True)
+# %% ../../nbs/2_retraining/07_windows.ipynb #03f75216
+def _usual(films):
+    "The median week, the fullest one left out; 0 for a lone week."
+    return films.sort_values().iloc[:-1].median() if len(films) > 1 else 0
+
+def _month_name(month):
+    "Months since the year 0 as '2011-12'."
+    return (month//12).astype(str) + '-' + (month%12 + 1).astype(str).str.zfill(2)
 
 def _note(reason, bad, why):
     "Add a reason to the bad rows."
     bad = bad.fillna(True).astype(bool)
     if not bad.any(): return reason
     new = why[bad] if isinstance(why, pd.Series) else why
-    return reason.where(~bad, (reason[bad] + '; ' + new).str.removeprefix('; ').reindex(reason.index))
+    longer = (reason[bad] + '; ' + new).str.removeprefix('; ')
+    return reason.where(~bad, longer.reindex(reason.index))
+
+# %% ../../nbs/2_retraining/07_windows.ipynb #de53ea8f
+def quarantine(
+    films:pd.DataFrame,    # Films record, as it came
+    limit:int=None,        # Films allowed in a service week; None: 10 median weeks, at least 1,000
+    months_per_week:int=1, # Calendar months that one service week brings in
+)->tuple:                  # (films to learn from, the others with a column `reason`)
+    """Set bad rows and flooded weeks aside, with reasons.
+
+    Of rows with one film_id the first stays. ValueError for missing columns.
+    """
+    if missing := [c for c in COLUMNS if c not in films]:
+        raise ValueError(f'no column {", ".join(missing)}: expected the Films record')
+    if limit is not None: checks.whole('limit', limit, 1)
+    days = pd.to_datetime(films.arrived, errors='coerce').to_numpy()
+    films = films.reset_index(drop=True).assign(arrived=days)
+    reason = pd.Series('', films.index, dtype=object)
+    for bad, why in _faults(films): reason = _note(reason, bad, why)
+    reason = _note(reason, *_flooded(films.arrived, reason == '', months_per_week, limit))
+    ok = reason == ''
+    aside = films[~ok].assign(reason=reason[~ok])
+    return films[ok].reset_index(drop=True), aside.reset_index(drop=True)
