@@ -20,121 +20,177 @@ from ..catalogue import COLUMNS, LISTS, load_films
 def row_hashes(
     films:pd.DataFrame, # Films record
 )->np.ndarray:          # 16 hexadecimal digits a row
-    "A hash of each row's content; the same for a film in memory and for the film read back from a file."
-    rows = zip(*(_plain(films[c]) for c in COLUMNS))
-    return np.array([blake2b(json.dumps(r, ensure_ascii=False).encode(), digest_size=8).hexdigest() for r in rows], dtype=object)
+    """A hash of each row's content, the same in memory and read back from a file.
 
+    Examples
+    --------
+    >>> films = load_films().head(3)
+    >>> edited = films.assign(runtime=[90., *films.runtime[1:]])
+    >>> (row_hashes(films) != row_hashes(edited)).tolist()
+    [True, False, False]
+    """
+    rows = zip(*(_plain(films[column]) for column in COLUMNS))
+    return np.array([_hash(row) for row in rows], dtype=object)
+
+def _hash(row):
+    "16 hexadecimal digits for a row of plain values."
+    text = json.dumps(row, ensure_ascii=False)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+# %% ../../nbs/2_retraining/08_revisions.ipynb #34aebc6b
 def _plain(column):
-    "A column as values that JSON writes in one way: whole numbers as floats, NaN as null, days as text."
-    if column.name in LISTS: return [None if g is None or isinstance(g, float) else list(map(str, g)) for g in column]
-    if column.name == 'arrived': return pd.to_datetime(column).dt.strftime('%Y-%m-%dT%H:%M:%S').astype(object).where(column.notna(), None).tolist()
-    if column.name in ('film_id', 'title', 'studio'): return [None if v is None or v != v else str(v) for v in column]
-    return [None if v is None or v != v else float(v) for v in column.tolist()]
+    "A column as values that JSON writes in one way."
+    if column.name in LISTS: return [_names(value) for value in column]
+    if column.name == 'arrived': return _days(column)
+    kind = str if column.name in ('film_id', 'title', 'studio') else float
+    return [None if v is None or v != v else kind(v) for v in column.tolist()]
+
+def _names(value):
+    "A list of texts, or None where nothing is known."
+    return None if value is None or isinstance(value, float) else list(map(str, value))
+
+def _days(column):
+    "Moments as text, None where there is none."
+    text = pd.to_datetime(column).dt.strftime('%Y-%m-%dT%H:%M:%S').astype(object)
+    return text.where(column.notna(), None).tolist()
 
 # %% ../../nbs/2_retraining/08_revisions.ipynb #ec63649a
-def ask_git(root, *args):
-    "What git answers in a folder, or None where it cannot."
+def ask_git(root, *args)->bytes: # None where git cannot answer
+    "What git answers in a folder."
     try: done = subprocess.run(['git', *args], cwd=root, capture_output=True)
     except OSError: return None
     return None if done.returncode else done.stdout
 
-def project_root(start=None):
-    "The project that a folder lies in: the nearest folder with .dvc or .git, else the folder itself."
+def project_root(start=None)->Path: # The folder itself, where none is found
+    "The project of a folder: the nearest one with .dvc or .git."
     here = Path(start or '.').resolve()
-    return next((p for p in (here, *here.parents) if (p/'.dvc').exists() or (p/'.git').exists()), here)
+    return next(filter(_is_project, (here, *here.parents)), here)
+
+def _is_project(folder): return (folder/'.dvc').exists() or (folder/'.git').exists()
 
 # %% ../../nbs/2_retraining/08_revisions.ipynb #f5c334b1
+def _md5(data): return md5(data, usedforsecurity=False).hexdigest()
+
 def _dvc_md5(blobs, folder):
     "The hash that DVC gives to a file, or to a folder of files {relative path: bytes}."
-    sums = {name: md5(data, usedforsecurity=False).hexdigest() for name, data in blobs.items()}
+    sums = {name: _md5(data) for name, data in blobs.items()}
     if not folder: return next(iter(sums.values()))
-    listing = json.dumps([{'md5': sums[n], 'relpath': n} for n in sorted(sums)], sort_keys=True)
-    return md5(listing.encode(), usedforsecurity=False).hexdigest() + '.dir'
+    entries = [{'md5': sums[name], 'relpath': name} for name in sorted(sums)]
+    return _md5(json.dumps(entries, sort_keys=True).encode()) + '.dir'
 
+# %% ../../nbs/2_retraining/08_revisions.ipynb #936d5d89
 def _present(path, names):
-    "Files of the working folder: (is a folder, {relative path: bytes}); FileNotFoundError names what is missing."
+    "Of the working folder: (is a folder, {relative path: bytes}); FileNotFoundError if missing."
     if not path.exists(): raise FileNotFoundError(f'{path.name} is missing in {path.parent.name}')
     if path.is_file(): return False, {path.name: path.read_bytes()}
     names = names or sorted(p.relative_to(path).as_posix() for p in path.rglob('*.parquet'))
-    if gone := [n for n in names if not (path/n).exists()]: raise FileNotFoundError(f'{", ".join(gone[:5])} is missing in {path.name}')
-    return True, {n: (path/n).read_bytes() for n in names}
+    gone = [name for name in names if not (path/name).exists()]
+    if gone: raise FileNotFoundError(f'{", ".join(gone[:5])} is missing in {path.name}')
+    return True, {name: (path/name).read_bytes() for name in names}
 
 # %% ../../nbs/2_retraining/08_revisions.ipynb #7919b8f3
 def _at_revision(root, rel, rev):
-    "The same from DVC at a revision; without DVC installed, from git and the local cache."
+    "The same at a revision, from DVC; without DVC installed, from git and the local cache."
     if find_spec('dvc') is None: return _by_hand(root, rel, rev)
     os.environ.setdefault('DVC_NO_ANALYTICS', '1')
     from dvc.api import DVCFileSystem
     fs = DVCFileSystem(str(root), rev=rev)
     if not fs.exists(rel): raise FileNotFoundError(f'{rel} is missing at revision {rev}')
-    folder = fs.isdir(rel)
-    names = sorted(n for n in fs.find(rel) if n.endswith('.parquet')) if folder else [rel]
-    try: return folder, {Path(n).relative_to(rel).as_posix() if folder else Path(n).name: fs.read_bytes(n) for n in names}
-    except Exception as e: raise FileNotFoundError(f'{rel} at revision {rev} is neither here nor in a DVC remote ({type(e).__name__}): run `dvc pull --all-commits`') from None
+    paths = _parquet_files(fs, rel) if fs.isdir(rel) else {Path(rel).name: rel}
+    try: return fs.isdir(rel), {name: fs.read_bytes(path) for name, path in paths.items()}
+    except Exception as e:
+        raise FileNotFoundError(f'{rel} at revision {rev} is neither here nor in a DVC remote '
+                                f'({type(e).__name__}): run `dvc pull --all-commits`') from None
+
+def _parquet_files(fs, rel):
+    "{path in the folder: path in the project} of its Parquet files."
+    paths = sorted(p for p in fs.find(rel) if p.endswith('.parquet'))
+    return {Path(p).relative_to(rel).as_posix(): p for p in paths}
 
 # %% ../../nbs/2_retraining/08_revisions.ipynb #e09fe31e
 def _by_hand(root, rel, rev):
-    "Read a DVC-tracked file or folder at a revision with git and the local cache alone."
-    if (data := ask_git(root, 'show', f'{rev}:{rel}')) is not None and not data.startswith(b'tree '): return False, {Path(rel).name: data}
-    known = ((ask_git(root, 'show', f'{rev}:dvc.lock') or b'') + (ask_git(root, 'show', f'{rev}:{rel}.dvc') or b'')).decode()
-    md5_ = _recorded(known, rel)
-    if md5_ is None: raise FileNotFoundError(f'{rel} is missing at revision {rev}')
-    if not md5_.endswith('.dir'): return False, {Path(rel).name: _cached(root, md5_, rel)}
-    return True, {e['relpath']: _cached(root, e['md5'], rel) for e in json.loads(_cached(root, md5_, rel))}
+    "A DVC-tracked file or folder at a revision, with git and the local cache alone."
+    name, data = Path(rel).name, ask_git(root, 'show', f'{rev}:{rel}')
+    if data is not None and not data.startswith(b'tree '): return False, {name: data}
+    hash_ = _recorded(_notes(root, rel, rev), rel)
+    if hash_ is None: raise FileNotFoundError(f'{rel} is missing at revision {rev}')
+    if not hash_.endswith('.dir'): return False, {name: _cached(root, hash_, rel)}
+    listing = json.loads(_cached(root, hash_, rel))
+    return True, {entry['relpath']: _cached(root, entry['md5'], rel) for entry in listing}
+
+# %% ../../nbs/2_retraining/08_revisions.ipynb #bb2cffee
+def _notes(root, rel, rev):
+    "What dvc.lock and the path's own .dvc file said at a revision."
+    texts = [ask_git(root, 'show', f'{rev}:{name}') or b'' for name in ('dvc.lock', f'{rel}.dvc')]
+    return b''.join(texts).decode()
+
+def _entries(text):
+    "The entries of dvc.lock or of a .dvc file, each with its path and md5."
+    for entry in re.split(r'(?m)^ *- ', text)[1:]:
+        yield dict(re.findall(r'(?m)^ *(path|md5): *(\S.*?) *$', entry))
 
 def _recorded(text, rel):
-    "The md5 that the text of dvc.lock or a .dvc file records for a path; None if it names none."
-    for entry in re.split(r'(?m)^ *- ', text)[1:]:
-        found = dict(re.findall(r'(?m)^ *(path|md5): *(\S.*?) *$', entry))
-        if found.get('path') in (rel, Path(rel).name) and 'md5' in found: return found['md5']
+    "The md5 that is recorded for a path; None if there is none."
+    for entry in _entries(text):
+        if entry.get('path') in (rel, Path(rel).name) and 'md5' in entry: return entry['md5']
 
-def _cached(root, md5_, rel):
+def _cached(root, hash_, rel):
     "A file's bytes from DVC's local cache, by hash."
-    path = root/'.dvc'/'cache'/'files'/'md5'/md5_[:2]/md5_[2:]
-    if not path.exists(): raise FileNotFoundError(f'{rel} with md5 {md5_} is not in the local DVC cache: install DVC and run `dvc pull --all-commits`')
-    return path.read_bytes()
+    path = root/'.dvc'/'cache'/'files'/'md5'/hash_[:2]/hash_[2:]
+    if path.exists(): return path.read_bytes()
+    raise FileNotFoundError(f'{rel} with md5 {hash_} is not in the local DVC cache: '
+                            'install DVC and run `dvc pull --all-commits`')
 
 # %% ../../nbs/2_retraining/08_revisions.ipynb #011a00b4
 def tracked(
     path,       # A file of films, or a folder of Parquet files; relative to `root`
-    rev=None,   # Git revision whose DVC-tracked data is wanted; None: the files as they lie there
-    root=None,  # The project; None: the project that the current folder lies in
+    rev=None,   # Git revision of DVC-tracked data; None: the files as they lie there
+    root=None,  # The project; None: the one that the current folder lies in
     files=None, # For a folder: which files, relative to it; None: all Parquet files
 )->tuple:       # (Films record as it came, source: dict of path, files, md5, rev)
-    "Read films, and note path, DVC hash and commit. FileNotFoundError names what is missing; ValueError for a revision that does not exist."
+    """Read films, and note path, DVC hash and commit.
+
+    FileNotFoundError names what is missing; ValueError for a revision that does not exist.
+    """
     root = Path(root).resolve() if root else project_root()
     rel = Path(os.path.relpath(root/path, root)).as_posix()
-    full = None if rev is None else _resolve(root, rev)
-    folder, blobs = _present(root/rel, files) if rev is None else _at_revision(root, rel, full)
-    if files and rev: blobs = {n: blobs[n] for n in files}
-    source = {'path': rel, 'files': sorted(blobs) if folder else None, 'md5': _dvc_md5(blobs, folder), 'rev': full}
+    commit = None if rev is None else _resolve(root, rev)
+    if commit is None: folder, blobs = _present(root/rel, files)
+    else: folder, blobs = _at_revision(root, rel, commit)
+    if files and commit: blobs = {name: blobs[name] for name in files}
+    names = sorted(blobs) if folder else None
+    source = {'path': rel, 'files': names, 'md5': _dvc_md5(blobs, folder), 'rev': commit}
     return _frame(blobs), source
 
+# %% ../../nbs/2_retraining/08_revisions.ipynb #8b43d036
 def _resolve(root, rev):
     "The full commit behind a branch, tag or short hash."
-    out = ask_git(root, 'rev-parse', '--verify', '--quiet', '--end-of-options', f'{rev}^{{commit}}')
+    out = ask_git(root, 'rev-parse', '-q', '--verify', '--end-of-options', f'{rev}^{{commit}}')
     if out is None: raise ValueError(f'rev = {rev!r}: no such revision in {root.name}')
     return out.decode().strip()
 
 def _frame(blobs):
     "One Films record from the files, with lists as lists and nothing checked."
     parts = [_parse(name, data) for name, data in sorted(blobs.items())]
-    films = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
-    return films.assign(**{c: films[c].map(lambda v: v.tolist() if isinstance(v, np.ndarray) else v).astype(object) for c in LISTS})
+    films = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    for column in LISTS: films[column] = films[column].map(_as_list).astype(object)
+    return films
+
+def _as_list(value): return value.tolist() if isinstance(value, np.ndarray) else value
 
 def _parse(name, data):
-    "Parquet as it is; other formats through `load_films`, which is strict."
+    "Parquet as it is; other formats as `load_films` does."
     if name.endswith('.parquet'): return pd.read_parquet(BytesIO(data))
     with TemporaryDirectory() as tmp:
-        (path := Path(tmp)/name).write_bytes(data)
-        return load_films(path)
+        (Path(tmp)/name).write_bytes(data)
+        return load_films(Path(tmp)/name)
 
 # %% ../../nbs/2_retraining/08_revisions.ipynb #07efb627
 def describe_files(
     root,  # A folder, such as a workspace
     files, # Parquet files, relative to it
 )->dict:   # Source: path, files, md5, rev; `verify(root=...)` reads them again
-    "What `tracked` notes of files that the caller has read already. FileNotFoundError names what is missing."
+    "What `tracked` notes of files that were read already; FileNotFoundError if one is missing."
     folder, blobs = _present(Path(root), list(files))
     return {'path': '.', 'files': sorted(blobs), 'md5': _dvc_md5(blobs, folder), 'rev': None}
 
@@ -144,17 +200,24 @@ def playground(
     revisions:dict,   # Tag -> Films record, oldest first
     name='films.parquet', # The file that DVC tracks
 )->Path:              # The folder, ready for `tracked(name, rev=tag, root=folder)`
-    "A small git and DVC project with a commit and a tag for each version of one file; the same commits in every run. Needs DVC."
+    "A small git and DVC project: a commit and a tag for each version of one file. Needs DVC."
     os.environ.setdefault('DVC_NO_ANALYTICS', '1')
     from dvc.repo import Repo
-    logging.getLogger('dvc').setLevel(logging.WARNING)   # DVC greets at length
-    folder, day = Path(folder), '2012-03-01T12:00:00Z'
-    def git(*args): subprocess.run(['git', '-c', 'user.name=Cook', '-c', 'user.email=cook@example.org', *args], cwd=folder, check=True, capture_output=True,
-                                   env={**os.environ, 'GIT_AUTHOR_DATE': day, 'GIT_COMMITTER_DATE': day})
-    git('init', '-q')
+    logging.getLogger('dvc').setLevel(logging.WARNING)  # DVC greets at length
+    folder = Path(folder)
+    _git_as_cook(folder, 'init', '-q')
     repo = Repo.init(str(folder))
     for tag, films in revisions.items():
         films.to_parquet(folder/name, index=False)
         repo.add(str(folder/name))
-        git('add', '-A'), git('commit', '-q', '-m', tag), git('tag', tag)
+        _git_as_cook(folder, 'add', '-A')
+        _git_as_cook(folder, 'commit', '-q', '-m', tag)
+        _git_as_cook(folder, 'tag', tag)
     return folder
+
+def _git_as_cook(folder, *args):
+    "Git by the same person on the same day, so that the commits are the same in every run."
+    cook = ['-c', 'user.name=Cook', '-c', 'user.email=cook@example.org']
+    day = '2012-03-01T12:00:00Z'
+    env = {**os.environ, 'GIT_AUTHOR_DATE': day, 'GIT_COMMITTER_DATE': day}
+    subprocess.run(['git', *cook, *args], cwd=folder, check=True, capture_output=True, env=env)
