@@ -17,7 +17,7 @@ len(chosen), chosen.equals(again)
 __all__ = ['random_sample', 'stratified_sample', 'uncertainty', 'uncertainty_sample', 'diverse_sample', 'places', 'Desk',
            'BUYERS', 'label_curve', 'paired', 'plot_paired', 'LatestWindow', 'AllHistory', 'RecentPlusSample',
            'OTHER_GENRES', 'FLOOD', 'TIMES', 'quarantine', 'row_hashes', 'tracked', 'describe_files', 'playground',
-           'LineageError', 'Verified', 'Lineage', 'PACKAGES', 'WINDOWS', 'REPEATABLE', 'curate', 'verify']
+           'LineageError', 'Verified', 'Lineage', 'PACKAGES', 'WINDOWS', 'REPEATABLE', 'curate']
 
 # %% ../../nbs/8_families/04_curation.ipynb #21c47b9a
 from .labels import random_sample, stratified_sample, uncertainty
@@ -27,7 +27,7 @@ from .windows import LatestWindow, AllHistory, RecentPlusSample, OTHER_GENRES
 from .windows import FLOOD, TIMES, quarantine
 from .revisions import row_hashes, tracked, describe_files, playground
 from .lineage import LineageError, Verified, Lineage, PACKAGES, WINDOWS
-from .lineage import REPEATABLE, curate, verify
+from .lineage import REPEATABLE, curate
 
 # %% ../../nbs/8_families/04_curation.ipynb #419f343f
 _all_ = [
@@ -35,5 +35,5 @@ _all_ = [
     'places', 'Desk', 'BUYERS', 'label_curve', 'paired', 'plot_paired', 'LatestWindow',
     'AllHistory', 'RecentPlusSample', 'OTHER_GENRES', 'FLOOD', 'TIMES', 'quarantine', 'row_hashes',
     'tracked', 'describe_files', 'playground', 'LineageError', 'Verified', 'Lineage', 'PACKAGES',
-    'WINDOWS', 'REPEATABLE', 'curate', 'verify',
+    'WINDOWS', 'REPEATABLE', 'curate',
 ]
