@@ -87,7 +87,7 @@ STATEMENTS = [
         "12.2.3",
         "stateless forgets less when the architecture changes",
         "strategies",
-        "gain = {'continued for 12 weeks': m, 'trained afresh': afresh}",
+        "gain = {'continued for 12 weeks': model, 'trained afresh': afresh}",
     ),
     (
         "12.2.3",
@@ -97,12 +97,12 @@ STATEMENTS = [
     ),
     ("12.2.3", "45 times cheaper", "trees", "s = saving(updated, 'gentle', 'full')"),
     ("12.2.3", "faster convergence", "strategies", "head_start = "),
-    ("12.2.3", "less new data, each film used once", "strategies", "reads, m = [], booster"),
+    ("12.2.3", "less new data, each film used once", "strategies", "reads, model = [], booster"),
     (
         "12.2.3",
         "catastrophic forgetting and its mitigation (trees)",
         "strategies",
-        "lost = {n: forgetting(R).forgetting",
+        "lost = {name: forgetting(R).forgetting",
     ),
     (
         "12.2.3",
@@ -138,7 +138,7 @@ STATEMENTS = [
         "revisions",
         "month = LatestWindow(4).select(february",
     ),
-    ("12.P.3", "stateless on the month", "strategies", "fresh = Stateless(LatestWindow(4))"),
+    ("12.P.3", "stateless on the month", "strategies", "month = Stateless(LatestWindow(4))"),
     (
         "12.P.3",
         "BERT fine-tuned on the new week alone",

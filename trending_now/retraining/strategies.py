@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['put_aside', 'twin', 'signed', 'Stateless', 'Stateful', 'Hybrid', 'Frozen', 'Metered', 'counts_of', 'latency',
-           'compare', 'Forgetting', 'forgetting']
+           'compare', 'forgetting', 'Forgetting']
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #7a934012
 import copy, math
@@ -12,40 +12,50 @@ from dataclasses import dataclass
 from time import process_time
 import numpy as np
 import pandas as pd
+from .. import checks
 from ..catalogue import before, labels, load_films
 from ..genres.booster import FilmFeatures, GenreBooster
+from ..genres.scores import confusion, f1_from_counts
 from ..settings import stream
-from ..genres.scores import confusion
-from .. import checks
-from ..genres.scores import f1_from_counts
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #3c24ccf1
 def put_aside(
     films,       # The Films record
     n:int,       # Films to put aside
     since:int,   # Only films of this year or later
-    rng,         # Random generator
+    rng,         # Generator or seed
 )->tuple:        # (films without the panel, the panel), both in order of arrival
     "Draw a panel of old films that nobody will train on; ValueError where there are not enough."
     recent = np.flatnonzero(films.year >= since)
-    if not 0 < n <= len(recent): raise ValueError(f'n = {n!r}: expected 1 to {len(recent)} films since {since}')
-    held = np.sort(rng.choice(recent, n, replace=False))
+    n = checks.whole('n', n, 1, len(recent), of=f'films since {since}')
+    held = np.sort(checks.generator(rng).choice(recent, n, replace=False))
     return films.drop(index=held).reset_index(drop=True), films.iloc[held].reset_index(drop=True)
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #508503bb
-def twin(model):
+def twin(
+    model,     # A `GenreBooster`, a `GenreBert`, or a model of their kind
+)->object:
     "A copy that can be trained without touching `model`; what is never trained is shared."
     out = copy.copy(model)
     for name in ('top', 'head', 'losses'):
-        if getattr(model, name, None) is not None: setattr(out, name, copy.deepcopy(getattr(model, name)))
+        part = getattr(model, name, None)
+        if part is not None: setattr(out, name, copy.deepcopy(part))
     return out
 
-def signed(model, films, week, parents=()):
+def signed(
+    model,      # The updated one
+    films,      # What the update read
+    week,       # The `Week` of the update
+    parents=(), # Numbers of the weeks whose updates came before
+)->object:      # The same model
     "Note in an updated model what it learned from and which updates lead to it."
     model.learned, model.lineage = films.film_id.to_numpy(), (*parents, week.number)
     return model
 
-def _with(history, week): return pd.concat([history, week.films], ignore_index=True) if len(week.films) else history
+def _with(history, week):
+    "The history with the week's films behind it."
+    if not len(week.films): return history
+    return pd.concat([history, week.films], ignore_index=True)
 
 def _end(week):
     "The first moment after the week: the month after its last film."
@@ -59,29 +69,37 @@ class Stateless:
     window:object=None # Such as `curation.LatestWindow(4)`; None: all history
 
     def __post_init__(self):
-        if self.window is not None and not hasattr(self.window, 'select'): raise ValueError(f'window = {self.window!r}: expected an object with select(films, now, rng), or None')
+        if self.window is None or hasattr(self.window, 'select'): return
+        raise ValueError(f'window = {self.window!r}: '
+                         'expected an object with select(films, now, rng), or None')
 
     def update(self, model, history, week, rng):
         "A new model with the settings of `model`; the old one if the window is empty."
         films = _with(history, week)
         if self.window is not None: films = self.window.select(films, _end(week), rng)
-        return signed(twin(model).fit(films, labels(films)), films, week) if len(films) else model
+        if not len(films): return model
+        return signed(twin(model).fit(films, labels(films)), films, week)
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #904f1f9e
 @dataclass(frozen=True)
 class Stateful:
-    "Continue from the last model on the new week and `replay` older films (course text 12.2.3)."
+    """Continue from the last model on the new week and `replay` older films.
+
+    Course text 12.2.3. ValueError for numbers out of range, or a model that was never fitted.
+    """
     replay:int=200 # Films drawn from the history at each update
     rounds:int=1   # Trees a genre to append, or epochs of BERT
     step:float=.4  # Learning rate of the update, as a share of the full fit's
 
     def __post_init__(self):
-        checks.whole('replay', self.replay, 0), checks.whole('rounds', self.rounds, 1)
-        if not 0 < self.step <= 10: raise ValueError(f'step = {self.step!r}: expected a number above 0, at most 10')
+        checks.whole('replay', self.replay)
+        checks.whole('rounds', self.rounds, 1)
+        checks.number('step', self.step, above=0, most=10)
 
     def rows(self, history, week, rng):
         "What an update reads: replayed films, then the new ones."
-        old = np.sort(rng.choice(len(history), min(self.replay, len(history)), replace=False))
+        n = min(self.replay, len(history))
+        old = np.sort(rng.choice(len(history), n, replace=False))
         return pd.concat([history.iloc[old], week.films], ignore_index=True)
 
     def update(self, model, history, week, rng):
@@ -89,23 +107,31 @@ class Stateful:
         _must_be_fitted(model)
         if not len(week.films): return model
         films = self.rows(history, week, rng)
-        new = _at_rate(twin(model), self.step).partial_fit(films, labels(films), self.rounds)
-        new.config = model.config
+        new = _at_rate(twin(model), self.step)
+        new.partial_fit(films, labels(films), self.rounds).config = model.config
         return signed(new, films, week, getattr(model, 'lineage', ()))
 
+# %% ../../nbs/2_retraining/10_strategies.ipynb #4a2121d5
 def _at_rate(model, share):
     "The model with a share of its learning rate."
     name = 'learning_rate' if 'learning_rate' in model.config else 'lr'
     model.config = {**model.config, name: share*model.config[name]}
     return model
 
+def _is_fitted(model):
+    "Whether a booster has trees, or a BERT its head."
+    return any(getattr(model, part, None) is not None for part in ('model', 'head'))
+
 def _must_be_fitted(model):
-    if getattr(model, 'model', None) is None and getattr(model, 'head', None) is None: raise ValueError(f'{type(model).__name__} has not been fitted: a stateful update needs a model to continue from')
+    "ValueError for an unfitted model."
+    if _is_fitted(model): return
+    raise ValueError(f'{type(model).__name__} has not been fitted: '
+                     'a stateful update needs a model to continue from')
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #073168c5
 @dataclass(frozen=True)
 class Hybrid:
-    "Full retrain every `full_every` weeks for calibration, stateful updates between (course text 12.2.3)."
+    "Full retrain every `full_every` weeks for calibration, stateful updates between (12.2.3)."
     full_every:int=13              # Service weeks
     often:object=Stateful()        # What happens in the other weeks
     full:object=Stateless()        # What happens when the time has come
@@ -130,34 +156,53 @@ class Metered(FilmFeatures):
     def __init__(self, features='v2'): # A version, or `FilmFeatures` whose credit log is copied
         super().__init__(getattr(features, 'version', features))
         self.cpu = 0.
-        if not isinstance(features, str): self.log, self.seen = copy.copy(features.log), features.seen
+        if isinstance(features, str): return
+        self.log, self.seen = copy.copy(features.log), features.seen
 
     def transform(self, films):
-        start = process_time()
-        out = super().transform(films)
-        self.cpu += process_time() - start
+        "As `FilmFeatures.transform`."
+        out, cpu = _timed(super().transform, films)
+        self.cpu += cpu
         return out
+
+def _timed(f, *args):
+    "What `f` returns, and its CPU seconds."
+    start = process_time()
+    out = f(*args)
+    return out, process_time() - start
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #43a1cebb
 def _metered(model, history):
-    "A fitted copy of `model` with a meter on its features (boosters); ValueError for no history to fit on."
-    out = twin(model)
-    if hasattr(model, 'features'):
-        fitted = model.model is not None
-        out._own, out.features = None, Metered(model.features if fitted else model.features.version)
+    "A fitted twin of `model`; if it is a booster, with a meter on its features."
+    if not hasattr(model, 'features'): out = twin(model)
+    else:
+        known = model.features if _is_fitted(model) else model.features.version
+        out = _reading(model, Metered(known))
         out.features.observe(history, labels(history))
-    return out if (getattr(out, 'model', None) or getattr(out, 'head', None)) is not None else out.fit(history, labels(history))
+    return out if _is_fitted(out) else out.fit(history, labels(history))
 
-def counts_of(model, films):
-    "True positives, false positives, false negatives."
-    return confusion(labels(films), model.predict_proba(films) >= model.thresholds).sum(axis=(0, 2)).astype(int)
+def _reading(model, features):
+    "A booster's twin that reads and keeps these features."
+    out, fresh = twin(model), type(model)(features, **model.config)
+    vars(out).update({**vars(fresh), 'model': model.model, 'thresholds': model.thresholds})
+    return out
 
 def _size(model):
     "Rounds of trees (0 for BERT), and bytes of what is trained."
-    if hasattr(model, 'top'): return 0, sum(4*p.numel() for part in (model.top, model.head) for p in part.parameters())
-    return model.model.num_boosted_rounds(), len(model.model.save_raw('ubj'))
+    if not hasattr(model, 'top'):
+        return model.model.num_boosted_rounds(), len(model.model.save_raw('ubj'))
+    trained = [*model.top.parameters(), *model.head.parameters()]
+    return 0, sum(4*weights.numel() for weights in trained)
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #ce9707dc
+def counts_of(
+    model,  # Fitted
+    films,  # Films to predict
+)->np.ndarray: # Three whole numbers
+    "True positives, false positives and false negatives, over all films and genres."
+    tags = model.predict_proba(films) >= model.thresholds
+    return confusion(labels(films), tags).sum(axis=(0, 2)).astype(int)
+
 def latency(
     model,         # Fitted
     films,         # Films to predict
@@ -167,59 +212,121 @@ def latency(
     checks.whole('times', times, 1)
     return min(_timed(model.predict_proba, films)[1] for _ in range(times))
 
-def _timed(f, *args):
-    "What `f` returns, and its CPU seconds."
-    start = process_time()
-    out = f(*args)
-    return out, process_time() - start
-
 # %% ../../nbs/2_retraining/10_strategies.ipynb #7c8cd4f7
-def _step(name, model, strategy, history, week, counts, panel, seed):
-    "One update of one strategy: the new model and its row of the table."
+def _predicted(model, week):
+    "How a model does in a week that is new to it."
+    tp, fp, fn = map(int, counts_of(model, week.films) if len(week.films) else (0, 0, 0))
+    return dict(films=len(week.films), tp=tp, fp=fp, fn=fn, micro_f1=f1_from_counts(tp, fp, fn))
+
+def _updated(strategy, model, history, week, rng):
+    "The new model, and the CPU seconds of the update and of the features in it."
     meter = getattr(model, 'features', None)
-    spent = getattr(meter, 'cpu', 0.)
-    new, cpu = _timed(strategy.update, model, history, week, stream(seed, 'retrain', week.number))
+    so_far = getattr(meter, 'cpu', 0.)
+    new, cpu = _timed(strategy.update, model, history, week, rng)
+    return new, dict(cpu_seconds=cpu, cpu_features=getattr(meter, 'cpu', 0.) - so_far)
+
+def _grown(new, old):
+    "What was read, and how the model grew."
     trees, size = _size(new)
-    row = dict(strategy=name, week=week.number, date=week.date, films=len(week.films), **dict(zip(('tp', 'fp', 'fn'), map(int, counts))), micro_f1=f1_from_counts(*counts),
-               trained=0 if new is model else len(new.learned), updates=len(getattr(new, 'lineage', ())), trees=trees, bytes=size,
-               cpu_seconds=cpu, cpu_features=getattr(meter, 'cpu', 0.) - spent, panel_f1=math.nan, cpu_predict=math.nan)
-    if panel is not None: row.update(panel_f1=float(f1_from_counts(*counts_of(new, panel))), cpu_predict=latency(new, panel, 1))
-    return new, row
+    trained = 0 if new is old else len(new.learned)
+    return dict(trained=trained, updates=len(getattr(new, 'lineage', ())), trees=trees, bytes=size)
+
+def _on_panel(model, panel):
+    "The score on the panel, and what predicting it costs; NaN without a panel."
+    if panel is None: return dict(panel_f1=math.nan, cpu_predict=math.nan)
+    f1 = float(f1_from_counts(*counts_of(model, panel)))
+    return dict(panel_f1=f1, cpu_predict=latency(model, panel, 1))
 
 def _named(strategies):
     "Strategies by name; ValueError for none, or for one without `update`."
-    out = dict(strategies) if isinstance(strategies, dict) else {repr(s): s for s in strategies}
-    if not out: raise ValueError('no strategies: expected at least one')
-    for s in out.values():
-        if not hasattr(s, 'update'): raise ValueError(f'{s!r} is not a strategy: expected an object with update(model, history, week, rng)')
-    return out
+    if not isinstance(strategies, dict): strategies = {repr(s): s for s in strategies}
+    if not strategies: raise ValueError('no strategies: expected at least one')
+    for strategy in strategies.values():
+        if not hasattr(strategy, 'update'):
+            raise ValueError(f'{strategy!r} is not a strategy: '
+                             'expected an object with update(model, history, week, rng)')
+    return dict(strategies)
+
+def _in_order(weeks):
+    "Weeks as a list; ValueError for none, or a wrong order."
+    weeks = list(weeks)
+    if weeks and all(a.date < b.date for a, b in zip(weeks, weeks[1:])): return weeks
+    raise ValueError(f'{len(weeks)} weeks: expected at least one, in order')
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #9c940e18
 def compare(
     strategies,    # Strategies, or a dict of them by name
     weeks,         # `Week`s in order
-    model=None,    # Starting model; fitted on `history` unless it has been fitted; None: `GenreBooster()`
-    history=None,  # Films before the first week; None: all films of the catalogue that arrived before it
+    model=None,    # Starting model, fitted on `history` if need be; None: `GenreBooster()`
+    history=None,  # Films before the first week; None: all of the catalogue
     panel=None,    # Old films that nobody trains on, predicted after each update
     seed:int=7,    # Seed of what is replayed
     progress=iter, # Such as `tqdm`, around the weeks
-)->pd.DataFrame:   # A row a week and strategy: counts and micro-F1 on the new films before the update; cost, size and panel after it
-    "Run strategies side by side, predicting each week before learning from it; ValueError for no strategies, no weeks, or weeks out of order."
-    named, weeks, rows = _named(strategies), list(weeks), []
-    if not weeks or any(a.date >= b.date for a, b in zip(weeks, weeks[1:])): raise ValueError(f'{len(weeks)} weeks: expected at least one, in order')
+)->pd.DataFrame:   # A row a week and strategy
+    """Run strategies side by side, predicting each week before learning from it.
+
+    A row has counts and micro-F1 on the new films before the update, and cost, size and panel
+    after it. ValueError for no strategies, no weeks, or weeks out of order.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import replay_weeks
+    >>> films, small = load_films(), GenreBooster('v1', trees=3, depth=2)
+    >>> weeks = replay_weeks(films, '2008-01', 2)
+    >>> runs = compare([Stateful(20)], weeks, small, films.head(300))
+    >>> runs[['week', 'trees', 'updates']].values.tolist()
+    [[0, 4, 1], [1, 5, 2]]
+    """
+    named, weeks, rows = _named(strategies), _in_order(weeks), []
     if history is None: history = before(load_films(), f'{weeks[0].date:%Y-%m}')
     start = _metered(GenreBooster() if model is None else model, history)
     models = dict.fromkeys(named, start)
     for week in progress(weeks):
-        counts = {n: counts_of(m, week.films) if len(week.films) else (0, 0, 0) for n, m in models.items()}
-        if hasattr(start, 'features') and len(week.films): start.features.observe(week.films, labels(week.films))
-        for n, s in named.items():
-            models[n], row = _step(n, models[n], s, history, week, counts[n], panel, seed)
-            rows.append(row)
+        predicted = {name: _predicted(model, week) for name, model in models.items()}
+        if hasattr(start, 'features') and len(week.films):
+            start.features.observe(week.films, labels(week.films))
+        for name, strategy in named.items():
+            old, rng = models[name], stream(seed, 'retrain', week.number)
+            new, cpu = _updated(strategy, old, history, week, rng)
+            models[name] = new
+            rows.append(dict(strategy=name, week=week.number, date=week.date, **predicted[name],
+                             **_grown(new, old), **cpu, **_on_panel(new, panel)))
         history = _with(history, week)
     return pd.DataFrame(rows)
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #02c81afb
+def forgetting(
+    scores, # R (times, tasks): on task j after learning i; or (times,); NaN where not measured
+)->object:  # `Forgetting`
+    """Backward transfer and forgetting of an accuracy matrix.
+
+    Lopez-Paz & Ranzato 2017, Chaudhry and others 2018. ValueError for fewer than two times, more
+    tasks than times, or scores that are needed and missing.
+
+    Examples
+    --------
+    >>> forgetting([[.8, .1], [.6, .7]])
+    backward transfer -0.200, forgetting +0.200 over 1 tasks
+    """
+    R = _accuracy_matrix(scores)
+    tasks = min(R.shape[1], len(R)-1)
+    learned = [R[j:, j] for j in range(tasks)]  # Each task's scores since it was learned
+    if not np.isfinite(np.concatenate(learned)).all():
+        raise ValueError('scores are missing or infinite on or below the diagonal: '
+                         'expected a number for each task from the time it was learned')
+    transfer = [task[-1] - task[0] for task in learned]
+    drop = [float(task[:-1].max() - task[-1]) for task in learned]
+    return Forgetting(float(np.mean(transfer)), float(np.mean(drop)), tuple(drop))
+
+# %% ../../nbs/2_retraining/10_strategies.ipynb #c7468656
+def _accuracy_matrix(scores):
+    "Scores as (times, tasks), or ValueError."
+    R = np.asarray(scores, float)
+    if R.ndim == 1: R = R[:, None]
+    if R.ndim == 2 and len(R) >= 2 and 0 < R.shape[1] <= len(R): return R
+    raise ValueError(f'scores have shape {np.shape(scores)}: expected (times, tasks) '
+                     'with at least two times and no more tasks than times')
+
 @dataclass(frozen=True, repr=False)
 class Forgetting:
     "How much of what was known has gone."
@@ -227,18 +334,9 @@ class Forgetting:
     forgetting:float        # Mean drop from the best score so far; above 0: worse
     per_task:tuple          # The drop of each earlier task
 
-    def __repr__(self): return f'backward transfer {self.backward_transfer:+.3f}, forgetting {self.forgetting:+.3f} over {len(self.per_task)} tasks'
+    def __repr__(self):
+        return (f'backward transfer {self.backward_transfer:+.3f}, '
+                f'forgetting {self.forgetting:+.3f} over {len(self.per_task)} tasks')
+
     def _repr_markdown_(self): return repr(self)
     def _repr_html_(self): return f'<p>{self!r}</p>'
-
-def forgetting(
-    scores, # R (times, tasks): score on task j after learning task i, or (times,) for one panel; NaN where not measured
-)->Forgetting:
-    "Backward transfer and forgetting of an accuracy matrix; ValueError for fewer than two times, more tasks than times, infinite or missing scores that are needed."
-    R = np.asarray(scores, float)
-    R = R[:, None] if R.ndim == 1 else R
-    if R.ndim != 2 or len(R) < 2 or not 0 < R.shape[1] <= len(R): raise ValueError(f'scores have shape {np.shape(scores)}: expected (times, tasks) with at least two times and no more tasks than times')
-    old = [R[j:, j] for j in range(min(R.shape[1], len(R)-1))]
-    if not np.isfinite(np.concatenate(old)).all(): raise ValueError('scores are missing or infinite on or below the diagonal: expected a number for each task from the time it was learned')
-    drop = [float(r[:-1].max() - r[-1]) for r in old]
-    return Forgetting(float(np.mean([r[-1] - r[0] for r in old])), float(np.mean(drop)), tuple(drop))
