@@ -11,21 +11,24 @@ import math
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
+from .. import checks
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #27710c72
-def _shares(name, x):
-    "Shares as floats, or ValueError."
-    x = np.asarray(x, float)
-    if x.ndim != 1 or len(x) < 2: raise ValueError(f'{name} = {x!r}: expected the shares of at least two bins')
-    bad = x[~((x >= 0) & (x <= 1 + 1e-9))]
-    if len(bad): raise ValueError(f'{name} holds {bad[0]!r}: expected shares from 0 to 1')
-    if abs(x.sum() - 1) > 1e-3: raise ValueError(f'{name} sums to {x.sum():.4g}: expected shares that sum to 1')
-    return x
+def _shares(name, values):
+    "Shares as floats."
+    x = checks.numbers(name, values)
+    wrong = x[(x < 0) | (x > 1 + 1e-9)]
+    if wrong.size: raise ValueError(f'{name} holds {wrong[0]}: expected shares from 0 to 1')
+    return _sum_to_one(name, x)
 
-def _two_shares(names, p, q):
-    p, q = (_shares(n, x) for n, x in zip(names, (p, q)))
-    if len(p) != len(q): raise ValueError(f'{len(p)} shares beside {len(q)}: expected the same bins')
-    return p, q
+def _sum_to_one(name, x):
+    if abs(x.sum() - 1) <= 1e-3: return x
+    raise ValueError(f'{name} sums to {x.sum():.4g}: expected shares that sum to 1')
+
+def _same_bins(p, q):
+    "Both, or ValueError where they differ in length."
+    if len(p) == len(q): return p, q
+    raise ValueError(f'{len(p)} shares beside {len(q)}: expected the same bins')
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #0d5ded13
 def psi_shares(
@@ -33,213 +36,341 @@ def psi_shares(
     actual,           # Share of the same bins now
     floor:float=1e-4, # Smaller shares count as this much
 )->float:             # 0 for equal shares, no upper limit
-    "Population stability index of shares; ValueError for shares that are negative, do not sum to 1 or do not match."
-    if not (0 < floor < 1): raise ValueError(f'floor = {floor!r}: expected a share above 0 and below 1')
-    e, a = (np.maximum(x, floor) for x in _two_shares(('expected', 'actual'), expected, actual))
-    return float(((a-e) * np.log(a/e)).sum())
+    """Population stability index of shares.
+
+    ValueError for shares that are negative, do not sum to 1 or do not match.
+
+    Examples
+    --------
+    >>> round(psi_shares([.5, .5], [.6, .4]), 4)
+    0.0405
+    """
+    checks.share('floor', floor)
+    e, a = _same_bins(_shares('expected', expected), _shares('actual', actual))
+    e, a = np.maximum(e, floor), np.maximum(a, floor)
+    return float(((a - e) * np.log(a/e)).sum())
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #9c09cc53
 def js_shares(
     p, q,         # Shares of the same bins
-    base:float=2, # Of the logarithm; 2: the result is at most 1
+    base:float=2, # Of the logarithm, above 1; 2: the result is at most 1
 )->float:         # The distance, that is the root of the divergence
-    "Jensen-Shannon distance of shares; ValueError as for `psi_shares`."
-    if not (base > 0 and base != 1): raise ValueError(f'base = {base!r}: expected a number above 0 other than 1')
-    p, q = _two_shares(('p', 'q'), p, q)
-    m = (p+q)/2
-    entropy = lambda x: (x[x > 0] * np.log(x[x > 0]/m[x > 0])).sum()
-    return float(math.sqrt(max(0., entropy(p) + entropy(q)) / 2 / math.log(base)))
+    """Jensen-Shannon distance of shares; ValueError as for `psi_shares`.
+
+    Examples
+    --------
+    >>> js_shares([1, 0], [0, 1])
+    1.0
+    """
+    checks.number('base', base, above=1)
+    p, q = _same_bins(_shares('p', p), _shares('q', q))
+    mix = (p + q)/2
+    both = _relative_entropy(p, mix) + _relative_entropy(q, mix)
+    return float(math.sqrt(max(0., both) / 2 / math.log(base)))
+
+def _relative_entropy(p, m):
+    "From shares p to shares m, in nats; a share of zero adds nothing."
+    some = p > 0
+    return (p[some] * np.log(p[some]/m[some])).sum()
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #83c43b85
-def _sample(name, x):
-    "A sample as a one-dimensional array of finite numbers or of categories, or ValueError."
-    x = np.atleast_1d(x.to_numpy() if hasattr(x, 'to_numpy') else np.asarray(x))
+def _sample(name, values):
+    "A sample in one dimension without missing or infinite values, or ValueError."
+    x = np.atleast_1d(values.to_numpy() if hasattr(values, 'to_numpy') else np.asarray(values))
     if x.ndim != 1: raise ValueError(f'{name} has shape {x.shape}: expected one dimension')
     if not len(x): raise ValueError(f'{name} is empty: expected at least one value')
-    if x.dtype.kind in 'iub': return x
-    if x.dtype.kind != 'f':
-        if pd.isna(x).any(): raise ValueError(f'{name} holds a missing value at place {int(np.flatnonzero(pd.isna(x))[0])}: drop it or name it')
-        return x
-    bad = np.flatnonzero(~np.isfinite(x))
-    if len(bad): raise ValueError(f'{name} holds {x[bad[0]]} at place {bad[0]}: expected finite numbers; drop missing values')
+    if x.dtype.kind == 'f': _refuse_infinite(name, x)
+    elif x.dtype.kind not in 'iub': _refuse_missing(name, x)
     return x
 
-def plain_numbers(name, x):
-    x = _sample(name, x)
-    if x.dtype.kind not in 'iufb': raise ValueError(f'{name} holds {x[0]!r}: expected numbers; for categories use chi2')
-    return x.astype(float) if x.dtype.kind != 'f' else x
+def _refuse_infinite(name, x):
+    wrong = np.flatnonzero(~np.isfinite(x))
+    if wrong.size:
+        raise ValueError(f'{name} holds {x[wrong[0]]} at place {wrong[0]}: '
+                         'expected finite numbers; drop missing values')
+
+def _refuse_missing(name, x):
+    wrong = np.flatnonzero(pd.isna(x))
+    if wrong.size:
+        raise ValueError(f'{name} holds a missing value at place {wrong[0]}: drop it or name it')
+
+def _are_numbers(x): return x.dtype.kind in 'iufb'
+
+def plain_numbers(
+    name:str,    # Name of the argument, for the message
+    values,      # A sample of numbers
+)->np.ndarray:   # Finite floats (values,)
+    "A sample of numbers, or ValueError."
+    x = _sample(name, values)
+    if not _are_numbers(x):
+        raise ValueError(f'{name} holds {x[0]!r}: expected numbers; for categories use chi2')
+    return x if x.dtype.kind == 'f' else x.astype(float)
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #00f0feae
 def _edges(ref, bins):
-    "Inner edges of quantile bins; a smallest value that fills a bin is told from what lies below it."
-    if not (isinstance(bins, (int, np.integer)) and bins >= 2): raise ValueError(f'bins = {bins!r}: expected a whole number from 2')
+    "Inner edges of quantile bins."
     inner = np.unique(np.quantile(ref, np.linspace(0, 1, bins+1)[1:-1]))
     low = ref.min()
-    return np.concatenate([[np.nextafter(low, -np.inf)], inner]) if inner[0] == low else inner
+    return inner if inner[0] > low else np.append(np.nextafter(low, -np.inf), inner)
 
 def _binned(x, edges):
-    "How many values lie in each bin (closed on the right); counting edge by edge is faster than searching for each value."
-    below = [np.count_nonzero(x <= e) for e in edges]
+    "How many values lie in each bin (closed on the right)."
+    below = [np.count_nonzero(x <= edge) for edge in edges]   # faster than a search for each value
     return np.diff([0, *below, len(x)])
 
-def joint_counts(ref, cur, bins=10):
-    "Counts of both samples in the same bins: (2, bins)."
-    ref, cur = _sample('ref', ref), _sample('cur', cur)
-    if ref.dtype.kind in 'iufb' and cur.dtype.kind in 'iufb':
-        edges = _edges(ref.astype(float, copy=False), bins)
-        return np.stack([_binned(ref, edges), _binned(cur, edges)])
+def _category_counts(ref, cur):
     codes, names = pd.factorize(np.concatenate([ref.astype(object), cur.astype(object)]))
-    return np.stack([np.bincount(c, minlength=len(names)) for c in (codes[:len(ref)], codes[len(ref):])])
+    parts = np.split(codes, [len(ref)])
+    return np.stack([np.bincount(part, minlength=len(names)) for part in parts])
+
+def joint_counts(
+    ref,         # Reference sample: numbers or categories
+    cur,         # Current sample
+    bins:int=10, # Quantile bins of numbers; categories have a bin each
+)->np.ndarray:   # How many values of each sample: (2, bins)
+    "Counts of both samples in the same bins; ValueError for bad samples."
+    ref, cur = _sample('ref', ref), _sample('cur', cur)
+    if not (_are_numbers(ref) and _are_numbers(cur)): return _category_counts(ref, cur)
+    edges = _edges(ref.astype(float, copy=False), checks.whole('bins', bins, 2))
+    return np.stack([_binned(ref, edges), _binned(cur, edges)])
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #da2790a2
 @dataclass(frozen=True, repr=False)
 class Drift:
     "How far two samples are apart, and whether that is called drift."
     statistic:float     # In the measure's own unit
-    p_value:float|None  # Chance of at least this much without drift; None where the measure has none
+    p_value:float|None  # Chance of at least this much without drift; None: the measure has none
     drifted:bool        # Whether it passed its threshold
 
     def __repr__(self):
         p = '' if self.p_value is None else f', p = {self.p_value:.3g}'
         return f"Drift({self.statistic:.4g}{p}: {'drifted' if self.drifted else 'no drift'})"
+
     def _repr_html_(self): return f'<p>{self!r}</p>'
-    _repr_markdown_ = __repr__
+
+    def _repr_markdown_(self): return repr(self)
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #4dc641af
+def _bin_shares(ref, cur, bins):
+    "Shares of both samples in the same bins (2, bins)."
+    counts = _several(joint_counts(ref, cur, bins))
+    return counts / counts.sum(axis=1, keepdims=True)
+
+def _several(counts):
+    "Counts as they are, or ValueError when everything falls into one bin."
+    if counts.shape[1] > 1: return counts
+    raise ValueError('ref and cur hold one category only: expected at least two')
+
 def psi(
-    ref,                 # Reference sample: numbers or categories
-    cur,                 # Current sample
-    bins:int=10,         # Quantile bins taken from `ref`; categories have a bin each
-    threshold:float=.2,  # More than this is called drift: a rule of thumb
-)->Drift:                # No p-value
-    "Population stability index of two samples; ValueError for samples that are empty or hold missing or infinite values."
-    c = _two_bins(joint_counts(ref, cur, bins))
-    value = psi_shares(*(c / c.sum(1, keepdims=True)))
+    ref,                # Reference sample: numbers or categories
+    cur,                # Current sample
+    bins:int=10,        # Quantile bins taken from `ref`; categories have a bin each
+    threshold:float=.2, # More than this is called drift: a rule of thumb
+)->Drift:               # No p-value
+    """Population stability index of two samples.
+
+    ValueError for samples that are empty or hold missing or infinite values.
+
+    Examples
+    --------
+    >>> psi(['a', 'b']*50, ['a']*60 + ['b']*40)
+    Drift(0.04055: no drift)
+    """
+    value = psi_shares(*_bin_shares(ref, cur, bins))
     return Drift(value, None, value > threshold)
 
+# %% ../../nbs/2_retraining/01_distances.ipynb #9c537c4d
 def js(
     ref, cur, bins:int=10, # As for `psi`
     threshold:float=.1,    # More than this is called drift: a rule of thumb
 )->Drift:                  # No p-value
-    "Jensen-Shannon distance (base 2) of two samples; ValueError as for `psi`."
-    c = _two_bins(joint_counts(ref, cur, bins))
-    value = js_shares(*(c / c.sum(1, keepdims=True)))
+    """Jensen-Shannon distance (base 2) of two samples; ValueError as for `psi`.
+
+    Examples
+    --------
+    >>> js(['a', 'b']*50, ['a']*60 + ['b']*40)
+    Drift(0.08544: no drift)
+    """
+    value = js_shares(*_bin_shares(ref, cur, bins))
     return Drift(value, None, value > threshold)
 
-def _two_bins(counts):
-    "Counts as they are, or ValueError when everything falls into one bin."
-    if counts.shape[1] < 2: raise ValueError('ref and cur hold one category only: expected at least two')
-    return counts
-
 # %% ../../nbs/2_retraining/01_distances.ipynb #87eb6819
-def _gap(ref, cur, cells=4096):
-    "Largest difference of the two cumulative shares; after a coarse pass, only stretches that can hold it are searched."
+def _gap(ref, cur, marks=4096):
+    "Largest difference of the two cumulative shares; only stretches that can hold it are searched."
     a, b = np.sort(ref), np.sort(cur)
-    n, m, at = len(a), len(b), a[np.linspace(0, len(a)-1, min(len(a), cells)).astype(int)]
-    i, j = (np.concatenate([[0], np.searchsorted(x, at, 'right'), [len(x)]]) for x in (a, b))
-    best = abs(i/n - j/m).max()
-    could = np.maximum(i[1:]/n - j[:-1]/m, j[1:]/m - i[:-1]/n)
+    at = a[np.linspace(0, len(a)-1, min(len(a), marks)).astype(int)]
+    i, j = _ranks(a, at), _ranks(b, at)
+    in_a, in_b = i/len(a), j/len(b)
+    best = abs(in_a - in_b).max()
+    could = np.maximum(in_a[1:] - in_b[:-1], in_b[1:] - in_a[:-1])
     for k in np.flatnonzero(could > best):
-        x, y = a[i[k]:i[k+1]], b[j[k]:j[k+1]]
-        up = np.arange(i[k]+1, i[k+1]+1)/n - (j[k] + np.searchsorted(y, x, 'right'))/m
-        down = np.arange(j[k]+1, j[k+1]+1)/m - (i[k] + np.searchsorted(x, y, 'right'))/n
-        best = max(best, up.max(initial=0), down.max(initial=0))
+        best = max(best, _gap_within(a, b, slice(i[k], i[k+1]), slice(j[k], j[k+1])))
     return float(best)
+
+def _ranks(values, at):
+    "How many of the sorted values lie at or below each mark, from none to all of them."
+    return np.concatenate([[0], np.searchsorted(values, at, 'right'), [len(values)]])
+
+def _gap_within(a, b, i, j):
+    "Largest difference at one of the values a[i] and b[j], two slices of sorted samples."
+    n, m = len(a), len(b)
+    up = np.arange(i.start+1, i.stop+1)/n - (j.start + np.searchsorted(b[j], a[i], 'right'))/m
+    down = np.arange(j.start+1, j.stop+1)/m - (i.start + np.searchsorted(a[i], b[j], 'right'))/n
+    return max(up.max(initial=0), down.max(initial=0))
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #88773415
 def _ks_exact(d, n, m):
-    "P(gap >= d) of samples of sizes n and m without ties: one minus the share of paths that stay inside, summed over antidiagonals."
-    if n > m: n, m = m, n
-    h, inside = round(d*math.lcm(n, m)), np.ones(1)
-    a, b, first = math.lcm(n, m)//n, math.lcm(n, m)//m, 0
+    "P(gap >= d) of samples of sizes n and m without ties: the share of paths that leave the band."
+    n, m = min(n, m), max(n, m)
+    first, inside = 0, np.ones(1)       # share of paths inside, by place i = first, first+1, ...
     for s in range(1, n+m+1):
-        lo, hi = max(0, s-m, -(-(s*b-h+1)//(a+b))), min(n, s, (s*b+h-1)//(a+b))   # |i a - (s-i) b| < h
-        if hi < lo: return 1.
-        padded = np.zeros(hi-lo+2)     # the last antidiagonal's values from place lo-1 to hi
-        src = slice(max(first, lo-1), min(first+len(inside), hi+1))
-        padded[src.start-lo+1:src.stop-lo+1] = inside[src.start-first:src.stop-first]
-        i = np.arange(lo, hi+1)
-        inside, first = (padded[:-1]*i + padded[1:]*(s-i))/s, lo
-    return float(min(1., max(0., 1-inside[-1])))
+        low, high = _band(s, d, n, m)
+        if high < low: return 1.
+        i = np.arange(low, high+1)
+        before = _at_places(inside, first, low-1, high)
+        inside, first = (before[:-1]*i + before[1:]*(s-i))/s, low
+    return float(min(1., max(0., 1 - inside[-1])))
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #3e8624c6
+def _band(s, d, n, m):
+    "First and last place i on antidiagonal s at which |i/n - (s-i)/m| < d."
+    whole = math.lcm(n, m)
+    right, up, limit = whole//n, whole//m, round(d*whole)   # |i*right - (s-i)*up| < limit
+    low = -((limit - 1 - s*up)//(right+up))
+    high = (s*up + limit - 1)//(right+up)
+    return max(0, s-m, low), min(n, s, high)
+
+def _at_places(values, first, low, high):
+    "Values at places low to high, 0 beside those that begin at `first`."
+    out = np.zeros(high-low+1)
+    begin, end = max(first, low), min(first+len(values), high+1)
+    out[begin-low:end-low] = values[begin-first:end-first]
+    return out
+
 def _ks_tail(d, n):
     "Smirnov's expansion of the upper tail for large n, twice the one-sided value."
-    z, r = math.sqrt(n)*d, math.sqrt(n)
-    one = 1 - 2*z/(3*r) + 2*z**2/(3*n)*(1 - 2*z**2/3) + 4*z/(9*n*r)*(1/5 - 19*z**2/15 + 2*z**4/3)
+    z, root = math.sqrt(n)*d, math.sqrt(n)
+    one = (1 - 2*z/(3*root) + 2*z**2/(3*n)*(1 - 2*z**2/3)
+           + 4*z/(9*n*root)*(1/5 - 19*z**2/15 + 2*z**4/3))
     return min(1., max(0., 2*math.exp(-2*z*z)*one))
+
+def _ks_p(d, n, m, method):
+    "Two-sided p-value of a gap of d between samples of sizes n and m."
+    from scipy.stats import kstwo
+    if method == 'exact' or (method == 'auto' and max(n, m) <= 10_000): return _ks_exact(d, n, m)
+    size = round(n*m/(n+m))
+    if size > 20_000 and size*d*d > 4:   # the same to 1e-9, without a sum over all values
+        return _ks_tail(d, size)
+    return float(np.clip(kstwo.sf(d, size), 0, 1))
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #49d00611
 def ks(
     ref, cur,          # Samples of numbers
     alpha:float=.05,   # p-values below this are called drift
-    method:str='auto', # 'exact', 'asymp' or 'auto' (exact up to 10,000 values), as in `scipy.stats.ks_2samp`
+    method:str='auto', # 'exact', 'asymp' or 'auto' (exact up to 10,000 values), as in SciPy
 )->Drift:              # The largest gap, 0 to 1, and its two-sided p-value
-    "Kolmogorov-Smirnov test of two samples; ValueError for bad samples or an unknown method."
-    from scipy.stats import kstwo
+    """Kolmogorov-Smirnov test of two samples; ValueError for bad samples or an unknown method.
+
+    Examples
+    --------
+    >>> ks(range(20), range(10, 30))
+    Drift(0.5, p = 0.0123: drifted)
+    """
     r, c = plain_numbers('ref', ref), plain_numbers('cur', cur)
-    if method not in ('auto', 'exact', 'asymp'): raise ValueError(f'method = {method!r}: expected auto, exact or asymp')
-    d, n, m = _gap(r, c), len(r), len(c)
-    size = round(n*m/(n+m))
-    if method == 'exact' or (method == 'auto' and max(n, m) <= 10_000): p = _ks_exact(d, n, m)
-    elif size > 20_000 and size*d*d > 4: p = _ks_tail(d, size)   # the same to 1e-9, without a sum over all values
-    else: p = float(np.clip(kstwo.sf(d, size), 0, 1))
-    return Drift(d, p, p < alpha)
+    checks.one_of('method', method, ('auto', 'exact', 'asymp'))
+    gap = _gap(r, c)
+    p = _ks_p(gap, len(r), len(c), method)
+    return Drift(gap, p, p < alpha)
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #6035eb30
-def chi2_of_counts(counts):
-    "Statistic and p-value of a table of counts (2, categories) without continuity correction; empty categories do not count."
+def chi2_of_counts(
+    counts,  # How many of each category in the two samples: (2, categories)
+)->tuple:    # Statistic and p-value
+    "Pearson's chi-square without continuity correction; empty categories do not count."
     from scipy.special import chdtrc
     c = np.asarray(counts, float)
     c = c[:, c.sum(0) > 0]
     want = c.sum(1, keepdims=True) * c.sum(0) / c.sum()
-    value = float(((c-want)**2/want).sum())
+    value = float(((c - want)**2/want).sum())
     return value, float(chdtrc(c.shape[1]-1, value)) if c.shape[1] > 1 else 1.
 
 def chi2(
     ref, cur,        # Samples of categories: texts or numbers
     alpha:float=.05, # p-values below this are called drift
 )->Drift:            # Pearson's statistic and its p-value
-    "Chi-square test that two samples of categories have the same shares; ValueError for bad samples or one category in all."
-    r, c = (_sample(n, x).astype(object) for n, x in (('ref', ref), ('cur', cur)))
-    value, p = chi2_of_counts(_two_bins(joint_counts(r, c)))
+    """Chi-square test that two samples of categories have the same shares.
+
+    ValueError for bad samples, or one category in all.
+
+    Examples
+    --------
+    >>> chi2(['a', 'b']*50, ['a']*70 + ['b']*30)
+    Drift(8.333, p = 0.00389: drifted)
+    """
+    r, c = _sample('ref', ref), _sample('cur', cur)
+    value, p = chi2_of_counts(_several(joint_counts(r.astype(object), c.astype(object))))
     return Drift(value, p, p < alpha)
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #41b7507b
 def _encode(ref, cur):
     "Both samples as one float table; categories as the codes of their order of frequency."
-    ref, cur = (x if isinstance(x, pd.DataFrame) else pd.DataFrame(np.asarray(x) if np.ndim(x) > 1 else np.asarray(x)[:, None]) for x in (ref, cur))
-    if list(ref.columns) != list(cur.columns): raise ValueError(f'cur has the columns {list(cur.columns)}: expected {list(ref.columns)}')
-    if min(len(ref), len(cur)) < 20: raise ValueError(f'{len(ref)} and {len(cur)} rows: expected at least 20 in each sample')
-    both = pd.concat([ref, cur], ignore_index=True)
-    code = lambda s: s.map({v: k for k, v in enumerate(s.value_counts().index)}).astype(float)
-    out = both.apply(lambda s: s.astype(float) if pd.api.types.is_numeric_dtype(s) else code(s)).to_numpy(float)
-    if np.isinf(out).any(): raise ValueError('ref or cur holds inf: expected finite numbers or nothing')
-    return out
+    ref, cur = _as_table(ref), _as_table(cur)
+    if list(ref.columns) != list(cur.columns):
+        raise ValueError(f'cur has the columns {list(cur.columns)}: expected {list(ref.columns)}')
+    if min(len(ref), len(cur)) < 20:
+        raise ValueError(f'{len(ref)} and {len(cur)} rows: expected at least 20 in each sample')
+    both = pd.concat([ref, cur], ignore_index=True).apply(_as_floats).to_numpy(float)
+    if np.isinf(both).any():
+        raise ValueError('ref or cur holds inf: expected finite numbers or nothing')
+    return both
+
+def _as_table(values):
+    "A sample as a table (rows, features)."
+    if isinstance(values, pd.DataFrame): return values
+    x = np.asarray(values)
+    return pd.DataFrame(x if x.ndim > 1 else x[:, None])
+
+def _as_floats(column):
+    if pd.api.types.is_numeric_dtype(column): return column.astype(float)
+    codes = {name: code for code, name in enumerate(column.value_counts().index)}
+    return column.map(codes).astype(float)
 
 def _auc(scores, y):
     "Area under the ROC curve and the one-sided p-value of the Mann-Whitney test, with ties."
     from scipy.special import ndtr
     from scipy.stats import rankdata
     rank, a, b = rankdata(scores), int(y.sum()), int((1-y).sum())
-    ties = np.unique(scores, return_counts=True)[1]
     auc = (rank[y == 1].sum() - a*(a+1)/2) / (a*b)
-    var = a*b/12 * (a+b+1 - (ties**3.-ties).sum()/((a+b)*(a+b-1)))
-    return auc, float(1-ndtr((auc-.5)*a*b/math.sqrt(var))) if var else 1.
+    ties = np.unique(scores, return_counts=True)[1]
+    var = a*b/12 * (a+b+1 - (ties**3. - ties).sum()/((a+b)*(a+b-1)))
+    if not var: return auc, 1.
+    return auc, float(1 - ndtr((auc-.5)*a*b/math.sqrt(var)))
 
 # %% ../../nbs/2_retraining/01_distances.ipynb #7b975b52
+_TREES = dict(objective='binary:logistic', max_depth=3, eta=.15, subsample=.8,
+              min_child_weight=2, nthread=1)
+
 def classifier_drift(
     ref, cur,        # Tables (rows, features) or one feature; missing numbers are allowed
     alpha:float=.05, # p-values below this are called drift
     seed:int=7,      # Of the split in halves
 )->Drift:            # Area under the ROC curve on rows not trained on, and its p-value
-    "Two-sample test by a classifier (boosted trees); ValueError for other columns, infinite values or fewer than 20 rows."
+    """Two-sample test by a classifier (boosted trees; Lopez-Paz and Oquab 2017).
+
+    ValueError for other columns, infinite values or fewer than 20 rows.
+    """
     import xgboost as xgb
     x = _encode(ref, cur)
     y = (np.arange(len(x)) >= len(ref)).astype(int)
-    half = np.zeros(len(x), bool)
-    for k in (0, 1): half[np.random.default_rng([seed, k]).permutation(np.flatnonzero(y == k))[::2]] = True
-    params = dict(objective='binary:logistic', max_depth=3, eta=.15, subsample=.8, nthread=1, seed=seed, min_child_weight=2)
-    model = xgb.train(params, xgb.DMatrix(x[half], y[half], nthread=1), 40)
+    half = _half(y, seed)
+    model = xgb.train({**_TREES, 'seed': seed}, xgb.DMatrix(x[half], y[half], nthread=1), 40)
     auc, p = _auc(model.predict(xgb.DMatrix(x[~half], nthread=1)), y[~half])
     return Drift(float(auc), p, p < alpha)
+
+def _half(y, seed):
+    "A random half of each sample, to train on."
+    half = np.zeros(len(y), bool)
+    for kind in (0, 1):
+        rng = np.random.default_rng([seed, kind])
+        half[rng.permutation(np.flatnonzero(y == kind))[::2]] = True
+    return half
