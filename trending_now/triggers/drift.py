@@ -9,73 +9,144 @@ __all__ = ['monitored', 'adjust', 'feature_drift', 'page_hinkley', 'adwin']
 import math
 import numpy as np
 import pandas as pd
-from .distances import Drift, chi2_of_counts, joint_counts, plain_numbers, chi2, js, ks, psi, psi_shares
+from .. import checks
+from .distances import Drift, chi2, js, ks, psi
+from .distances import chi2_of_counts, joint_counts, plain_numbers
 
 # %% ../../nbs/2_retraining/02_drift.ipynb #881606be
 def monitored(
     films:pd.DataFrame, # The Films record
 )->pd.DataFrame:        # A row a film; numbers may be missing
     "The features whose drift is watched: eight numbers and two categories."
-    size, first = (lambda c: films[c].map(len)), (lambda c: films[c].map(lambda l: l[0] if len(l) else 'none'))
-    return pd.DataFrame({'runtime': films.runtime, 'age': films.arrived.dt.year - films.year, 'critic_score': films.critic_score, 'critic_count': films.critic_count,
-        'directors': size('directors'), 'writers': size('writers'), 'cast': size('cast'), 'title_words': films.title.str.split().map(len),
-        'language': first('languages'), 'country': first('countries')}).reset_index(drop=True)
+    return pd.DataFrame({
+        'runtime': films.runtime,
+        'age': films.arrived.dt.year - films.year,
+        'critic_score': films.critic_score,
+        'critic_count': films.critic_count,
+        'directors': films.directors.map(len),
+        'writers': films.writers.map(len),
+        'cast': films.cast.map(len),
+        'title_words': films.title.str.split().map(len),
+        'language': films.languages.map(_first),
+        'country': films.countries.map(_first),
+    }).reset_index(drop=True)
+
+def _first(names): return names[0] if len(names) else 'none'
 
 # %% ../../nbs/2_retraining/02_drift.ipynb #ed09d457
 def adjust(
     p_values,           # One for each feature
     method:str='holm',  # 'holm', 'bonferroni', 'bh' or 'none'
 )->np.ndarray:          # Adjusted p-values in the same order, at most 1
-    "p-values corrected for their number; ValueError for values outside 0 to 1 or an unknown method."
-    p = np.asarray(p_values, float)
-    if p.ndim != 1 or not len(p) or not ((p >= 0) & (p <= 1)).all(): raise ValueError(f'p_values = {p_values!r}: expected numbers from 0 to 1')
-    order, n, out = np.argsort(p), len(p), np.empty(len(p))
-    match method:
-        case 'none': return p
-        case 'bonferroni': return np.minimum(p*n, 1)
-        case 'holm': out[order] = np.maximum.accumulate(p[order]*np.arange(n, 0, -1))
-        case 'bh': out[order] = np.minimum.accumulate((p[order]*n/np.arange(1, n+1))[::-1])[::-1]
-        case _: raise ValueError(f'method = {method!r}: expected holm, bonferroni, bh or none')
+    """p-values corrected for their number.
+
+    ValueError for values outside 0 to 1 or an unknown method.
+
+    Examples
+    --------
+    >>> adjust([.01, .04, .03], 'bonferroni').tolist()
+    [0.03, 0.12, 0.09]
+    """
+    p = _p_values(p_values)
+    checks.one_of('method', method, ('holm', 'bonferroni', 'bh', 'none'))
+    if method == 'none': return p
+    if method == 'bonferroni': return np.minimum(p*len(p), 1)
+    order, out = np.argsort(p), np.empty(len(p))
+    out[order] = _holm(p[order]) if method == 'holm' else _benjamini_hochberg(p[order])
     return np.minimum(out, 1)
 
+def _holm(p): # in ascending order
+    return np.maximum.accumulate(p * np.arange(len(p), 0, -1))
+
+def _benjamini_hochberg(p): # in ascending order
+    scaled = p*len(p) / np.arange(1, len(p)+1)
+    return np.minimum.accumulate(scaled[::-1])[::-1]
+
+# %% ../../nbs/2_retraining/02_drift.ipynb #64f0e6d9
+def _p_values(values):
+    p = np.asarray(values, float)
+    if p.ndim == 1 and len(p) and ((p >= 0) & (p <= 1)).all(): return p
+    raise ValueError(f'p_values = {values!r}: expected numbers from 0 to 1')
+
 # %% ../../nbs/2_retraining/02_drift.ipynb #98ed70c1
-def feature_drift(test, ref, cur, bins=10):
-    "One feature's `Drift`; missing values are left out; ks and chi2 each pass a feature of the other kind on."
-    r, c = (s.dropna() if hasattr(s, 'dropna') else s for s in (ref, cur))
-    text = not pd.api.types.is_numeric_dtype(r)
+def feature_drift(
+    test:str,    # 'psi', 'js', 'ks' or 'chi2'
+    ref, cur,    # One feature then and now
+    bins:int=10, # Quantile bins of numbers
+)->Drift:
+    "Drift of one feature; missing values are left out, ks and chi2 each pass the other kind on."
+    r, c = _without_missing(ref), _without_missing(cur)
     if test in ('psi', 'js'): return dict(psi=psi, js=js)[test](r, c, bins)
-    if text: return chi2(r, c)
+    if not pd.api.types.is_numeric_dtype(r): return chi2(r, c)
     if test == 'ks': return ks(r, c)
     value, p = chi2_of_counts(joint_counts(r, c, bins))
     return Drift(value, p, p < .05)
 
+def _without_missing(values): return values.dropna() if hasattr(values, 'dropna') else values
+
 # %% ../../nbs/2_retraining/02_drift.ipynb #74c4f0f6
 def page_hinkley(
-    values,              # A stream of numbers, oldest first
-    threshold:float=50., # Rise or fall of the sum that is an alarm, in units of the values
-    delta:float=.005,    # Deviation that is tolerated at each step
-    min_instances:int=30,# No alarm before this many values
-    alpha:float=.9999,   # What is kept of the sum at each step
-)->int|None:             # Place of the first alarm; None: no alarm
-    "Page-Hinkley test in both directions (Page 1954), as in River; ValueError for missing or infinite values."
-    if not (threshold > 0): raise ValueError(f'threshold = {threshold!r}: expected a number above 0')
+    values,
+    threshold:float=50.,
+    delta:float=.005,
+    min_instances:int=30,
+    alpha:float=.9999,
+)->int|None:
+    """Place of the first alarm of the Page-Hinkley test in a stream, None without one.
+
+    Looks for a change of the mean in both directions, as River's does. ValueError for
+    missing or infinite values, or a threshold that is not above 0.
+
+    Parameters
+    ----------
+    values
+        A stream of numbers, oldest first.
+    threshold
+        Rise or fall of the sum that is an alarm, in units of the values.
+    delta
+        Deviation that is tolerated at each step.
+    min_instances
+        No alarm before this many values.
+    alpha
+        What is kept of the sum at each step.
+
+    Examples
+    --------
+    >>> page_hinkley([0.]*40 + [1.]*40, threshold=5.)
+    45
+
+    References
+    ----------
+    E. S. Page (1954), Continuous inspection schemes, Biometrika 41.
+    """
+    checks.positive('threshold', threshold)
     mean = up = down = 0.
     low, high = math.inf, -1.
     for i, x in enumerate(plain_numbers('values', values)):
         mean += (x-mean)/(i+1)
-        up, down = alpha*up + x-mean-delta, alpha*down + x-mean+delta
+        up = alpha*up + x-mean-delta
+        down = alpha*down + x-mean+delta
         low, high = min(low, up), max(high, down)
         if i+1 >= min_instances and (up-low > threshold or high-down > threshold): return i
+    return None
 
 # %% ../../nbs/2_retraining/02_drift.ipynb #30165417
 def adwin(
     values,           # A stream of numbers, oldest first
     delta:float=.002, # Small: few false alarms, late ones
 )->int|None:          # Place of the first alarm; None: no alarm
-    "First change of the mean found by ADWIN (Bifet and Gavalda 2007, from River); ValueError for bad values."
+    """First change of the mean found by ADWIN (Bifet and Gavalda 2007, from River).
+
+    ValueError for missing or infinite values, or a delta outside 0 to 1.
+
+    Examples
+    --------
+    >>> adwin([0.]*300 + [1.]*300)
+    319
+    """
     from river.drift import ADWIN
-    if not (0 < delta < 1): raise ValueError(f'delta = {delta!r}: expected a number between 0 and 1')
-    detector = ADWIN(delta=delta)
+    detector = ADWIN(delta=checks.share('delta', delta))
     for i, x in enumerate(plain_numbers('values', values)):
         detector.update(float(x))
         if detector.drift_detected: return i
+    return None
