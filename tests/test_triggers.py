@@ -1,9 +1,10 @@
 "Drift measures against reference libraries, their properties and error rates, and what the triggers promise."
 
-import json, warnings
+import json, re, warnings
 import numpy as np
 import pandas as pd
 import pytest
+from croniter import croniter
 from hypothesis import given, settings, strategies as st
 from river.drift import ADWIN, PageHinkley
 from scipy.spatial.distance import jensenshannon
@@ -285,6 +286,52 @@ def test_a_schedule_does_not_fire_before_its_moment():
         )
         is None
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0 0 1 */3 *",
+        "0 3 * * 1",
+        "0 3 1 * *",
+        "0 3 1 1,4,7,10 *",
+        "0 3 1 1 *",
+        "0 3 * * *",
+        "0 * * * *",
+        "* * * * *",
+        "*/15 8-18 * * 1-5",
+        "30 4 29 2 *",
+        "0 12 * * 7",
+    ],
+)
+def test_a_schedule_is_due_when_croniter_says_so(line):
+    rng = np.random.default_rng(7)
+    for seconds in rng.integers(0, 20 * 365 * 86_400, 40):
+        for at in (NOW + pd.Timedelta(seconds=int(seconds)), NOW.floor("h")):
+            inclusive = at.to_pydatetime() + pd.Timedelta(seconds=1)
+            want = pd.Timestamp(croniter(line, inclusive).get_prev(pd.Timestamp))
+            have = ScheduleTrigger(line).check({"at": at}).value
+            assert have == want and str(have) == str(want)
+
+
+def test_a_schedule_does_not_fire_half_a_second_early():
+    due = pd.Timestamp("2024-03-04 03:00", tz="UTC")
+    t, last = ScheduleTrigger("0 3 * * 1"), due - pd.Timedelta(days=3)
+    assert t.check({"at": due - pd.Timedelta(milliseconds=500), "last": last}) is None
+    assert t.check({"at": due, "last": last}).value == due
+
+
+@pytest.mark.parametrize(
+    "line", ["@daily", "0 0 3 * * 1", "R R * * *", "0 3 * *", "60 3 * * *", "0 3 30 2 *", "", None]
+)
+def test_a_line_that_is_not_five_fields_is_refused_by_name(line):
+    with pytest.raises(ValueError, match=re.escape(f"cron = {line!r}") + ".*expected five fields"):
+        ScheduleTrigger(line)
+
+
+def test_a_range_of_one_weekday_is_that_day():
+    at = pd.Timestamp("2024-03-07 09:00")
+    assert ScheduleTrigger("0 3 * * 1-1").check({"at": at}).value == pd.Timestamp("2024-03-04 03:00")
 
 
 def test_patience_wants_weeks_in_a_row():

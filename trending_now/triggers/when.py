@@ -9,27 +9,32 @@ __all__ = ['Status', 'Firing', 'ScheduleTrigger', 'VolumeTrigger', 'ManualTrigge
 # %% ../../nbs/2_retraining/03_when.ipynb #7e1bb3f6
 import math
 from dataclasses import dataclass, field, fields
+from datetime import datetime
+from html import escape
 import numpy as np
 import pandas as pd
+from cronsim import CronSim, CronSimError
+from fastcore.basics import patch
+from .. import checks
 from ..catalogue import GENRES
 from .distances import classifier_drift
-from .drift import feature_drift, adjust, adwin, monitored, page_hinkley
-from .. import checks
+from .drift import adjust, adwin, feature_drift, page_hinkley
 
 # %% ../../nbs/2_retraining/03_when.ipynb #29f47839
 @dataclass(frozen=True)
 class Status:
-    "What a trigger may look at. All fields may be left out; a plain dict with the same keys does too."
+    "What a trigger may look at; all may be left out. A plain dict with the same keys does too."
     at:pd.Timestamp|None = None   # Now, on the service's clock
     last:pd.Timestamp|None = None # Last retrain; None: never
     new_rows:int|None = None      # Labelled films since then
-    metrics:dict = field(default_factory=dict) # Name -> values since then, a week each, oldest first
+    metrics:dict = field(default_factory=dict) # Name -> values a week since then, oldest first
     ref:pd.DataFrame|None = None  # Monitored features that the model was trained on
     cur:pd.DataFrame|None = None  # The same features lately
     spent:float = 0.              # CPU seconds of this budget period so far
     cost:float = 0.               # CPU seconds that a retrain is expected to take
     request:str|None = None       # Who asks for a retrain and why
 
+# %% ../../nbs/2_retraining/03_when.ipynb #a224b8d4
 @dataclass(frozen=True)
 class Firing:
     "A trigger that has fired, and its reasons."
@@ -39,54 +44,88 @@ class Firing:
     threshold:object# What it was compared with
     at:object       # When, on the service's clock
 
-    def __repr__(self): return f"{self.trigger} fired{'' if self.at is None else f' at {self.at:%Y-%m-%d %H:%M}'}: {self.reason}"
-    def _repr_html_(self): return f'<p>{self!r}</p>'
-    _repr_markdown_ = __repr__
+    def __repr__(self):
+        when = '' if self.at is None else f' at {self.at:%Y-%m-%d %H:%M}'
+        return f'{self.trigger} fired{when}: {self.reason}'
+
+    def _repr_html_(self): return f'<p>{escape(repr(self), quote=False)}</p>'
+
+    def _repr_markdown_(self): return repr(self)
 
 # %% ../../nbs/2_retraining/03_when.ipynb #c370ccc3
-def _status(s):
+def _status(given):
     "A `Status` from a `Status` or a dict, or ValueError."
-    if isinstance(s, Status): return s
+    if isinstance(given, Status): return given
+    if not isinstance(given, dict):
+        raise ValueError(f'status = {given!r}: expected a Status or a dict')
     names = [f.name for f in fields(Status)]
-    if not isinstance(s, dict): raise ValueError(f'status = {s!r}: expected a Status or a dict')
-    wrong = [k for k in s if k not in names]
-    if wrong: raise ValueError(f'status has the field {wrong[0]!r}: expected some of {", ".join(names)}')
-    return Status(**s)
+    for name in given:
+        if name not in names:
+            raise ValueError(f'status has the field {name!r}: expected some of {", ".join(names)}')
+    return Status(**given)
 
-def _need(status, *names, who):
-    "The values of fields that must be there, or ValueError naming the first that is not."
-    for n in names:
-        if getattr(status, n) is None: raise ValueError(f'{who} needs status.{n}, which is missing')
-    return tuple(getattr(status, n) for n in names)
+def _need(status, name, who):
+    "The value of a field that must be there, or ValueError naming it."
+    value = getattr(status, name)
+    if value is None: raise ValueError(f'{who} needs status.{name}, which is missing')
+    return value
 
 # %% ../../nbs/2_retraining/03_when.ipynb #a01f02a4
 class ScheduleTrigger:
-    "Fires when a moment named by the cron line has come since the last retrain; without a last retrain, at once."
-    def __init__(self, cron:str): # Minute, hour, day, month, weekday
-        from croniter import croniter
-        if not isinstance(cron, str) or not croniter.is_valid(cron): raise ValueError(f'cron = {cron!r}: expected five fields like 0 3 * * 1')
-        self.cron = cron
+    """Fires when a moment named by a cron line has come since the last retrain.
+
+    Without a last retrain it fires at once. ValueError unless the line has five fields.
+
+    Examples
+    --------
+    >>> weekly = ScheduleTrigger('0 3 * * 1')
+    >>> weekly.check({'at': pd.Timestamp('2024-03-05 09:00')})
+    schedule fired at 2024-03-05 09:00: 0 3 * * 1 was due at 2024-03-04 03:00
+    """
+    def __init__(self,
+        cron:str, # Minute, hour, day, month, weekday
+    ):
+        self.cron = _cron_line(cron)
 
     def check(self, status):
-        from croniter import croniter
         s = _status(status)
-        at, = _need(s, 'at', who='the schedule')
-        due = pd.Timestamp(croniter(self.cron, at.to_pydatetime() + pd.Timedelta(seconds=1)).get_prev(pd.Timestamp))
+        at = _need(s, 'at', 'the schedule')
+        due = self._last_due(at)
         if s.last is not None and due <= s.last: return None
-        return Firing('schedule', f'{self.cron} was due at {due:%Y-%m-%d %H:%M}', due, self.cron, at)
+        reason = f'{self.cron} was due at {due:%Y-%m-%d %H:%M}'
+        return Firing('schedule', reason, due, self.cron, at)
+
+    def _last_due(self, at):
+        "The latest moment of the line that is not after `at`."
+        begin = at.floor('s') + pd.Timedelta(seconds=1)
+        return pd.Timestamp(next(CronSim(self.cron, begin.to_pydatetime(), reverse=True)))
 
     def __repr__(self): return f'ScheduleTrigger({self.cron!r})'
+
+# %% ../../nbs/2_retraining/03_when.ipynb #97145ce3
+def _cron_line(line):
+    "The line as it is, or ValueError if it is none."
+    want = 'expected five fields like 0 3 * * 1: minute, hour, day, month, weekday'
+    if not isinstance(line, str) or len(line.split()) != 5:
+        raise ValueError(f'cron = {line!r}: {want}')
+    try: CronSim(line, datetime(2024, 1, 1))
+    except CronSimError as wrong: raise ValueError(f'cron = {line!r}: {wrong}; {want}') from None
+    return line
 
 # %% ../../nbs/2_retraining/03_when.ipynb #69bb3481
 class VolumeTrigger:
     "Fires when at least `min_new` labelled films have come since the last retrain."
-    def __init__(self, min_new:int): self.min_new = checks.positive('min_new', min_new, 'films')
+    def __init__(self,
+        min_new:int, # Films
+    ):
+        self.min_new = checks.whole('min_new', min_new, 1, of='films')
 
     def check(self, status):
         s = _status(status)
-        n, = _need(s, 'new_rows', who='the volume trigger')
+        n = _need(s, 'new_rows', 'the volume trigger')
         if n < self.min_new: return None
-        return Firing('volume', f'{n} new films, at least {self.min_new} wanted', n, self.min_new, s.at)
+        reason = f'{n} new films, at least {self.min_new} wanted'
+        return Firing('volume', reason, n, self.min_new, s.at)
 
     def __repr__(self): return f'VolumeTrigger({self.min_new})'
 
@@ -94,135 +133,231 @@ class ManualTrigger:
     "Fires when somebody has asked: `request` says who and why."
     def check(self, status):
         s = _status(status)
-        return Firing('manual', f'asked for: {s.request}', s.request, None, s.at) if s.request else None
+        if not s.request: return None
+        return Firing('manual', f'asked for: {s.request}', s.request, None, s.at)
 
     def __repr__(self): return 'ManualTrigger()'
 
 # %% ../../nbs/2_retraining/03_when.ipynb #f264116a
 class PerformanceTrigger:
-    "Fires when a metric (higher is better) lies below `floor`, or more than `drop` below its first weeks since the retrain, for `patience` weeks in a row."
+    "Fires when a metric has been too low for `patience` weeks in a row; higher is better."
     def __init__(self,
         metric:str,       # Key of `status.metrics`
         floor=None,       # Lowest value that is all right
         drop=None,        # Largest fall that is all right
         patience:int=1,   # Weeks in a row
-        reference:int=1,  # First weeks whose mean a drop is measured from
+        reference:int=1,  # First weeks since the retrain whose mean a drop is measured from
     ):
-        if floor is None and drop is None: raise ValueError('floor and drop are both None: expected at least one')
-        for name, x in (('drop', drop), ('patience', patience), ('reference', reference)):
-            if x is not None: checks.positive(name, x)
-        if floor is not None and not math.isfinite(floor): raise ValueError(f'floor = {floor!r}: expected a finite number')
-        self.metric, self.floor, self.drop, self.patience, self.reference = metric, floor, drop, int(patience), int(reference)
+        if floor is None and drop is None:
+            raise ValueError('floor and drop are both None: expected at least one')
+        self.metric = metric
+        self.floor = None if floor is None else checks.number('floor', floor)
+        self.drop = None if drop is None else checks.positive('drop', drop)
+        self.patience = checks.whole('patience', patience, 1, of='weeks')
+        self.reference = checks.whole('reference', reference, 1, of='weeks')
 
     def check(self, status):
         s = _status(status)
-        if self.metric not in s.metrics: raise ValueError(f'the performance trigger needs status.metrics[{self.metric!r}], which is missing')
-        values = np.asarray(s.metrics[self.metric], float)
-        if not np.isfinite(values).all(): raise ValueError(f'{self.metric} holds {values[~np.isfinite(values)][0]}: leave out weeks without a value')
+        values = self._values(s)
         for name, limit, start in self._limits(values):
             latest = values[start:][-self.patience:]
             if len(latest) == self.patience and (latest < limit).all():
-                return Firing('performance', f'{self.metric} {latest[-1]:.3f} is below {limit:.3f} ({name}), {self.patience} weeks in a row', float(latest[-1]), float(limit), s.at)
+                reason = (f'{self.metric} {latest[-1]:.3f} is below {limit:.3f} ({name}), '
+                          f'{self.patience} weeks in a row')
+                return Firing('performance', reason, float(latest[-1]), float(limit), s.at)
+        return None
 
-    def _limits(self, values):
-        "(name, limit, first value that is compared with it)."
-        out = [] if self.floor is None else [('floor', self.floor, 0)]
-        if self.drop is not None and len(values) > self.reference: out.append((f'{self.drop} below its first weeks', values[:self.reference].mean() - self.drop, self.reference))
-        return out
+    def __repr__(self):
+        return (f'PerformanceTrigger({self.metric!r}, floor={self.floor}, drop={self.drop}, '
+                f'patience={self.patience})')
 
-    def __repr__(self): return f'PerformanceTrigger({self.metric!r}, floor={self.floor}, drop={self.drop}, patience={self.patience})'
+# %% ../../nbs/2_retraining/03_when.ipynb #29aa2095
+@patch
+def _limits(self:PerformanceTrigger, values):
+    "(name, limit, first value that is compared with it)."
+    if self.floor is not None: yield 'floor', self.floor, 0
+    if self.drop is not None and len(values) > self.reference:
+        usual = values[:self.reference].mean()
+        yield f'{self.drop} below its first weeks', usual - self.drop, self.reference
+
+@patch
+def _values(self:PerformanceTrigger, s):
+    "The metric's values, or ValueError."
+    if self.metric not in s.metrics:
+        raise ValueError(f'the performance trigger needs status.metrics[{self.metric!r}], '
+                         'which is missing')
+    values = np.asarray(s.metrics[self.metric], float)
+    wrong = values[~np.isfinite(values)]
+    if wrong.size:
+        raise ValueError(f'{self.metric} holds {wrong[0]}: leave out weeks without a value')
+    return values
 
 # %% ../../nbs/2_retraining/03_when.ipynb #11e15a7c
-_TESTS = {'psi': .2, 'js': .1, 'ks': .05, 'chi2': .05, 'classifier': .05, 'adwin': .002, 'page-hinkley': 50.}
+_THRESHOLDS = {'psi': .2, 'js': .1, 'ks': .05, 'chi2': .05, 'classifier': .05,
+               'adwin': .002, 'page-hinkley': 50.}
+_STREAMS = {'adwin': adwin, 'page-hinkley': page_hinkley}
 
 class DriftTrigger:
-    "Fires when a drift measure passes its threshold in some feature, or when a stream detector alarms on some metric."
+    "Fires when a drift measure passes its threshold in some feature or metric."
     def __init__(self,
-        test:str,        # 'psi', 'js', 'ks', 'chi2', 'classifier' on features; 'adwin', 'page-hinkley' on metrics
-        threshold=None,  # psi, js, page-hinkley: fires above; the others: largest p-value, after correction (adwin: its delta)
+        test:str,        # psi, js, ks, chi2, classifier (features); adwin, page-hinkley (metrics)
+        threshold=None,  # psi, js, page-hinkley: fires above it; others below; None: the usual one
         features=None,   # Columns, or names of metrics; None: all there are
         correction:str='holm', # For several p-values: 'holm', 'bonferroni', 'bh', 'none'
     ):
-        if test not in _TESTS: raise ValueError(f'test = {test!r}: expected one of {", ".join(_TESTS)}')
-        adjust([1.], correction)
-        self.test, self.threshold = test, checks.positive('threshold', _TESTS[test] if threshold is None else threshold)
-        self.features, self.correction = (features,) if isinstance(features, str) else features, correction
+        self.test = checks.one_of('test', test, _THRESHOLDS)
+        usual = _THRESHOLDS[test]
+        self.threshold = checks.positive('threshold', usual if threshold is None else threshold)
+        self.features = (features,) if isinstance(features, str) else features
+        adjust([1.], correction)   # refuses an unknown one
+        self.correction = correction
 
     def check(self, status):
         s = _status(status)
-        if self.test in ('adwin', 'page-hinkley'): return self._stream(s)
-        ref, cur = _need(s, 'ref', 'cur', who=f'drift by {self.test}')
+        if self.test in _STREAMS: return self._stream(s)
+        ref, cur = (_need(s, name, f'drift by {self.test}') for name in ('ref', 'cur'))
         names = list(ref.columns if self.features is None else self.features)
-        missing = [n for n in names if n not in ref or n not in cur]
-        if missing: raise ValueError(f'status.ref or status.cur has no feature {missing[0]!r}; ref has {", ".join(map(str, ref.columns))}')
-        return self._classifier(s, ref[names], cur[names]) if self.test == 'classifier' else self._samples(s, ref, cur, names)
+        _need_features(names, ref, cur)
+        if self.test == 'classifier': return self._classifier(s, ref[names], cur[names])
+        return self._samples(s, ref, cur, names)
 
     def __repr__(self): return f'DriftTrigger({self.test!r}, {self.threshold}, {self.features})'
 
 # %% ../../nbs/2_retraining/03_when.ipynb #9afccee3
-def _samples(self, s, ref, cur, names):
-    "The most drifted feature. One without values in `ref` or `cur`, or with one value in both, cannot be tested and is passed over."
-    can = [n for n in names if ref[n].notna().any() and cur[n].notna().any() and pd.concat([ref[n], cur[n]]).nunique() > 1]
-    if not can: return None
-    found = [feature_drift(self.test, ref[n], cur[n]) for n in can]
-    by_p = found[0].p_value is not None
-    values = adjust([d.p_value for d in found], self.correction) if by_p else np.array([d.statistic for d in found])
-    k = int(values.argmin() if by_p else values.argmax())
-    if not (values[k] < self.threshold if by_p else values[k] > self.threshold): return None
-    what = f'p = {values[k]:.2g} after {self.correction} over {len(can)} features, below' if by_p else f'{self.test} = {values[k]:.3f}, above'
-    return Firing('drift', f'{can[k]}: {what} {self.threshold}', float(values[k]), self.threshold, s.at)
+def _need_features(names, ref, cur):
+    for name in names:
+        if name not in ref or name not in cur:
+            raise ValueError(f'status.ref or status.cur has no feature {name!r}; '
+                             f'ref has {", ".join(map(str, ref.columns))}')
 
-def _classifier(self, s, ref, cur):
-    d = classifier_drift(ref, cur, self.threshold)
-    return Firing('drift', f'a classifier tells new films from old, area under the curve {d.statistic:.3f}, p = {d.p_value:.2g}', d.p_value, self.threshold, s.at) if d.drifted else None
+def _testable(ref, cur):
+    "Whether a feature has values in both tables, and more than one in all."
+    return ref.notna().any() and cur.notna().any() and pd.concat([ref, cur]).nunique() > 1
 
-def _stream(self, s):
+@patch
+def _samples(self:DriftTrigger, s, ref, cur, names):
+    "The most drifted feature; those that cannot be tested are passed over."
+    names = [name for name in names if _testable(ref[name], cur[name])]
+    if not names: return None
+    drifts = [feature_drift(self.test, ref[name], cur[name]) for name in names]
+    if drifts[0].p_value is None: return self._largest(s, names, drifts)
+    return self._least_likely(s, names, drifts)
+
+@patch
+def _largest(self:DriftTrigger, s, names, drifts):
+    sizes = np.array([drift.statistic for drift in drifts])
+    k = int(sizes.argmax())
+    if not sizes[k] > self.threshold: return None
+    reason = f'{names[k]}: {self.test} = {sizes[k]:.3f}, above {self.threshold}'
+    return Firing('drift', reason, float(sizes[k]), self.threshold, s.at)
+
+@patch
+def _least_likely(self:DriftTrigger, s, names, drifts):
+    p = adjust([drift.p_value for drift in drifts], self.correction)
+    k = int(p.argmin())
+    if not p[k] < self.threshold: return None
+    reason = (f'{names[k]}: p = {p[k]:.2g} after {self.correction} over {len(names)} features, '
+              f'below {self.threshold}')
+    return Firing('drift', reason, float(p[k]), self.threshold, s.at)
+
+@patch
+def _classifier(self:DriftTrigger, s, ref, cur):
+    drift = classifier_drift(ref, cur, self.threshold)
+    if not drift.drifted: return None
+    reason = ('a classifier tells new films from old, '
+              f'area under the curve {drift.statistic:.3f}, p = {drift.p_value:.2g}')
+    return Firing('drift', reason, drift.p_value, self.threshold, s.at)
+
+@patch
+def _stream(self:DriftTrigger, s):
     names = list(s.metrics if self.features is None else self.features)
-    missing = [n for n in names if n not in s.metrics]
-    if missing or not names: raise ValueError(f'drift by {self.test} needs status.metrics[{(missing or ["..."])[0]!r}], which is missing')
-    for n in names:
-        at = (adwin if self.test == 'adwin' else page_hinkley)(s.metrics[n], self.threshold) if len(s.metrics[n]) else None
-        if at is not None: return Firing('drift', f'{self.test} found a change of {n} at value {at+1} of {len(s.metrics[n])}', at, self.threshold, s.at)
-
-DriftTrigger._samples, DriftTrigger._classifier, DriftTrigger._stream = _samples, _classifier, _stream
+    if not names: raise ValueError(f'drift by {self.test} needs status.metrics, which is missing')
+    for name in names:
+        if name in s.metrics: continue
+        raise ValueError(f'drift by {self.test} needs status.metrics[{name!r}], which is missing')
+    for name in names:
+        values = s.metrics[name]
+        at = _STREAMS[self.test](values, self.threshold) if len(values) else None
+        if at is None: continue
+        reason = f'{self.test} found a change of {name} at value {at+1} of {len(values)}'
+        return Firing('drift', reason, at, self.threshold, s.at)
+    return None
 
 # %% ../../nbs/2_retraining/03_when.ipynb #13f85e4e
 class AnyOf:
-    "Fires when some trigger does, with all their reasons, unless a cooldown or a budget holds it back."
+    """Fires when some trigger does, with all their reasons, unless a brake holds it back.
+
+    Examples
+    --------
+    >>> guarded = AnyOf(VolumeTrigger(200), ManualTrigger(), cooldown=2)
+    >>> guarded.check({'new_rows': 240}).reason
+    '240 new films, at least 200 wanted'
+    """
     def __init__(self,
         *triggers,        # Anything with a `check`
-        cooldown=None,    # Time since the last retrain: service weeks, or text like '10 days'; None: no cooldown
+        cooldown=None,    # Since the last retrain: service weeks, or '10 days'; None: no cooldown
         budget=None,      # CPU seconds in a budget period; None: no budget
     ):
-        bad = [t for t in triggers if not hasattr(t, 'check')]
-        if bad or not triggers: raise ValueError(f'triggers = {bad or triggers!r}: expected at least one object with a check')
-        self.triggers, self.budget = triggers, None if budget is None else checks.positive('budget', budget)
-        self.cooldown = None if cooldown is None else pd.Timedelta(cooldown) if isinstance(cooldown, (str, pd.Timedelta)) else pd.Timedelta(weeks=float(cooldown))
-        if self.cooldown is not None and not self.cooldown >= pd.Timedelta(0): raise ValueError(f'cooldown = {cooldown!r}: expected a time that is not negative')
-
-    def _fired(self, s): return [f for f in (t.check(s) for t in self.triggers) if f]
-
-    def _brake(self, s, fired):
-        "Why a retrain has to wait; '' if it need not."
-        if self.cooldown and s.last is not None and not any(f.trigger == 'manual' for f in fired):
-            at, = _need(s, 'at', who='the cooldown')
-            if at - s.last < self.cooldown: return f'cooldown until {s.last + self.cooldown:%Y-%m-%d %H:%M}'
-        if self.budget is not None and s.spent + s.cost > self.budget: return f'budget: {s.spent:g} CPU seconds spent and {s.cost:g} needed, {self.budget:g} allowed'
-        return ''
+        wrong = [t for t in triggers if not hasattr(t, 'check')]
+        if wrong or not triggers:
+            raise ValueError(f'triggers = {wrong or triggers!r}: '
+                             'expected at least one object with a check')
+        self.triggers = triggers
+        self.cooldown = _cooldown(cooldown)
+        self.budget = None if budget is None else checks.positive('budget', budget)
 
     def check(self, status):
         s = _status(status)
         fired = self._fired(s)
         if not fired or self._brake(s, fired): return None
-        return fired[0] if len(fired) == 1 else Firing(' + '.join(f.trigger for f in fired), '; '.join(f.reason for f in fired), tuple(f.value for f in fired), tuple(f.threshold for f in fired), s.at)
+        return _together(fired, s.at)
 
-    def held(self, status)->str: # '' if nothing is held back
-        "What would fire now but for the cooldown or the budget."
-        s = _status(status)
-        brake = self._brake(s, fired := self._fired(s)) if self.triggers else ''
-        return f"held back by {brake}: {'; '.join(f.reason for f in fired)}" if fired and brake else ''
+    def _fired(self, s):
+        firings = [trigger.check(s) for trigger in self.triggers]
+        return [firing for firing in firings if firing]
 
-    def __repr__(self): return f"AnyOf({', '.join(map(repr, self.triggers))}, cooldown={self.cooldown}, budget={self.budget})"
+    def __repr__(self):
+        names = ', '.join(map(repr, self.triggers))
+        return f'AnyOf({names}, cooldown={self.cooldown}, budget={self.budget})'
+
+def _cooldown(time):
+    "A time that is not negative, from service weeks or a text such as '10 days'."
+    if time is None: return None
+    as_time = isinstance(time, (str, pd.Timedelta))
+    out = pd.Timedelta(time) if as_time else pd.Timedelta(weeks=float(time))
+    if out >= pd.Timedelta(0): return out
+    raise ValueError(f'cooldown = {time!r}: expected a time that is not negative')
+
+def _together(fired, at):
+    "One firing with the reasons of all."
+    if len(fired) == 1: return fired[0]
+    return Firing(
+        ' + '.join(firing.trigger for firing in fired),
+        '; '.join(firing.reason for firing in fired),
+        tuple(firing.value for firing in fired),
+        tuple(firing.threshold for firing in fired),
+        at)
+
+# %% ../../nbs/2_retraining/03_when.ipynb #8cbd36fd
+@patch
+def _brake(self:AnyOf, s, fired):
+    "Why a retrain has to wait; '' if it need not."
+    urgent = any(firing.trigger == 'manual' for firing in fired)
+    if self.cooldown and s.last is not None and not urgent:
+        until = s.last + self.cooldown
+        if _need(s, 'at', 'the cooldown') < until: return f'cooldown until {until:%Y-%m-%d %H:%M}'
+    if self.budget is not None and s.spent + s.cost > self.budget:
+        return (f'budget: {s.spent:g} CPU seconds spent and {s.cost:g} needed, '
+                f'{self.budget:g} allowed')
+    return ''
+
+@patch
+def held(self:AnyOf, status)->str: # '' if nothing is held back
+    "What would fire now but for the cooldown or the budget."
+    s = _status(status)
+    fired = self._fired(s)
+    brake = self._brake(s, fired) if fired else ''
+    return f"held back by {brake}: {'; '.join(f.reason for f in fired)}" if brake else ''
 
 # %% ../../nbs/2_retraining/03_when.ipynb #5a686480
 def build(
@@ -237,29 +372,53 @@ def build(
     cooldown_weeks:float=0., # Service weeks between two retrains; 0: off
     budget_cpu:float=0.,   # CPU seconds in a budget period; 0: off
 )->AnyOf:
-    "Triggers from the plain values of a settings file; ValueError as for the triggers themselves."
-    parts = [schedule and ScheduleTrigger(schedule), volume and VolumeTrigger(volume),
-             (floor or drop) and PerformanceTrigger(metric, floor or None, drop or None, patience, reference=4),
-             drift and DriftTrigger(drift, threshold or None, metric if drift in ('adwin', 'page-hinkley') else None), ManualTrigger()]
-    return AnyOf(*(p for p in parts if p), cooldown=cooldown_weeks or None, budget=budget_cpu or None)
+    """Triggers from the plain values of a settings file; ValueError as for the triggers.
+
+    Examples
+    --------
+    >>> build(schedule='0 3 * * 1', cooldown_weeks=2).triggers
+    (ScheduleTrigger('0 3 * * 1'), ManualTrigger())
+    """
+    parts = []
+    if schedule: parts.append(ScheduleTrigger(schedule))
+    if volume: parts.append(VolumeTrigger(volume))
+    if floor or drop:
+        limits = floor or None, drop or None
+        parts.append(PerformanceTrigger(metric, *limits, patience, reference=4))
+    if drift:
+        features = metric if drift in _STREAMS else None
+        parts.append(DriftTrigger(drift, threshold or None, features))
+    brakes = dict(cooldown=cooldown_weeks or None, budget=budget_cpu or None)
+    return AnyOf(*parts, ManualTrigger(), **brakes)
 
 # %% ../../nbs/2_retraining/03_when.ipynb #e9622f2f
 def f1_from_corrections(
     events:pd.DataFrame, # Events record
-    shown:pd.DataFrame,  # The tags that were shown, 0/1: a row a film (index `film_id`), a column for each of `GENRES`
+    shown:pd.DataFrame,  # Shown tags, 0/1: a row a film (index `film_id`), a column for each genre
     now=None,            # What comes later is not known yet; None: everything is
     min_clicks:int=5,    # Films with fewer clicks are left out
     votes:int=1,         # Visitors, for less against, who must contradict a tag
 )->tuple:                # Micro-F1 (NaN without films), films, corrections behind it
-    "A score of the shown tags from visitors' corrections. Errors that nobody reports count as right, so it is too high; what it is good for is a change."
-    if list(shown.columns) != list(GENRES): raise ValueError(f'shown has the columns {list(shown.columns)}: expected the twelve genres')
-    e = events if now is None else events[events.ts < now]
-    n = e[e.kind == 'click'].groupby('film_id').size()
-    ids = n.index[n >= min_clicks].intersection(shown.index)
-    fix = e[(e.kind == 'correction') & e.film_id.isin(ids)].drop_duplicates(['unit', 'film_id', 'payload'])
-    genre = fix.payload.str.extract(r'"genre": "([^"]+)"')[0]
-    net = pd.crosstab(fix.film_id, genre, 2*fix.value-1, aggfunc='sum').reindex(index=ids, columns=list(GENRES)).fillna(0).to_numpy()
-    said = shown.loc[ids].to_numpy(bool)
-    true = np.where(net >= votes, True, np.where(net <= -votes, False, said))
-    tp, wrong = int((said & true).sum()), int((said != true).sum())
-    return 2*tp/(2*tp+wrong) if tp+wrong else math.nan, len(ids), len(fix)
+    """A score of the shown tags from visitors' corrections.
+
+    Errors that nobody reports count as right, so it is too high. What it is good for
+    is a change.
+    """
+    if list(shown.columns) != list(GENRES):
+        raise ValueError(f'shown has the columns {list(shown.columns)}: expected the twelve genres')
+    known = events if now is None else events[events.ts < now]
+    clicks = known[known.kind == 'click'].groupby('film_id').size()
+    ids = clicks.index[clicks >= min_clicks].intersection(shown.index)
+    fixes = known[(known.kind == 'correction') & known.film_id.isin(ids)]
+    fixes = fixes.drop_duplicates(['unit', 'film_id', 'payload'])
+    said, against = shown.loc[ids].to_numpy(bool), _net_votes(fixes, ids)
+    true = np.where(against >= votes, True, said & (against > -votes))
+    right, wrong = int((said & true).sum()), int((said != true).sum())
+    return 2*right/(2*right+wrong) if right+wrong else math.nan, len(ids), len(fixes)
+
+# %% ../../nbs/2_retraining/03_when.ipynb #e217de55
+def _net_votes(fixes, ids):
+    "Visitors who want a tag, less those who do not, by film and genre (films, 12)."
+    genre = fixes.payload.str.extract(r'"genre": "([^"]+)"')[0]
+    votes = pd.crosstab(fixes.film_id, genre, 2*fixes.value - 1, aggfunc='sum')
+    return votes.reindex(index=ids, columns=list(GENRES)).fillna(0).to_numpy()
