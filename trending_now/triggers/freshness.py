@@ -6,18 +6,20 @@
 __all__ = ['MODEL_KINDS', 'film_table', 'freshness_value', 'retraining_grid', 'lost_by_age', 'ageing', 'Cadence', 'best_interval']
 
 # %% ../../nbs/2_retraining/04_freshness.ipynb #905879e8
-import math, time
+import time
 from dataclasses import dataclass
+from itertools import product
 import numpy as np
 import pandas as pd
+from .. import checks
 from ..catalogue import GENRES, labels, replay_weeks
-from ..diners.visits import Diners
 from ..diners.pages import build_page
 from ..diners.visitors import service_time
+from ..diners.visits import Diners
 from ..genres.booster import FilmFeatures
+from ..genres.scores import confusion, f1_from_counts
 from ..settings import DinersKnobs as Knobs, stream
 from .when import f1_from_corrections
-from ..genres.scores import confusion, f1_from_counts
 
 # %% ../../nbs/2_retraining/04_freshness.ipynb #a60caec5
 def film_table(
@@ -28,16 +30,25 @@ def film_table(
     y = labels(films)
     return FilmFeatures(features).observe(films, y).transform(films), y
 
+# %% ../../nbs/2_retraining/04_freshness.ipynb #4134ce62
+_TREES = dict(objective='binary:logistic', tree_method='hist', eta=.2, subsample=.8,
+              colsample_bytree=.5, nthread=1)
+
 def _train(X, y, trees, depth, seed):
     import xgboost as xgb
-    params = dict(objective='binary:logistic', tree_method='hist', max_depth=depth, eta=.2, subsample=.8, colsample_bytree=.5, nthread=1, seed=seed, base_score=str([.2]*y.shape[1]))
+    params = {**_TREES, 'max_depth': depth, 'seed': seed, 'base_score': str([.2]*y.shape[1])}
     return xgb.train(params, xgb.DMatrix(X, y, nthread=1), trees)
+
+def _timed_train(*args):
+    "A model and the CPU seconds of its fit."
+    begun = time.process_time()
+    model = _train(*args)
+    return model, time.process_time() - begun
 
 def _predict(model, X):
     import xgboost as xgb
     return model.predict(xgb.DMatrix(X, nthread=1)).reshape(X.shape[0], -1)
 
-# %% ../../nbs/2_retraining/04_freshness.ipynb #d50371dd
 def _film_counts(y, p):
     "True positives, false positives, false negatives of each film (films, 3) at threshold .33."
     return confusion(y, p >= .33).sum(axis=2).astype(int)
@@ -62,128 +73,197 @@ def freshness_value(
     trees:int=40, depth:int=4, seed:int=7, # Of each fit
     table=None,         # The result of `film_table`, if it is at hand
     n_boot:int=300,     # Bootstrap repeats over test films, for 95% intervals
-)->pd.DataFrame:        # A row a window: age, first, last, micro_f1, lost against the first row (with low, high), entropy, cpu_seconds
-    "What data of growing age is worth today; ValueError where a window or the test has too few films."
-    X, y = film_table(films, features) if table is None else table
-    start, stop = np.searchsorted(films.arrived.to_numpy(), pd.to_datetime([now, until]).to_numpy())
-    if stop - start < 50: raise ValueError(f'{stop-start} films from {now} to {until}: expected at least 50 to test on')
-    rng, out = stream(seed, 'freshness'), []
-    weights = rng.multinomial(stop-start, np.full(stop-start, 1/(stop-start)), n_boot)
-    for age in ages:
-        end = int(np.searchsorted(films.arrived.to_numpy(), (pd.Timestamp(now) - pd.DateOffset(years=age)).to_datetime64()))
-        if end < rows: raise ValueError(f'age = {age} years: only {end} films arrived before, expected {rows}')
-        begun = time.process_time()
-        model = _train(X[end-rows:end], y[end-rows:end], trees, depth, seed)
-        cost, p = time.process_time() - begun, _predict(model, X[start:stop])
-        h = _film_counts(y[start:stop], p)
-        out.append((age, films.arrived.iloc[end-rows], films.arrived.iloc[end-1], f1_from_counts(*h.sum(0)), f1_from_counts(*(weights @ h).T), _nll(y[start:stop], p).sum() / _entropy(y[start:stop]).sum(), cost))
-    return _freshness_table(out)
+)->pd.DataFrame:        # Age, first, last, micro_f1, entropy, cpu_seconds, lost (low, high)
+    """What data of growing age is worth today: a row a window, lost against the first row.
 
-def _freshness_table(out):
-    "The rows of `freshness_value`, with each window's loss against the first, film by film on the same resamples."
-    t = pd.DataFrame(out, columns=['age', 'first', 'last', 'micro_f1', 'boot', 'entropy', 'cpu_seconds'])
-    lost = np.stack([t.boot[0] - b for b in t.boot])
-    return t.drop(columns='boot').assign(lost=t.micro_f1[0] - t.micro_f1, low=np.quantile(lost, .025, axis=1), high=np.quantile(lost, .975, axis=1))
+    ValueError where a window or the test has too few films.
+    """
+    X, y = film_table(films, features) if table is None else table
+    test = _test_films(films, now, until)
+    n = test.stop - test.start
+    weights = stream(seed, 'freshness').multinomial(n, np.full(n, 1/n), n_boot)
+    out, boots = [], []
+    for age in ages:
+        window = _window(films, now, age, rows)
+        model, seconds = _timed_train(X[window], y[window], trees, depth, seed)
+        p = _predict(model, X[test])
+        counts, loss = _film_counts(y[test], p), _nll(y[test], p).sum()
+        boots.append(f1_from_counts(*(weights @ counts).T))
+        out.append(dict(age=age, **_span(films, window),
+                        micro_f1=f1_from_counts(*counts.sum(0)),
+                        entropy=loss/_entropy(y[test]).sum(), cpu_seconds=seconds))
+    return _with_losses(pd.DataFrame(out), np.array(boots))
+
+# %% ../../nbs/2_retraining/04_freshness.ipynb #340a2e03
+def _test_films(films, now, until):
+    "Places of the films that are tested on."
+    start, stop = np.searchsorted(films.arrived.to_numpy(), pd.to_datetime([now, until]).to_numpy())
+    if stop - start >= 50: return slice(start, stop)
+    raise ValueError(f'{stop-start} films from {now} to {until}: expected at least 50 to test on')
+
+def _window(films, now, age, rows):
+    "Places of the latest films that arrived `age` years before `now`."
+    end_date = pd.Timestamp(now) - pd.DateOffset(years=age)
+    end = int(np.searchsorted(films.arrived.to_numpy(), end_date.to_datetime64()))
+    if end >= rows: return slice(end-rows, end)
+    raise ValueError(f'age = {age} years: only {end} films arrived before, expected {rows}')
+
+def _span(films, window):
+    arrived = films.arrived.iloc[window]
+    return dict(first=arrived.iloc[0], last=arrived.iloc[-1])
+
+def _with_losses(table, boots):
+    "Each window's F1 lost against the first, film by film on the same resamples."
+    lost = boots[0] - boots
+    low, high = np.quantile(lost, [.025, .975], axis=1)
+    return table.assign(lost=table.micro_f1[0] - table.micro_f1, low=low, high=high)
 
 # %% ../../nbs/2_retraining/04_freshness.ipynb #3d917a9b
-def _cell(p, week, diners, seed):
-    "What one model (probabilities `p`) does in one week."
-    y = labels(week.films)
-    page = build_page(week.films, p, week=week.number)
-    shown = pd.DataFrame((p >= .33).astype(int), week.films.film_id, list(GENRES))
-    told = f1_from_corrections(diners.visit(page, stream(seed, 'told', week.number)), shown, service_time(week.number+2))[0]
-    return dict(zip(('tp', 'fp', 'fn'), _film_counts(y, p).sum(0)), nll=_nll(y, p).sum(), clicks=diners.expected_clicks(page)[0], told=told)
-
 def retraining_grid(
     films:pd.DataFrame,   # The Films record
     seed:int=0,           # Of the fits, the visitors and their luck
     start:str='2008-01',  # Month of film history that week 0 brings in
     weeks:int=84,         # Service weeks
     trees:int=40, depth:int=4, # Of each fit
-    features:str='v2',
+    features:str='v2',    # 'v1' or 'v2'
     table=None,           # The result of `film_table`, if it is at hand
-)->pd.DataFrame:          # A row for each (trained, week), trained <= week: counts, nll, clicks, told, cpu seconds of the fit
+)->pd.DataFrame:          # Rows (trained, week): cpu of the fit, tp, fp, fn, nll, clicks, told
     "Each model, trained on all films before a week, on that week and every later one."
     X, y = film_table(films, features) if table is None else table
-    calendar, out = list(replay_weeks(films, start, weeks)), []
+    calendar = list(replay_weeks(films, start, weeks))
+    sizes = [len(week.films) for week in calendar]
     first = int((films.arrived < calendar[0].date).sum())
-    edges = first + np.cumsum([0] + [len(w.films) for w in calendar])
-    diners = Diners(3000, seed, Knobs())
+    edges = first + np.cumsum([0] + sizes)
+    diners, out = Diners(3000, seed, Knobs()), []
     for trained in range(weeks):
-        begun = time.process_time()
-        model = _train(X[:edges[trained]], y[:edges[trained]], trees, depth, seed)
-        cpu, p = time.process_time() - begun, _predict(model, X[first:edges[-1]])
-        out += [dict(seed=seed, trained=trained, week=w.number, cpu=cpu, **_cell(p[edges[w.number]-first:edges[w.number+1]-first], w, diners, seed)) for w in calendar[trained:]]
+        past = slice(0, edges[trained])
+        model, cpu = _timed_train(X[past], y[past], trees, depth, seed)
+        p = _predict(model, X[first:edges[-1]])
+        for week in calendar[trained:]:
+            begin, end = edges[week.number:week.number+2] - first
+            done = _in_week(p[begin:end], week, diners, seed)
+            out.append(dict(seed=seed, trained=trained, week=week.number, cpu=cpu, **done))
     return pd.DataFrame(out)
+
+# %% ../../nbs/2_retraining/04_freshness.ipynb #58a3319a
+def _in_week(p, week, diners, seed):
+    "What one model (probabilities `p` of the week's films) does in one week."
+    y = labels(week.films)
+    page = build_page(week.films, p, week=week.number)
+    shown = pd.DataFrame((p >= .33).astype(int), week.films.film_id, list(GENRES))
+    events = diners.visit(page, stream(seed, 'told', week.number))
+    told = f1_from_corrections(events, shown, service_time(week.number+2))[0]
+    tp, fp, fn = _film_counts(y, p).sum(0)
+    return dict(tp=tp, fp=fp, fn=fn, nll=_nll(y, p).sum(),
+                clicks=diners.expected_clicks(page)[0], told=told)
 
 # %% ../../nbs/2_retraining/04_freshness.ipynb #cb6a39ad
 def lost_by_age(
     grid:pd.DataFrame,   # From `retraining_grid`
     ages=range(0, 53),   # Weeks since training
-    n_boot:int=300, seed:int=7,
-)->pd.DataFrame:         # A row an age: f1, clicks and entropy lost against a fresh model, each with low and high
-    "What models lose as they age, on the same weeks; entropy is relative to the fresh model's."
-    last, out = grid.week.max(), []
+    n_boot:int=300,      # Bootstrap repeats over weeks, for 95% intervals
+    seed:int=7,          # Of the resampling
+)->pd.DataFrame:         # A row an age: f1, clicks and entropy lost, each with low and high
+    """What models lose against a fresh one as they age, on the same weeks.
+
+    Entropy is relative to the fresh model's. ValueError for a grid of too few weeks.
+    """
+    weeks = np.arange(max(ages), grid.week.max()+1)
+    if len(weeks) < 2:
+        raise ValueError(f'ages up to {max(ages)} in {grid.week.max()+1} weeks: '
+                         'expected at least two weeks that have all ages')
     by = grid.groupby(['trained', 'week'])[['tp', 'fp', 'fn', 'clicks', 'nll']].sum()
-    weeks = np.arange(max(ages), last+1)
-    if len(weeks) < 2: raise ValueError(f'ages up to {max(ages)} in {last+1} weeks: expected at least two weeks that have all ages')
     pick = stream(seed, 'lost').integers(0, len(weeks), (n_boot, len(weeks)))
-    at = lambda age: by.loc[list(zip(weeks-age, weeks))].to_numpy(float)
-    def measures(x): return np.array([f1_from_counts(*x[:, :3].sum(0)), x[:, 3].mean(), x[:, 4].sum()])
-    fresh = at(0)
-    per_seed = grid.seed.nunique()
+    fresh, seeds, out = _at_age(by, 0, weeks), grid.seed.nunique(), []
     for age in ages:
-        old = at(age)
-        def lost(i):
-            a, b = measures(fresh[i]), measures(old[i])
-            return np.array([a[0]-b[0], (a[1]-b[1])/per_seed, b[2]/a[2] - 1])
-        boot = np.array([lost(i) for i in pick])
-        row = dict(zip(('f1', 'clicks', 'entropy'), lost(slice(None))))
-        for k, name in enumerate(list(row)): row |= {f'{name}_low': np.quantile(boot[:, k], .025), f'{name}_high': np.quantile(boot[:, k], .975)}
-        out.append({'age': age, **row})
+        old = _at_age(by, age, weeks)
+        boot = np.array([_lost(fresh[i], old[i], seeds) for i in pick])
+        out.append(dict(age=age, **_with_bounds(_lost(fresh, old, seeds), boot)))
     return pd.DataFrame(out)
+
+# %% ../../nbs/2_retraining/04_freshness.ipynb #dcdc8e2e
+def _at_age(by, age, weeks):
+    "Counts, clicks and log loss (weeks, 5) of the models that are `age` weeks old in each week."
+    return by.loc[list(zip(weeks-age, weeks))].to_numpy(float)
+
+def _lost(fresh, old, seeds):
+    "F1 and clicks lost, and log loss gained, by old models on the same weeks."
+    f1 = f1_from_counts(*fresh[:, :3].sum(0)) - f1_from_counts(*old[:, :3].sum(0))
+    clicks = (fresh[:, 3].mean() - old[:, 3].mean())/seeds
+    return np.array([f1, clicks, old[:, 4].sum()/fresh[:, 4].sum() - 1])
+
+def _with_bounds(values, boot):
+    "Values by name, then the 95% interval of each."
+    out = dict(zip(('f1', 'clicks', 'entropy'), values))
+    for name, low, high in zip(list(out), *np.quantile(boot, [.025, .975], axis=0)):
+        out |= {f'{name}_low': low, f'{name}_high': high}
+    return out
 
 # %% ../../nbs/2_retraining/04_freshness.ipynb #121a1ebd
 MODEL_KINDS = ('trees', 'logistic', 'bayes', 'neighbours')
 
 def _fitted(kind, X, y, seed):
-    "A function from features to probabilities; a genre that all or none of the films have gets its share."
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.naive_bayes import MultinomialNB
-    from sklearn.neighbors import NearestNeighbors
+    "A function from features to probabilities (films, 12)."
     if kind == 'trees':
         model = _train(X, y, 30, 4, seed)
         return lambda Z: _predict(model, Z)
     scale = 1/np.maximum(abs(X).max(axis=0).toarray().ravel(), 1e-9)
-    S = X.multiply(scale).tocsr()
-    if kind == 'neighbours':
-        near = NearestNeighbors(n_neighbors=20, metric='cosine').fit(S)
-        return lambda Z: y[near.kneighbors(Z.multiply(scale).tocsr(), return_distance=False)].mean(1)
-    new = lambda: LogisticRegression(C=3., solver='liblinear', random_state=seed) if kind == 'logistic' else MultinomialNB(alpha=.3)
-    one = [new().fit(S, y[:, j]) if 0 < y[:, j].mean() < 1 else float(y[:, j].mean()) for j in range(y.shape[1])]
-    return lambda Z: np.stack([np.full(Z.shape[0], m) if isinstance(m, float) else m.predict_proba(Z.multiply(scale).tocsr())[:, 1] for m in one], axis=1)
+    fit = _fit_neighbours if kind == 'neighbours' else _fit_genres
+    predict = fit(kind, X.multiply(scale).tocsr(), y, seed)
+    return lambda Z: predict(Z.multiply(scale).tocsr())
+
+def _fit_neighbours(kind, X, y, seed):
+    from sklearn.neighbors import NearestNeighbors
+    near = NearestNeighbors(n_neighbors=20, metric='cosine').fit(X)
+    return lambda Z: y[near.kneighbors(Z, return_distance=False)].mean(1)
+
+def _fit_genres(kind, X, y, seed):
+    "A model a genre."
+    genres = [_fit_genre(_new_model(kind, seed), X, tags) for tags in y.T]
+    return lambda Z: np.stack([predict(Z) for predict in genres], axis=1)
+
+def _fit_genre(model, X, tags):
+    "A genre that all or none of the films have gets its share."
+    share = float(tags.mean())
+    if not 0 < share < 1: return lambda Z: np.full(Z.shape[0], share)
+    model.fit(X, tags)
+    return lambda Z: model.predict_proba(Z)[:, 1]
+
+def _new_model(kind, seed):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.naive_bayes import MultinomialNB
+    if kind == 'bayes': return MultinomialNB(alpha=.3)
+    return LogisticRegression(C=3., solver='liblinear', random_state=seed)
 
 # %% ../../nbs/2_retraining/04_freshness.ipynb #c68a08f0
 def ageing(
     films:pd.DataFrame,       # The Films record
     years=range(1980, 2014),  # Years at whose start models are trained
-    kinds=MODEL_KINDS, features=('v1', 'v2'),
+    kinds=MODEL_KINDS,        # Any of 'trees', 'logistic', 'bayes', 'neighbours'
+    features=('v1', 'v2'),    # As for `film_table`
     rows:int=1500,            # Latest films before that year
     horizon:int=8,            # Years for which each model is followed
-    seed:int=7,
-)->pd.DataFrame:              # A row for each model and tested year: model, features, trained, tested, films, tp, fp, fn
+    seed:int=7,               # Of the fits
+)->pd.DataFrame:              # model, features, trained, tested, films, tp, fp, fn
     "Counts behind F1 of many models, year after year after their training."
     year, out = films.arrived.dt.year.to_numpy(), []
-    for v in features:
-        X, y = film_table(films, v)
-        for start in years:
-            end = int(np.searchsorted(year, start))
-            for kind in kinds:
-                model = _fitted(kind, X[end-rows:end], y[end-rows:end], seed)
-                for tested in range(start, min(start+horizon, int(year[-1]))+1):
-                    a, b = np.searchsorted(year, [tested, tested+1])
-                    out.append((kind, v, start, tested, b-a, *_film_counts(y[a:b], model(X[a:b])).sum(0)))
-    return pd.DataFrame(out, columns=['model', 'features', 'trained', 'tested', 'films', 'tp', 'fp', 'fn'])
+    for version in features:
+        table = film_table(films, version)
+        for start, kind in product(years, kinds):
+            followed = _followed(kind, table, year, start, rows, horizon, seed)
+            out += [(kind, version, start, *counts) for counts in followed]
+    columns = ['model', 'features', 'trained', 'tested', 'films', 'tp', 'fp', 'fn']
+    return pd.DataFrame(out, columns=columns)
+
+def _followed(kind, table, year, start, rows, horizon, seed):
+    "(tested, films, tp, fp, fn) of a model from the start of a year, in that and later years."
+    X, y = table
+    end = int(np.searchsorted(year, start))
+    predict = _fitted(kind, X[end-rows:end], y[end-rows:end], seed)
+    for tested in range(start, min(start+horizon, int(year[-1]))+1):
+        begin, stop = np.searchsorted(year, [tested, tested+1])
+        counts = _film_counts(y[begin:stop], predict(X[begin:stop])).sum(0)
+        yield tested, stop-begin, *counts
 
 # %% ../../nbs/2_retraining/04_freshness.ipynb #a7202abc
 @dataclass(frozen=True, repr=False)
@@ -191,15 +271,17 @@ class Cadence:
     "How often to retrain, and why."
     weeks:int          # Service weeks between two retrains
     reason:str         # In words
-    table:pd.DataFrame # A row an interval: money a week lost to age and spent on retraining, grams of CO2 a week
+    table:pd.DataFrame # A row an interval: money lost and spent a week, grams of CO2 a week
 
     def __repr__(self): return self.reason
+
     def _repr_html_(self): return f'<p>{self.reason}</p>{self.table.round(3).to_html(index=False)}'
+
     def _repr_markdown_(self): return f'{self.reason}\n\n{self.table.round(3).to_html(index=False)}'
 
 # %% ../../nbs/2_retraining/04_freshness.ipynb #c8fd1358
 def best_interval(
-    lost,               # What a model of age 0, 1, 2, ... service weeks loses against a fresh one, in some metric
+    lost,               # What a model of age 0, 1, 2, ... service weeks loses, in some metric
     cpu_seconds:float,  # Of one retrain, measured
     value:float,        # Money that one unit of the metric is worth in a week
     review:float=0.,    # Money for everything else that a retrain costs: review, deployment
@@ -209,16 +291,44 @@ def best_interval(
     co2_price:float=.1, # Money for a kilogram
     intervals=(1, 2, 4, 8, 13, 26, 52), # Candidates, in service weeks
 )->Cadence:
-    "The interval with the smallest sum of what age loses and retraining costs; ValueError for a curve that is too short or negative rates."
-    lost = np.asarray(lost, float)
-    if lost.ndim != 1 or not np.isfinite(lost).all() or len(lost) < max(intervals): raise ValueError(f'lost has {lost.size} values: expected a finite one for each age up to {max(intervals)-1} weeks')
-    for name, x in dict(cpu_seconds=cpu_seconds, value=value, review=review, cpu_price=cpu_price, watts=watts, co2=co2, co2_price=co2_price).items():
-        if not (math.isfinite(x) and x >= 0): raise ValueError(f'{name} = {x!r}: expected a number from 0')
+    """The interval with the smallest sum of what age loses and retraining costs.
+
+    ValueError for a curve that is too short, or negative rates.
+
+    Examples
+    --------
+    >>> curve = [.01*week for week in range(52)]
+    >>> best_interval(curve, cpu_seconds=10, value=100, review=20).weeks
+    8
+    """
+    lost = _curve(lost, max(intervals))
+    rates = dict(cpu_seconds=cpu_seconds, value=value, review=review, cpu_price=cpu_price,
+                 watts=watts, co2=co2, co2_price=co2_price)
+    for name, rate in rates.items(): checks.number(name, rate, least=0)
     grams = cpu_seconds/3600 * watts/1000 * co2
     once = cpu_seconds/3600*cpu_price + grams/1000*co2_price + review
-    t = pd.DataFrame([(k, value*lost[:k].mean(), once/k, grams/k) for k in intervals], columns=['weeks', 'lost a week', 'spent a week', 'g CO2 a week'])
-    t['together'] = t['lost a week'] + t['spent a week']
-    best = t.iloc[t.together.argmin()]
-    often = t[t.weeks < best.weeks].tail(1)
-    more = '' if not len(often) else f" Every {int(often.weeks.iloc[0])} would win back {best['lost a week']-often['lost a week'].iloc[0]:.3g} a week and cost {often['spent a week'].iloc[0]-best['spent a week']:.3g} more."
-    return Cadence(int(best.weeks), f"Every {int(best.weeks)} service weeks: age costs {best['lost a week']:.3g} a week, retraining {best['spent a week']:.3g} and {best['g CO2 a week']:.2g} g of CO2.{more}", t)
+    weekly = [(k, value*lost[:k].mean(), once/k, grams/k) for k in intervals]
+    table = pd.DataFrame(weekly, columns=['weeks', 'lost a week', 'spent a week', 'g CO2 a week'])
+    table['together'] = table['lost a week'] + table['spent a week']
+    best = table.iloc[table.together.argmin()]
+    return Cadence(int(best.weeks), _why(best, table), table)
+
+# %% ../../nbs/2_retraining/04_freshness.ipynb #19787146
+def _curve(lost, longest):
+    "The curve as floats, or ValueError if it is too short."
+    x = np.asarray(lost, float)
+    if x.ndim == 1 and np.isfinite(x).all() and len(x) >= longest: return x
+    raise ValueError(f'lost has {x.size} values: '
+                     f'expected a finite one for each age up to {longest-1} weeks')
+
+def _why(best, table):
+    "The choice in words, and what the next shorter interval would change."
+    reason = (f"Every {int(best.weeks)} service weeks: age costs {best['lost a week']:.3g} a week, "
+              f"retraining {best['spent a week']:.3g} and {best['g CO2 a week']:.2g} g of CO2.")
+    shorter = table[table.weeks < best.weeks]
+    if shorter.empty: return reason
+    often = shorter.iloc[-1]
+    won = best['lost a week'] - often['lost a week']
+    cost = often['spent a week'] - best['spent a week']
+    return (f'{reason} Every {int(often.weeks)} would win back {won:.3g} a week '
+            f'and cost {cost:.3g} more.')
