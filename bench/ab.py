@@ -1,8 +1,12 @@
-"""Speed of the A/B tests: assignment, a table of a million visitors side by side with tea-tasting, ten million raw events.
+"""Speed of the A/B tests: assignment, a table of a million visitors side by side with tea-tasting,
+ten million raw events.
 
-usage: python bench/ab.py [--events 10000000] [--visitors 1000000] [--runs 5] [--peers PYTHON] [--only NAME]
-tea-tasting and growthbook get an environment of their own: python -m venv peers && peers/bin/pip install tea-tasting==1.14.0 growthbook==4.0.0 pyarrow==26.0.1
-and --peers peers/bin/python. Ratios are taken within one run on the same file. On a machine with other work to do, read the CPU seconds: the best wall time counts the neighbours.
+usage: python bench/ab.py [--events 10000000] [--visitors 1000000] [--runs 5] [--peers PYTHON]
+[--only NAME]
+tea-tasting and growthbook get an environment of their own: python -m venv peers && peers/bin/pip
+install tea-tasting==1.14.0 growthbook==4.0.0 pyarrow==26.0.1
+and --peers peers/bin/python. Ratios are taken within one run on the same file. On a machine with
+other work to do, read the CPU seconds: the best wall time counts the neighbours.
 """
 
 import argparse, json, re, resource, subprocess, sys, time
@@ -13,13 +17,20 @@ PEER = """
 import sys, time, json, pyarrow.parquet as pq
 import tea_tasting as tt
 table, out = pq.read_table(sys.argv[1]), []
-test = tt.Experiment(a=tt.Mean('orders'), b=tt.Mean('revenue'), c=tt.RatioOfMeans('orders', 'sessions'), d=tt.Mean('revenue', covariate='revenue_before'))
+test = tt.Experiment(
+    a=tt.Mean('orders'), b=tt.Mean('revenue'), c=tt.RatioOfMeans('orders', 'sessions'),
+    d=tt.Mean('revenue', covariate='revenue_before'))
 for _ in range(int(sys.argv[2])):
-    start = time.perf_counter(); result = test.analyze(table); out.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    result = test.analyze(table)
+    out.append(time.perf_counter() - start)
 cpu = []
 for _ in range(int(sys.argv[2])):
-    start = time.process_time(); test.analyze(table); cpu.append(time.process_time() - start)
-print(json.dumps([min(out), min(cpu), {k: v['pvalue'] for k, v in result.to_dicts() and zip('abcd', result.to_dicts())}]))
+    start = time.process_time()
+    test.analyze(table)
+    cpu.append(time.process_time() - start)
+found = {k: v['pvalue'] for k, v in result.to_dicts() and zip('abcd', result.to_dicts())}
+print(json.dumps([min(out), min(cpu), found]))
 """
 HASH = """
 import sys, time
@@ -143,9 +154,16 @@ def raw(args, folder):
 
     path, n = folder / "events.parquet", args.events
     duckdb.sql("set threads = 2")
-    duckdb.sql(f"""copy (select timestamptz '2024-01-01 00:00:00+00' + to_seconds((hash(i)%4838400)::bigint) as ts, ['exposure','impression','impression','click'][(1 + hash(i*7)%4)::bigint] as kind,
-        'v' || lpad((hash(i*13)%{args.visitors})::varchar, 7, '0') as unit, case when hash(i)%4838400 >= 2419200 then 'bench' else '' end as experiment,
-        case when hash(i)%4838400 < 2419200 then '' when hash(hash(i*13)%{args.visitors})%2 = 0 then 'control' else 'treatment' end as variant, (hash(i*17)%300)::double as value
+    duckdb.sql(f"""copy (
+        select timestamptz '2024-01-01 00:00:00+00'
+                   + to_seconds((hash(i)%4838400)::bigint) as ts,
+               ['exposure','impression','impression','click'][(1 + hash(i*7)%4)::bigint] as kind,
+               'v' || lpad((hash(i*13)%{args.visitors})::varchar, 7, '0') as unit,
+               case when hash(i)%4838400 >= 2419200 then 'bench' else '' end as experiment,
+               case when hash(i)%4838400 < 2419200 then ''
+                    when hash(hash(i*13)%{args.visitors})%2 = 0 then 'control'
+                    else 'treatment' end as variant,
+               (hash(i*17)%300)::double as value
         from range({n}) r(i)) to '{path}'""")
     code = f"""
 import sys, time, json; sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -153,13 +171,22 @@ import duckdb; duckdb.sql('set threads = 2')
 from trending_now import ab
 from ab import peak_mb, best
 import pandas as pd
-dwell, rate, active, clicks = ab.Metric('dwell', ab.total('click')), ab.Metric('rate', ab.count('click'), per=ab.count('exposure')), ab.Metric('active', ab.count('click'), share=True), ab.Metric('clicks', ab.count('click'), past=True)
-plan = ab.Experiment('bench', clicks, 1000, others=(dwell, rate, active), start=pd.Timestamp('2024-01-29', tz='UTC'))
-start = time.perf_counter(); report = ab.analyse(plan, {str(path)!r}); first = time.perf_counter() - start
+dwell = ab.Metric('dwell', ab.total('click'))
+rate = ab.Metric('rate', ab.count('click'), per=ab.count('exposure'))
+active = ab.Metric('active', ab.count('click'), share=True)
+clicks = ab.Metric('clicks', ab.count('click'), past=True)
+begun = pd.Timestamp('2024-01-29', tz='UTC')
+plan = ab.Experiment('bench', clicks, 1000, others=(dwell, rate, active), start=begun)
+start = time.perf_counter()
+report = ab.analyse(plan, {str(path)!r})
+first = time.perf_counter() - start
 again = best(lambda: ab.analyse(plan, {str(path)!r}), {args.runs})
 cpu = best(lambda: ab.analyse(plan, {str(path)!r}), {args.runs}, time.process_time)
-bare = best(lambda: duckdb.sql("select unit, sum((kind='click')::int), sum(value) from '{path}' group by unit").arrow(), {args.runs})
-print(json.dumps({{'units': sum(report.units), 'first, s': first, 'best, s': again, 'CPU s': cpu, "DuckDB's bare aggregate, s": bare, 'peak, MB': peak_mb()}}))
+sums = "select unit, sum((kind='click')::int), sum(value) from '{path}' group by unit"
+bare = best(lambda: duckdb.sql(sums).arrow(), {args.runs})
+print(json.dumps({{
+    'units': sum(report.units), 'first, s': first, 'best, s': again, 'CPU s': cpu,
+    "DuckDB's bare aggregate, s": bare, 'peak, MB': peak_mb()}}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     return (

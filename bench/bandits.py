@@ -1,9 +1,14 @@
-"""Speed of the bandits, one core, CPU seconds: Thompson's pick and see beside MABWiser's and River's, LinUCB's predictions beside MABWiser's, a simulation side by side.
+"""Speed of the bandits, one core, CPU seconds: Thompson's pick and see beside MABWiser's and
+River's, LinUCB's predictions beside MABWiser's, a simulation side by side.
 
-usage: python bench/bandits.py [--peers PYTHON] [--steps 4000] [--walks 20] [--simulate 20000] [--json]
-MABWiser gets an environment of its own: python -m venv peers && peers/bin/pip install mabwiser==2.7.4 scikit-learn==1.9.1 pandas==3.1.1 numpy==2.4.6
-and --peers peers/bin/python; River (0.25 or later) is read from this environment if it is there. A peer that is missing is named as missing. Each pair meets the same arms, 10 of
-them, in one run. Regret stands beside speed, since a policy that is fast and wrong is no match: its mean over so many walks, each with luck of its own, and
+usage: python bench/bandits.py [--peers PYTHON] [--steps 4000] [--walks 20] [--simulate 20000]
+[--json]
+MABWiser gets an environment of its own: python -m venv peers && peers/bin/pip install
+mabwiser==2.7.4 scikit-learn==1.9.1 pandas==3.1.1 numpy==2.4.6
+and --peers peers/bin/python; River (0.25 or later) is read from this environment if it is there. A
+peer that is missing is named as missing. Each pair meets the same arms, 10 of
+them, in one run. Regret stands beside speed, since a policy that is fast and wrong is no match: its
+mean over so many walks, each with luck of its own, and
 the standard error of the mean.
 """
 
@@ -20,7 +25,7 @@ means, steps, walks, rows, features = json.loads(sys.argv[1])
 took, regrets = 0., []
 for seed in range(walks):
     m = MAB(list(range(len(means))), LearningPolicy.ThompsonSampling(), seed=seed)
-    m.fit([len(means)-1], [0])   # it will not start from nothing; a failure of a worse arm does no harm
+    m.fit([len(means)-1], [0])   # it will not start from nothing; one failure does no harm
     u, regret = np.random.default_rng(seed).random(steps), 0.
     begun = time.process_time()
     for t in range(steps):
@@ -30,7 +35,8 @@ for seed in range(walks):
     took += time.process_time() - begun
     regrets.append(regret)
 rng = np.random.default_rng(7)
-X, arms, r = rng.normal(size=(rows, features)), rng.integers(len(means), size=2000), rng.random(2000)
+X = rng.normal(size=(rows, features))
+arms, r = rng.integers(len(means), size=2000), rng.random(2000)
 lin = MAB(list(range(len(means))), LearningPolicy.LinUCB(alpha=1.))
 lin.fit(arms, r, X[:2000])
 best = 1e9
@@ -38,12 +44,14 @@ for _ in range(5):
     begun = time.process_time()
     picks = lin.predict(X)
     best = min(best, time.process_time() - begun)
-print(json.dumps({'pick_see': walks*steps/took, 'regrets': regrets, 'linucb': rows/best, 'picks': picks}))
+print(json.dumps({
+    'pick_see': walks*steps/took, 'regrets': regrets, 'linucb': rows/best, 'picks': picks}))
 """
 
 
 def walk(make, steps, walks):
-    "(picks and sees a CPU second, regret of each walk) on the ten arms; `make(seed)` gives a policy's two verbs."
+    """(picks and sees a CPU second, regret of each walk) on the ten arms; `make(seed)` gives a
+    policy's two verbs."""
     import numpy as np
 
     took, regrets = 0.0, []

@@ -1,4 +1,5 @@
-"""Time and memory of a million impressions, from drawing the visits to the finished table of events, on one core.
+"""Time and memory of a million impressions, from drawing the visits to the finished table of
+events, on one core.
 
 usage: python bench/diners.py [--impressions 1000000] [--runs 5] [--json]
 """
@@ -8,7 +9,8 @@ from pathlib import Path
 
 
 def peak_mb():
-    "Largest memory of this process. Linux also counts the parent's in ru_maxrss, so its own mark is read where there is one."
+    """Largest memory of this process. Linux also counts the parent's in ru_maxrss, so its own mark
+    is read where there is one."""
     status = Path("/proc/self/status")
     if status.exists() and (m := re.search(r"VmHWM:\s+(\d+)", status.read_text())):
         return int(m[1]) / 1024

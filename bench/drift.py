@@ -1,4 +1,5 @@
-"""Drift measures on a million rows of twenty features, one core: PSI against a plain NumPy histogram, KS against SciPy. Times are CPU seconds of this process.
+"""Drift measures on a million rows of twenty features, one core: PSI against a plain NumPy
+histogram, KS against SciPy. Times are CPU seconds of this process.
 
 usage: python bench/drift.py [--rows 1000000] [--features 20] [--runs 3] [--json]
 """

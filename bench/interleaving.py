@@ -1,4 +1,5 @@
-"""Team-draft merges of 10 places from two lists of 20, on one core: the vectorised form beside the plain one on the same rows, and checked against it coin for coin.
+"""Team-draft merges of 10 places from two lists of 20, on one core: the vectorised form beside the
+plain one on the same rows, and checked against it coin for coin.
 
 usage: python bench/interleaving.py [--merges 100000] [--plain 5000] [--runs 5] [--json]
 The goal is 100,000 merges in less than a second. The ratio is taken within one run, per merge.

@@ -1,4 +1,5 @@
-"""Learning from a stream of films on one core: one film at a time against a hundred, and against River's logistic regression. Times are CPU seconds of this process.
+"""Learning from a stream of films on one core: one film at a time against a hundred, and against
+River's logistic regression. Times are CPU seconds of this process.
 
 usage: python bench/online.py [--films 1000] [--runs 3] [--json]
 """

@@ -1,13 +1,13 @@
 """A/B tests against other packages, published tables and each other."""
 
-import math, subprocess, sys
+import math
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
-from scipy import integrate, stats
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import NormalIndPower, TTestIndPower
+from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.proportion import (
     confint_proportions_2indep,
     proportions_ztest,
@@ -404,7 +404,8 @@ def test_swapping_the_arms_turns_the_sign():
 
 
 def test_ratios_are_the_clustered_regression_of_statsmodels():
-    "The delta method with one group is a weighted mean with cluster-robust errors; statsmodels leaves out n / (n - 1)."
+    """The delta method with one group is a weighted mean with cluster-robust errors; statsmodels
+    leaves out n / (n - 1)."""
     import statsmodels.api as sm
 
     rng = stream(7, "ratio")

@@ -1,4 +1,5 @@
-"""Error rates of every method in `ab`, over 4,000 simulated experiments or more: within one point of the promise, and within a binomial bound."""
+"""Error rates of every method in `ab`, over 4,000 simulated experiments or more: within one point
+of the promise, and within a binomial bound."""
 
 import numpy as np
 import pytest
@@ -134,7 +135,8 @@ def test_peeking_without_bounds_does_not():
 
 @pytest.mark.parametrize("tuning", [500, 5000])
 def test_the_confidence_sequence_holds_at_every_look_together(tuning):
-    "Skewed visitors arrive one pair after the other; looks after 200, 250, ... 5,000 visitors, the standard error estimated from the data."
+    """Skewed visitors arrive one pair after the other; looks after 200, 250, ... 5,000 visitors,
+    the standard error estimated from the data."""
     rng, effect = stream(7, "always", tuning), 0.2
     x = rng.exponential(1.0, (N, 2, 2500)).astype(np.float32)
     x[:, 1] += effect
@@ -152,7 +154,8 @@ def test_the_confidence_sequence_holds_at_every_look_together(tuning):
     "lost, low, high", [(0.0, 0.0003, 0.0025), (0.02, 0.35, 0.55), (0.05, 0.999, 1)]
 )
 def test_the_mismatch_alarm_rings_as_often_as_it_should(lost, low, high):
-    "Of 100,000 visitors some of the treated are lost; alarm at p < 0.001. For 2% the normal approximation says 45%."
+    """Of 100,000 visitors some of the treated are lost; alarm at p < 0.001. For 2% the normal
+    approximation says 45%."""
     rng = stream(7, "srm", lost)
     assigned = rng.binomial(100_000, 0.5, 10_000)
     rate = np.mean(

@@ -1,6 +1,7 @@
-"Policies against brute force and reference libraries, batch against single, saving and restoring, simulation, stopping, and what is refused."
+"""Policies against brute force and reference libraries, batch against single, saving and
+restoring, simulation, stopping, and what is refused."""
 
-import json, subprocess, sys
+import json
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st

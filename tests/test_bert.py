@@ -1,4 +1,5 @@
-"The BERT tagger: saved and read in another process, damaged, trained further, and never loaded by those who do not ask for it."
+"""The BERT tagger: saved and read in another process, damaged, trained further, and never loaded
+by those who do not ask for it."""
 
 import subprocess, sys
 import numpy as np
@@ -31,7 +32,8 @@ def python(code, *args):
 def test_another_process_gives_identical_probabilities(model, films, tmp_path):
     model.save(tmp_path / "m")
     python(
-        "import sys, numpy as np; from trending_now.genres import GenreBert; from trending_now.catalogue import load_films;"
+        "import sys, numpy as np; from trending_now.genres import GenreBert; from "
+        "trending_now.catalogue import load_films;"
         "np.save(sys.argv[2], GenreBert.load(sys.argv[1]).predict_proba(load_films().tail(64)))",
         tmp_path / "m",
         tmp_path / "p.npy",

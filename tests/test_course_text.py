@@ -1,4 +1,5 @@
-"Every statement of the course text's sections 12.2.1 to 12.2.3 (and 12.P.1 to 12.P.3) has a cell that runs and shows or asserts something about it."
+"""Every statement of the course text's sections 12.2.1 to 12.2.3 (and 12.P.1 to 12.P.3) has a cell
+that runs and shows or asserts something about it."""
 
 import json
 from functools import cache
@@ -55,7 +56,8 @@ STATEMENTS = [
         "12.2.2",
         "latest window, all history, recent plus a sample",
         "windows",
-        "latest, everything, mixed = LatestWindow(4), AllHistory(), RecentPlusSample(4, sample=500)",
+        "latest, everything, mixed = LatestWindow(4), AllHistory(), RecentPlusSample(4, "
+        "sample=500)",
     ),
     (
         "12.2.2",

@@ -1,6 +1,7 @@
-"Curation: no look-ahead, lineages that notice every damage, samplers against references, bad weeks, and a refit to the same bytes."
+"""Curation: no look-ahead, lineages that notice every damage, samplers against references, bad
+weeks, and a refit to the same bytes."""
 
-import itertools, json, os, subprocess, sys
+import itertools, os, subprocess, sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,11 +10,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from scipy.stats import binomtest, entropy
-from trending_now import curation
 from trending_now.curation import revisions
 from trending_now.catalogue import GENRES, labels, load_films, source_file, write_weeks
-from trending_now.curation.labels import *
-from trending_now.curation import *
+from trending_now.curation import AllHistory, LatestWindow, Lineage, LineageError, OTHER_GENRES
+from trending_now.curation import RecentPlusSample, curate, diverse_sample, quarantine
+from trending_now.curation import random_sample, row_hashes, stratified_sample, tracked
+from trending_now.curation import uncertainty, uncertainty_sample
 
 ROOT = Path(__file__).parents[1]
 FILMS = load_films()
@@ -40,7 +42,7 @@ def sh(cwd, *args):
         check=True,
         capture_output=True,
         env={**os.environ, "DVC_NO_ANALYTICS": "1"},
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -50,7 +52,8 @@ def git(cwd, *args):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    "A project with DVC, a file in the revisions `one` and `two`, and a folder of weeks; `one` has a film of another runtime."
+    """A project with DVC, a file in the revisions `one` and `two`, and a folder of weeks; `one`
+    has a film of another runtime."""
     from dvc.repo import Repo
 
     root = tmp_path_factory.mktemp("a shop")
@@ -399,9 +402,12 @@ def test_a_refit_from_the_lineage_in_another_process_gives_the_same_bytes(
         GenreBooster(features, trees=5, threads=1).fit(films, labels(films)).model.save_raw("ubj")
     )
     script = (
-        "import sys, pathlib; from trending_now.curation import Lineage; from trending_now.genres import GenreBooster; from trending_now.catalogue import labels\n"
-        "films = Lineage.from_json(pathlib.Path(sys.argv[1]).read_text()).verify(root=sys.argv[2]).films\n"
-        f"sys.stdout.buffer.write(GenreBooster('{features}', trees=5, threads=1).fit(films, labels(films)).model.save_raw('ubj'))"
+        "import sys, pathlib; from trending_now.curation import Lineage; from trending_now.genres "
+        "import GenreBooster; from trending_now.catalogue import labels\n"
+        "lineage = Lineage.from_json(pathlib.Path(sys.argv[1]).read_text())\n"
+        "films = lineage.verify(root=sys.argv[2]).films\n"
+        f"sys.stdout.buffer.write(GenreBooster('{features}', trees=5, threads=1).fit(films, "
+        f"labels(films)).model.save_raw('ubj'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "lineage.json", shop],

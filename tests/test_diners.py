@@ -82,7 +82,8 @@ def humans(diners, events):
 
 
 def test_clicks_agree_with_the_truth_in_every_cell_that_has_enough_of_them(busy, pair, log):
-    "By page, slot and quarter of activity: 416 cells, each within a binomial bound at 0.001 / cells; and the squared z in total."
+    """By page, slot and quarter of activity: 416 cells, each within a binomial bound at 0.001 /
+    cells; and the squared z in total."""
     views = busy.truth(pair, stream(7, "log"), np.arange(20_000) % 2)
     quarter = np.searchsorted(np.quantile(busy.activity, [0.25, 0.5, 0.75]), busy.activity)[
         views.visitor
@@ -362,10 +363,7 @@ def test_assignment_by_array_function_and_none_agree(pair):
 
 
 def test_truth_of_a_week_is_what_visits_average_to(pair):
-    d, assign = (
-        small(visits_per_week=3000.0, crowd_talk=0.5, household_talk=0.5, novelty=0.3, bots=0.001),
-        None,
-    )
+    d = small(visits_per_week=3000.0, crowd_talk=0.5, household_talk=0.5, novelty=0.3, bots=0.001)
     t = d.truth(pair, stream(1, "v"))
     e = d.visit(pair, stream(1, "v"))
     assert abs((e.kind == "click").sum() - t.clicks.sum()) < 4.5 * np.sqrt(t.clicks.sum())

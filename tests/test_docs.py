@@ -1,4 +1,5 @@
-"The built docs site in a real browser: no errors, no other host, diagrams, maths, search, links, narrow screens, light and dark."
+"""The built docs site in a real browser: no errors, no other host, diagrams, maths, search, links,
+narrow screens, light and dark."""
 
 import functools, http.server, json, os, re, shutil, threading
 from collections import Counter
@@ -18,7 +19,10 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-INSTALL = "Chromium is missing. Install it (`apt-get install chromium`, or `python -m playwright install chromium`) or name it in the variable CHROMIUM."
+INSTALL = (
+    "Chromium is missing. Install it (`apt-get install chromium`, or `python -m playwright "
+    "install chromium`) or name it in the variable CHROMIUM."
+)
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -66,7 +70,8 @@ def address(site):
 
 @pytest.fixture(scope="session")
 def open_page(browser, address):
-    "open_page(name, viewport, scheme): a page with what went wrong while it opened in `.trouble`; other hosts are refused."
+    """open_page(name, viewport, scheme): a page with what went wrong while it opened in
+    `.trouble`; other hosts are refused."""
     contexts = {}
 
     def watch(context, trouble):
@@ -85,7 +90,13 @@ def open_page(browser, address):
         )
         watch(context, trouble)
         page = context.new_page()
-        page.on("console", lambda m: trouble.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
+        page.set_default_timeout(120_000)
+        page.on(
+            "console",
+            lambda m: (
+                trouble.append(f"console: {m.text}") if m.type in ("error", "warning") else None
+            ),
+        )
         page.on("pageerror", lambda e: trouble.append(f"error in a script: {e}"))
         page.on("requestfailed", lambda r: trouble.append(f"failed: {r.url}"))
         page.on(
@@ -94,8 +105,9 @@ def open_page(browser, address):
         )
         page.goto(address + name, wait_until="load")
         page.wait_for_function(
-            "!document.querySelector('.diagram, pre.mermaid') || document.documentElement.dataset.diagramsDrawn",
-            timeout=20_000,
+            "!document.querySelector('.diagram, pre.mermaid') || "
+            "document.documentElement.dataset.diagramsDrawn",
+            timeout=120_000,
         )
         return SimpleNamespace(page=page, trouble=trouble, close=context.close)
 
@@ -155,9 +167,15 @@ def test_maths_in_the_chapters_has_no_doubled_backslash_before_a_word():
 def test_does_not_scroll_sideways_on_a_phone(visit, name):
     page = visit(name, PHONE)
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
-    wide = page.evaluate("""() => [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1
-        && ![...function*(n) { while (n = n.parentElement) yield n }(e)].some(p => /auto|scroll|hidden|clip/.test(getComputedStyle(p).overflowX) && p.id !== 'quarto-content'))
-        .slice(0, 5).map(e => e.tagName + '.' + e.className)""")
+    wide = page.evaluate("""() => {
+        const above = function*(n) { while (n = n.parentElement) yield n }
+        const cuts = p => /auto|scroll|hidden|clip/.test(getComputedStyle(p).overflowX)
+            && p.id !== 'quarto-content'
+        return [...document.querySelectorAll('main *')]
+            .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+            .filter(e => ![...above(e)].some(cuts))
+            .slice(0, 5).map(e => e.tagName + '.' + e.className)
+    }""")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"] and wide == []
 
 
@@ -191,7 +209,8 @@ def test_text_is_set_in_the_site_s_own_fonts(visit):
     page = visit("index.html")
     page.evaluate("document.fonts.ready.then(() => 1)")
     assert page.evaluate(
-        "[...document.fonts].filter(f => f.status === 'loaded').map(f => f.family.replaceAll('\"', ''))"
+        "[...document.fonts].filter(f => f.status === 'loaded').map(f => "
+        "f.family.replaceAll('\"', ''))"
     ).count("Source Serif 4")
 
 
@@ -245,13 +264,24 @@ def test_search_and_chapters_can_be_reached_on_a_phone(visit):
     )
 
 
-LUMINANCE = """([fg, bg]) => { const lum = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4 });
-    return .2126 * v[0] + .7152 * v[1] + .0722 * v[2] }; const [a, b] = [lum(fg), lum(bg)]; return (Math.max(a, b) + .05) / (Math.min(a, b) + .05) }"""
-BACKGROUND = "e => { while (e) { const c = getComputedStyle(e).backgroundColor; if (!/^rgba\\(.*, 0\\)$/.test(c)) return c; e = e.parentElement } return 'rgb(255, 255, 255)' }"
+LUMINANCE = """([fg, bg]) => {
+    const linear = x => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4 }
+    const lum = c => {
+        const v = c.match(/[\\d.]+/g).slice(0, 3).map(linear)
+        return .2126 * v[0] + .7152 * v[1] + .0722 * v[2]
+    }
+    const [a, b] = [lum(fg), lum(bg)]
+    return (Math.max(a, b) + .05) / (Math.min(a, b) + .05)
+}"""
+BACKGROUND = (
+    "e => { while (e) { const c = getComputedStyle(e).backgroundColor; if "
+    "(!/^rgba\\(.*, 0\\)$/.test(c)) return c; e = e.parentElement } return 'rgb(255, 255, 255)' }"
+)
 
 
 def contrast(page, selector, fill=None):
-    "Contrast (WCAG) of the text of the first element that matches with its ground, or with the fill of a shape."
+    """Contrast (WCAG) of the text of the first element that matches with its ground, or with the
+    fill of a shape."""
     element = page.locator(selector).first
     ground = (
         page.locator(fill).first.evaluate("e => getComputedStyle(e).fill")

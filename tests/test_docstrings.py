@@ -1,4 +1,5 @@
-"The examples that `help()` shows give what they say, and every public name of a family has a docstring."
+"""The examples that `help()` shows give what they say, and every public name of a family has a
+docstring."""
 
 import doctest, importlib, inspect
 

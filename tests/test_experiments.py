@@ -125,7 +125,8 @@ def test_each_kind_of_metric_is_its_comparison(log):
 
 
 def test_relative_intervals_count_the_noise_of_the_control():
-    "A large lift measured against a noisy control: the interval of the quotient covers, in 95 of 100 experiments."
+    """A large lift measured against a noisy control: the interval of the quotient covers, in 95 of
+    100 experiments."""
     from trending_now.ab.experiments import _relative
 
     rng, inside = stream(7, "relative"), 0

@@ -1,4 +1,5 @@
-"Properties of the genre models that the pages do not show: what a feature may know, what an interval covers, how a reloaded model goes on learning."
+"""Properties of the genre models that the pages do not show: what a feature may know, what an
+interval covers, how a reloaded model goes on learning."""
 
 import numpy as np
 import pandas as pd

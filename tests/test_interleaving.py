@@ -1,6 +1,7 @@
-"Interleaving: fairness, properties, the published rules against brute force, calibration of intervals, and what sensitivity promises."
+"""Interleaving: fairness, properties, the published rules against brute force, calibration of
+intervals, and what sensitivity promises."""
 
-import itertools, math, subprocess, sys
+import itertools, math
 from collections import Counter
 from fractions import Fraction
 import numpy as np

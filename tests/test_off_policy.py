@@ -1,4 +1,5 @@
-"Off-policy estimators against hand-made cases and against known truths: unbiased, intervals that cover, failures that are refused."
+"""Off-policy estimators against hand-made cases and against known truths: unbiased, intervals that
+cover, failures that are refused."""
 
 import dataclasses
 import numpy as np

@@ -1,6 +1,7 @@
-"""The policy layer and the online learner: what they find where the truth is known, what they refuse, how they fall back and resume."""
+"""The policy layer and the online learner: what they find where the truth is known, what they
+refuse, how they fall back and resume."""
 
-import json, subprocess, sys
+import json
 from dataclasses import replace
 import numpy as np
 import pandas as pd

@@ -1,4 +1,5 @@
-"The public names that other code calls: where each is found, in which order it takes its arguments, and with which defaults."
+"""The public names that other code calls: where each is found, in which order it takes its
+arguments, and with which defaults."""
 
 import importlib, inspect
 import pytest

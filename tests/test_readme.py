@@ -56,7 +56,8 @@ def readme(project):
     "Write the README of the small project from cells; its text."
     (project / "trending_now").mkdir()
     (project / "trending_now/_modidx.py").write_text(
-        "d = {'syms': {'trending_now.other': {'trending_now.other.psi': ('other.html#psi', 'trending_now/other.py')}}, 'settings': {}}\n"
+        "d = {'syms': {'trending_now.other': {'trending_now.other.psi': ('other.html#psi', "
+        "'trending_now/other.py')}}, 'settings': {}}\n"
     )
 
     def write(*cells):
@@ -71,12 +72,13 @@ def readme(project):
 def test_links_and_names_lead_to_notebooks(readme):
     text = readme(
         markdown(
-            "[other](00_other.ipynb#A-part), `psi`, `psi()`, `chi`\n```\n`psi` [x](00_other.ipynb)\n```"
+            "[other](00_other.ipynb#A-part), `psi`, `psi()`, `chi`\n```\n`psi` "
+            "[x](00_other.ipynb)\n```"
         )
     )
     assert (
-        "[other](nbs/00_other.ipynb#A-part), [`psi`](nbs/00_other.ipynb), [`psi()`](nbs/00_other.ipynb), `chi`\n```\n`psi` [x](00_other.ipynb)\n```"
-        in text
+        "[other](nbs/00_other.ipynb#A-part), [`psi`](nbs/00_other.ipynb), "
+        "[`psi()`](nbs/00_other.ipynb), `chi`\n```\n`psi` [x](00_other.ipynb)\n```" in text
     )
 
 

@@ -1,4 +1,5 @@
-"Rollouts: a candidate in the shadow cannot touch a visitor, a canary halts and never restarts, and the choice of a test is one table."
+"""Rollouts: a candidate in the shadow cannot touch a visitor, a canary halts and never restarts,
+and the choice of a test is one table."""
 
 import itertools
 import json
@@ -20,7 +21,6 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, jaccard_score
 from statsmodels.stats.proportion import proportion_confint
 
-from trending_now import rollouts
 from trending_now.rollouts import choosing
 from trending_now.ab import always_valid, hash_unit, non_inferior, compare_means_from_stats
 from trending_now.rollouts import (
@@ -104,8 +104,8 @@ for f in (halve, *BAD):
 
 @pytest.mark.parametrize("candidate", BAD, ids=lambda f: f.__name__)
 def test_whatever_the_candidate_does_the_champion_answers_the_same_and_on_time(candidate):
-    requests, slowest = [np.array([i, i + 1.]) for i in range(12)], 0.
-    with Shadow(halve, candidate, timeout=1., places=3, restarts=0) as s:
+    requests, slowest = [np.array([i, i + 1.0]) for i in range(12)], 0.0
+    with Shadow(halve, candidate, timeout=4.0, places=3, restarts=0) as s:
         assert s.ready()
         for i, x in enumerate(requests):
             start = time.perf_counter()
@@ -113,7 +113,7 @@ def test_whatever_the_candidate_does_the_champion_answers_the_same_and_on_time(c
             slowest = max(slowest, time.perf_counter() - start)
             assert answer.tolist() == [i / 2, (i + 1) / 2] and x.tolist() == [i, i + 1]
     report = s.report()
-    assert slowest < .9                          # the time limit alone is longer
+    assert slowest < 3.5  # the time limit alone is longer
     assert report.requests == 12 and sum(report.outcomes.values()) == 12
     assert set(report.outcomes) - {"dropped", "given up"} == {BAD[candidate]}
     assert s._worker.process is None  # nothing is left running
@@ -192,10 +192,11 @@ def test_a_share_limits_what_the_candidate_costs():
 
 def test_a_slow_candidate_is_reported_as_slow():
     def slow(x):
-        time.sleep(.05)
-        return x/2
-    report = run_shadow(lambda x: (time.sleep(.005), x/2)[1], slow, [np.ones(2)]*8, timeout=30)
-    assert report.candidate_ms[0] >= 50 and report.latency_ratio > 2 and report.agreement == 1
+        time.sleep(0.2)
+        return x / 2
+
+    report = run_shadow(lambda x: (time.sleep(0.005), x / 2)[1], slow, [np.ones(2)] * 8, timeout=30)
+    assert report.candidate_ms[0] >= 200 and report.latency_ratio > 2 and report.agreement == 1
     assert any("latency" in p for p in report.problems(errors=1))
 
 
@@ -222,7 +223,7 @@ time.sleep(600)
     wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
 
 
-def wait_for(happens, seconds=30):
+def wait_for(happens, seconds=120):
     end = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < end
@@ -232,7 +233,9 @@ def wait_for(happens, seconds=30):
 def test_a_plain_script_without_a_main_guard_works(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from trending_now.rollouts.shadow import run_shadow\nprint('run')\nprint(run_shadow(lambda x: x, lambda x: x + 1, [1., 2.], timeout=30).outcomes)\n"
+        "from trending_now.rollouts.shadow import "
+        "run_shadow\nprint('run')\nprint(run_shadow(lambda x: x, lambda x: x + 1, [1., 2.], "
+        "timeout=30).outcomes)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["run", "{'ok': 2}"]
@@ -314,7 +317,8 @@ def test_peeking_with_a_z_test_halts_many_times_too_often():
 
 
 def test_false_halts_stay_below_alpha_for_heavy_tails():
-    "Clicks of visitors whose habits differ (log-normal, spread 1.2), 5% exposed, five looks: a step's part of alpha."
+    """Clicks of visitors whose habits differ (log-normal, spread 1.2), 5% exposed, five looks: a
+    step's part of alpha."""
     rng, halted = stream(7, "heavy"), 0
     for _ in range(800):
         y = rng.poisson(6 * np.exp(1.2 * rng.standard_normal(10_000) - 0.72))
@@ -364,7 +368,11 @@ def test_a_halted_rollout_never_restarts_and_a_look_counts_once():
 def test_a_state_travels_between_processes():
     canary = Canary(PLAN)
     canary.observe({"clicked": Arms.counts([950, 52], [9500, 500])}, 1)
-    code = "import json, sys; from trending_now.rollouts import *; c = Canary.from_state(json.load(sys.stdin)); c.observe({'clicked': Arms.counts([1900, 102], [19000, 1000])}, 2); print(json.dumps(c.state()))"
+    code = (
+        "import json, sys; from trending_now.rollouts import *; c = "
+        "Canary.from_state(json.load(sys.stdin)); c.observe({'clicked': Arms.counts([1900, 102], "
+        "[19000, 1000])}, 2); print(json.dumps(c.state()))"
+    )
     there = json.loads(
         subprocess.run(
             [sys.executable, "-c", code],
@@ -441,7 +449,7 @@ CASES = [dict(zip(ANSWERS, values)) for values in itertools.product(*ANSWERS.val
 
 def walk(text, facts):
     "Follow a printed diagram from its first question."
-    labels = {k: v for k, v in re.findall(r'(\w+)[\[{]+"([^"]+)"[\]}]', text)}
+    labels = dict(re.findall(r'(\w+)[\[{]+"([^"]+)"[\]}]', text))
     edges = {
         (a, answer): b
         for a, answer, b in re.findall(r"^\s+(\w+) -->\|(yes|no)\| (\w+)", text, re.M)

@@ -133,7 +133,8 @@ def test_site_check_sees(tmp_path, html, complaint):
 
 def test_site_check_accepts_links_to_other_sites_and_misses_no_page(tmp_path):
     (tmp_path / "a.html").write_text(
-        '<a id="x" href="https://example.com">out</a> <a href="#x">x</a> <img alt="dot" src="data:image/png;base64,AAAA">'
+        '<a id="x" href="https://example.com">out</a> <a href="#x">x</a> <img alt="dot" '
+        'src="data:image/png;base64,AAAA">'
     )
     assert check_site(tmp_path, ["a.html"]) == []
     assert check_site(tmp_path, ["b.html"]) == ["b.html: page is missing"]

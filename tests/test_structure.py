@@ -1,4 +1,5 @@
-"The structure of the package: families with facades, imports that point one way, and light imports."
+"""The structure of the package: families with facades, imports that point one way, and light
+imports."""
 
 import ast, importlib, subprocess, sys
 from collections import defaultdict
@@ -8,7 +9,10 @@ import pytest
 from conftest import ROOT
 from notebooks import PACKAGE
 
-HEAVY = "torch transformers xgboost sklearn river matplotlib wandb dvc openai airflow pyspark fastapi duckdb statsmodels".split()
+HEAVY = (
+    "torch transformers xgboost sklearn river matplotlib wandb dvc openai airflow pyspark "
+    "fastapi duckdb statsmodels"
+).split()
 SOURCES = sorted(p for p in (ROOT / PACKAGE).rglob("*.py") if p.name != "_modidx.py")
 FACADES = [p for p in SOURCES if p.name == "__init__.py" and p.parent.name != PACKAGE]
 MODULES = [p for p in SOURCES if p.name != "__init__.py"]
@@ -46,7 +50,8 @@ def test_a_facade_gathers_public_names_of_its_modules_and_defines_nothing(facade
 
 
 def defined(tree):
-    "The public functions, classes and constants that a module defines at its top, methods added by @patch left out."
+    """The public functions, classes and constants that a module defines at its top, methods added
+    by @patch left out."""
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             if not any("patch" in ast.unparse(d) for d in node.decorator_list):

@@ -1,4 +1,5 @@
-"Drift measures against reference libraries, their properties and error rates, and what the triggers promise."
+"""Drift measures against reference libraries, their properties and error rates, and what the
+triggers promise."""
 
 import json, re, warnings
 import numpy as np
@@ -30,7 +31,6 @@ from trending_now.triggers import (
     chi2,
     classifier_drift,
     f1_from_corrections,
-    freshness_value,
     js,
     js_shares,
     ks,
