@@ -24,46 +24,76 @@ class Estimate(Shown):
     high:float  # Upper end
 
 # %% ../../nbs/4_adapting/04_off_policy.ipynb #e47630f5
-def normal_estimate(value, rows, alpha):
-    "An Estimate from its value and one term a decision (normal interval)."
-    se = rows.std(ddof=1)/math.sqrt(len(rows)) if len(rows) > 1 else math.inf
+def normal_estimate(
+    value, # The estimate
+    rows,  # (rows,) one term a decision; their spread is that of the estimate
+    alpha, # 1 minus the level of the interval
+)->Estimate:
+    "An Estimate with a normal interval; of one row, without an end."
+    n = len(rows)
+    se = rows.std(ddof=1)/math.sqrt(n) if n > 1 else math.inf
     width = special.ndtri(1 - checks.share('alpha', alpha)/2)*se
-    return Estimate(*map(float, (value, se, value - width, value + width)))
+    return Estimate(float(value), float(se), float(value - width), float(value + width))
 
 def _columns(**columns):
     "Columns of finite numbers of one length, or ValueError."
-    out = {k: checks.numbers(k, x, 1) for k, x in columns.items()}
-    sizes = {k: len(x) for k, x in out.items()}
-    if len(set(sizes.values())) > 1: raise ValueError(f"different lengths: {', '.join(f'{k} has {n}' for k, n in sizes.items())}; expected a row a decision")
-    return out.values()
+    checked = [checks.numbers(name, values, 1) for name, values in columns.items()]
+    if len({len(values) for values in checked}) == 1: return checked
+    sizes = [f'{name} has {len(values)}' for name, values in zip(columns, checked)]
+    raise ValueError(f"different lengths: {', '.join(sizes)}; expected a row a decision")
 
-def importance_weights(rewards, logged, target, **more):
-    "(importance weights, rewards, ...) or ValueError."
-    r, p, q, *rest = _columns(rewards=rewards, logged=logged, target=target, **more)
-    bad = np.flatnonzero((p <= 0) | (p > 1))
-    if bad.size: raise ValueError(f'logged[{bad[0]}] = {p[bad[0]]}: expected a probability above 0 and at most 1')
-    bad = np.flatnonzero((q < 0) | (q > 1))
-    if bad.size: raise ValueError(f'target[{bad[0]}] = {q[bad[0]]}: expected a probability from 0 to 1')
-    if not q.any(): raise ValueError('target is 0 in every row: no overlap, the log holds nothing that the target policy would do')
-    return q/p, r, *rest
+def _refuse(name, values, wrong, expected):
+    "ValueError for the first value that is wrong."
+    at = np.flatnonzero(wrong)
+    if not at.size: return
+    raise ValueError(f'{name}[{at[0]}] = {values[at[0]]}: expected {expected}')
+
+def importance_weights(
+    rewards, # (rows,) what each logged decision earned
+    logged,  # (rows,) probability of the logged action under the policy that logged it
+    target,  # (rows,) its probability under the policy in question
+    **more,  # (rows,) further columns
+)->tuple:    # Importance weights, rewards, and the further columns, as arrays
+    "What each row counts; ValueError for impossible propensities, NaN, other lengths, no overlap."
+    columns = _columns(rewards=rewards, logged=logged, target=target, **more)
+    reward, mu, pi, *rest = columns
+    _refuse('logged', mu, (mu <= 0) | (mu > 1), 'a probability above 0 and at most 1')
+    _refuse('target', pi, (pi < 0) | (pi > 1), 'a probability from 0 to 1')
+    if pi.any(): return pi/mu, reward, *rest
+    raise ValueError('target is 0 in every row: no overlap, '
+                     'the log holds nothing that the target policy would do')
 
 # %% ../../nbs/4_adapting/04_off_policy.ipynb #0c6e4df8
 def ips(
     rewards,         # (rows,) what each logged decision earned
-    logged,          # (rows,) probability of the logged action under the policy that logged it, above 0
+    logged,          # (rows,) probability of the logged action when it was logged, above 0
     target,          # (rows,) probability of the same action under the policy in question
     alpha:float=.05, # 1 minus the level of the interval
 )->Estimate:
-    "Inverse propensity scoring (Horvitz & Thompson 1952); ValueError for impossible propensities, NaN, other lengths, no overlap."
+    """Inverse propensity scoring (Horvitz & Thompson 1952).
+
+    ValueError for impossible propensities, NaN, other lengths, no overlap.
+
+    Examples
+    --------
+    >>> from trending_now import bandits
+    >>> bandits.ips([1, 0, 1], logged=[.5, .5, .25], target=[1, 0, .5])
+    Estimate(value=1.333, se=0.6667, low=0.02669, high=2.64)
+    """
     w, r = importance_weights(rewards, logged, target)
     return normal_estimate((w*r).mean(), w*r, alpha)
 
 # %% ../../nbs/4_adapting/04_off_policy.ipynb #68e4e875
 def snips(
-    rewards, logged, target, # As for `ips`
-    alpha:float=.05,         # 1 minus the level of the interval
+    rewards,         # (rows,) as for `ips`
+    logged,          # (rows,) as for `ips`
+    target,          # (rows,) as for `ips`
+    alpha:float=.05, # 1 minus the level of the interval
 )->Estimate:
-    "Self-normalised inverse propensity scoring, standard error by the delta method (Swaminathan & Joachims 2015); ValueError as for `ips`."
+    """Self-normalised inverse propensity scoring (Swaminathan & Joachims 2015).
+
+    The standard error is by the delta method. ValueError as for `ips`.
+    """
     w, r = importance_weights(rewards, logged, target)
     value = (w*r).sum()/w.sum()
     return normal_estimate(value, w*(r - value)/w.mean(), alpha)
@@ -73,42 +103,63 @@ def direct(
     v_target,        # (rows,) the reward model's expected reward under the target policy
     alpha:float=.05, # 1 minus the level of the interval
 )->Estimate:
-    "The direct method: believe the model. The interval knows chance in the contexts, not errors of the model; ValueError for NaN or no rows."
+    """The direct method: believe the model.
+
+    The interval knows chance in the contexts, not errors of the model. ValueError for NaN
+    or no rows.
+    """
     v = checks.numbers('v_target', v_target, 1)
     return normal_estimate(v.mean(), v, alpha)
 
 # %% ../../nbs/4_adapting/04_off_policy.ipynb #f3f99a10
 def doubly_robust(
-    rewards, logged, target, # As for `ips`
-    q_logged,                # (rows,) the reward model's prediction for the logged action
-    v_target,                # (rows,) the model's expected reward under the target policy
-    alpha:float=.05,         # 1 minus the level of the interval
+    rewards,         # (rows,) as for `ips`
+    logged,          # (rows,) as for `ips`
+    target,          # (rows,) as for `ips`
+    q_logged,        # (rows,) the reward model's prediction for the logged action
+    v_target,        # (rows,) the model's expected reward under the target policy
+    alpha:float=.05, # 1 minus the level of the interval
 )->Estimate:
-    "The direct method plus weighted residuals: right if the propensities or the model are (Dudik et al. 2011); ValueError as for `ips`."
-    w, r, q, v = importance_weights(rewards, logged, target, q_logged=q_logged, v_target=v_target)
+    """The direct method plus weighted residuals (Dudik et al. 2011).
+
+    Right if the propensities or the model are. ValueError as for `ips`.
+    """
+    w, r, q, v = importance_weights(rewards, logged, target,
+                                    q_logged=q_logged, v_target=v_target)
     rows = v + w*(r - q)
     return normal_estimate(rows.mean(), rows, alpha)
 
 # %% ../../nbs/4_adapting/04_off_policy.ipynb #67d25ec5
+def _actions(name, actions):
+    "Actions that can be compared, or ValueError."
+    if actions.dtype.kind == 'f': _refuse(name, actions, ~np.isfinite(actions), 'actions')
+    return actions
+
 def replay(
     rewards,         # (rows,) what each logged decision earned
     logged_actions,  # (rows,) what was done, by a policy that chose uniformly at random
     policy_actions,  # (rows,) what the policy in question would have done
     alpha:float=.05, # 1 minus the level of the interval
 )->Estimate:         # Mean reward over the rows where both agree
-    "Replay on a uniform log (Li et al. 2011); ValueError where nothing agrees, for NaN or other lengths."
-    r, a, b = checks.numbers('rewards', rewards, 1), np.asarray(logged_actions), np.asarray(policy_actions)
-    if not (a.shape == b.shape == r.shape): raise ValueError(f'different lengths: rewards {r.shape}, logged_actions {a.shape}, policy_actions {b.shape}; expected a row a decision')
-    for name, x in (('logged_actions', a), ('policy_actions', b)):
-        if x.dtype.kind == 'f' and not np.isfinite(x).all(): raise ValueError(f'{name}[{np.flatnonzero(~np.isfinite(x))[0]}] = {x[~np.isfinite(x)][0]}: expected actions')
-    r = r[a == b]
-    if not len(r): raise ValueError(f'no matches in {len(a)} rows: no overlap, the log holds nothing that the policy would do')
-    return normal_estimate(r.mean(), r, alpha)
+    "Replay on a uniform log (Li et al. 2011); ValueError for no match, NaN or other lengths."
+    r = checks.numbers('rewards', rewards, 1)
+    a, b = np.asarray(logged_actions), np.asarray(policy_actions)
+    if not (a.shape == b.shape == r.shape):
+        raise ValueError(f'different lengths: rewards {r.shape}, logged_actions {a.shape}, '
+                         f'policy_actions {b.shape}; expected a row a decision')
+    r = r[_actions('logged_actions', a) == _actions('policy_actions', b)]
+    if len(r): return normal_estimate(r.mean(), r, alpha)
+    raise ValueError(f'no matches in {len(a)} rows: no overlap, '
+                     'the log holds nothing that the policy would do')
 
 # %% ../../nbs/4_adapting/04_off_policy.ipynb #1c149fc5
 def effective_size(
-    logged, target, # As for `ips`
-)->float:           # From 1 to the number of rows
-    "How many equally weighted rows a weighted log is worth (Kish 1965): (sum w)^2 / sum w^2; ValueError as for `ips`."
-    w = importance_weights(np.zeros(np.shape(logged)), logged, target)[0]
+    logged, # (rows,) as for `ips`
+    target, # (rows,) as for `ips`
+)->float:   # From 1 to the number of rows
+    """How many equally weighted rows a weighted log is worth, (sum w)^2 / sum w^2 (Kish 1965).
+
+    ValueError as for `ips`.
+    """
+    w, _ = importance_weights(np.zeros(np.shape(logged)), logged, target)
     return float(w.sum()**2/(w**2).sum())
