@@ -9,25 +9,39 @@ __all__ = ['QuickBooster', 'refresh_leaves', 'Refresh', 'Saving', 'saving', 'Per
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
+from .. import checks
 from ..catalogue import labels
-from ..genres.booster import GenreBooster
+from ..genres.booster import GenreBooster, load_xgboost
+from ..genres.scores import check_labels
 from .strategies import Stateful, signed, twin
 from ..settings import stream
-from .. import checks
 
 # %% ../../nbs/2_retraining/11_trees.ipynb #33a059ea
 class QuickBooster(GenreBooster):
-    "A `GenreBooster` that appends to a slice of its trees instead of a serialised copy: the same model for less CPU."
-    def _train(self, films, y, rounds, start=None):
-        if start is None: return super()._train(films, y, rounds)
-        import xgboost as xgb
-        c, n = self.config, start.num_boosted_rounds()
-        model = start[:n]
-        model.set_param(dict(objective='binary:logistic', tree_method='hist', max_depth=c['depth'], eta=c['learning_rate'], subsample=c['subsample'],
-                             colsample_bytree=c['colsample'], nthread=c['threads'], seed=c['seed'] + n))
-        data = xgb.DMatrix(self.features.observe(films, y).transform(films), y, nthread=c['threads'])
-        for i in range(rounds): model.update(data, i)
-        return model[:n+rounds] # not `reset()`, which drops the training cache by way of bytes again
+    "A `GenreBooster` that appends to a slice of its trees: the same model for less CPU."
+    def partial_fit(self, films, labels, trees:int=2):
+        "Append `trees` rounds that learn from these films; a first call trains from scratch."
+        if self.model is None: return self.fit(films, labels)
+        data = self.features.observe(films, labels).transform(films)
+        self.model = _append(self.model, data, check_labels(films, labels), trees, self.config)
+        return self
+
+def _append(booster, data, y, rounds, config):
+    "A booster with `rounds` more trees a genre, learned from `data`."
+    n, threads = booster.num_boosted_rounds(), config['threads']
+    longer = booster[:n]  # a slice is a copy
+    longer.set_param(_params(config, n))
+    batch = load_xgboost().DMatrix(data, y, nthread=threads)
+    for i in range(rounds): longer.update(batch, i)
+    return longer[:n+rounds]  # lets go of the batch, which `reset()` does by way of bytes
+
+# %% ../../nbs/2_retraining/11_trees.ipynb #187a0eb7
+def _params(config, so_far):
+    "A booster's settings in the words of XGBoost; `so_far` trees move the seed."
+    return dict(objective='binary:logistic', tree_method='hist', max_depth=config['depth'],
+                eta=config['learning_rate'], subsample=config['subsample'],
+                colsample_bytree=config['colsample'], nthread=config['threads'],
+                seed=config['seed'] + so_far)
 
 # %% ../../nbs/2_retraining/11_trees.ipynb #175353ee
 def refresh_leaves(
@@ -36,35 +50,33 @@ def refresh_leaves(
     eta:float=.12,      # Learning rate of the trees
     rounds=None,        # None: all trees of the booster; fewer would cut the rest off
 )->object:              # A new Booster with the same splits
-    "Recompute all leaf values on `data`; ValueError for a number of rounds that would shrink the model."
-    import xgboost as xgb
+    "Recompute all leaf values on `data`; ValueError for rounds that would shrink the model."
     n = booster.num_boosted_rounds()
-    if rounds not in (None, n): raise ValueError(f'rounds = {rounds!r} on a booster of {n} rounds: refreshing fewer cuts the rest off, refreshing more fails; expected {n}')
-    params = dict(objective='binary:logistic', process_type='update', updater='refresh', refresh_leaf=True, eta=eta, nthread=1)
-    return xgb.train(params, data, n, xgb_model=booster)
+    if rounds not in (None, n):
+        raise ValueError(f'rounds = {rounds!r} on a booster of {n} rounds: refreshing fewer '
+                         f'cuts the rest off, refreshing more fails; expected {n}')
+    params = dict(objective='binary:logistic', process_type='update', updater='refresh',
+                  refresh_leaf=True, eta=eta, nthread=1)
+    return load_xgboost().train(params, data, n, xgb_model=booster)
 
 # %% ../../nbs/2_retraining/11_trees.ipynb #c7a9efa2
 @dataclass(frozen=True)
 class Refresh:
-    "Keep the splits of a booster and recompute its leaves on the new week and `replay` older films; its size never changes."
+    "Keep a booster's splits, recompute its leaves on the new week and older films; its size stays."
     replay:int=2000 # Films drawn from the history
 
-    def __post_init__(self): checks.whole('replay', self.replay, 0)
+    def __post_init__(self): checks.whole('replay', self.replay)
 
     def update(self, model, history, week, rng):
         "A booster with the same trees and new leaves; ValueError for a model without trees."
-        if getattr(model, 'model', None) is None: raise ValueError(f'{type(model).__name__} has no trees to refresh')
-        import xgboost as xgb
-        out, films = twin(model), Stateful(self.replay).rows(history, week, rng)
+        if getattr(model, 'model', None) is None:
+            raise ValueError(f'{type(model).__name__} has no trees to refresh')
+        films = Stateful(self.replay).rows(history, week, rng)
         if not len(films): return model
-        out.model = refresh_leaves(model.model, xgb.DMatrix(model.features.transform(films), labels(films), nthread=1), model.config['learning_rate'])
+        out, rows = twin(model), model.features.transform(films)
+        data = load_xgboost().DMatrix(rows, labels(films), nthread=1)
+        out.model = refresh_leaves(model.model, data, model.config['learning_rate'])
         return signed(out, films, week, getattr(model, 'lineage', ()))
-
-# %% ../../nbs/2_retraining/11_trees.ipynb #146f1e40
-def _pooled(runs):
-    "Micro-F1 over all films of each strategy, from the second week on: the first is predicted by the same model for all."
-    c = runs[runs.week > 0].groupby('strategy', sort=False)[['tp', 'fp', 'fn']].sum()
-    return 2*c.tp / (2*c.tp + c.fp + c.fn)
 
 # %% ../../nbs/2_retraining/11_trees.ipynb #72a7d5b8
 @dataclass(frozen=True, repr=False)
@@ -76,9 +88,29 @@ class Saving:
     f1_bounds:tuple    # 95% interval
     weeks:int
 
-    def __repr__(self): return f'{self.ratio:.0f} times cheaper ({self.ratio_bounds[0]:.0f} to {self.ratio_bounds[1]:.0f}), micro-F1 {self.f1:+.4f} ({self.f1_bounds[0]:+.4f} to {self.f1_bounds[1]:+.4f}) over {self.weeks} weeks'
+    def __repr__(self):
+        (low, high), (worst, best) = self.ratio_bounds, self.f1_bounds
+        return (f'{self.ratio:.0f} times cheaper ({low:.0f} to {high:.0f}), '
+                f'micro-F1 {self.f1:+.4f} ({worst:+.4f} to {best:+.4f}) over {self.weeks} weeks')
+
     def _repr_markdown_(self): return repr(self)
     def _repr_html_(self): return f'<p>{self!r}</p>'
+
+def _rows_of(runs, argument, name):
+    "The weeks of one strategy, in order; ValueError for a name that is not there."
+    checks.one_of(argument, name, sorted(set(runs.strategy)))
+    return runs[runs.strategy == name].sort_values('week')
+
+def _spent(rows, cost, weights):
+    "Costs by draw of weeks."
+    return weights @ np.asarray(cost(rows) if callable(cost) else rows[cost], float)
+
+def _f1(rows, weights):
+    "Micro-F1 by draw of weeks."
+    tp, fp, fn = (weights @ rows[['tp', 'fp', 'fn']].to_numpy()).T
+    return 2*tp / (2*tp + fp + fn)
+
+def _interval(draws): return tuple(np.quantile(draws, [.025, .975]).tolist())
 
 # %% ../../nbs/2_retraining/11_trees.ipynb #c53e264e
 def saving(
@@ -87,19 +119,20 @@ def saving(
     dear:str,        # Name of the strategy to compare with
     cost='cpu_seconds', # Column, or a function from rows to costs
     n_boot:int=2000, # Bootstrap repeats
-    rng=None,        # Random generator of the bootstrap
+    rng=None,        # Generator or seed of the bootstrap; None: always the same
 )->Saving:
-    "Cost ratio and F1 difference with paired bootstrap intervals over weeks; ValueError for a name that is not in `runs`."
-    for name in (cheap, dear):
-        if name not in set(runs.strategy): raise ValueError(f'no strategy {name!r}: there are {sorted(set(runs.strategy))}')
-    rng = stream(7, 'saving') if rng is None else rng
-    a, b = (runs[runs.strategy == n].sort_values('week') for n in (cheap, dear))
-    w = np.vstack([np.ones(len(a)), rng.multinomial(len(a), np.full(len(a), 1/len(a)), n_boot)])
-    spent = [w @ np.asarray(cost(r) if callable(cost) else r[cost], float) for r in (a, b)]
-    f1 = [(lambda c: 2*c[:, 0] / (2*c[:, 0] + c[:, 1] + c[:, 2]))(w @ r[['tp', 'fp', 'fn']].to_numpy()) for r in (a, b)]
-    ratio, diff = spent[1]/spent[0], f1[0]-f1[1]
-    bounds = lambda x: tuple(np.quantile(x[1:], [.025, .975]).tolist())
-    return Saving(float(ratio[0]), bounds(ratio), float(diff[0]), bounds(diff), len(a))
+    """Cost ratio and F1 difference, with paired bootstrap intervals over weeks.
+
+    ValueError for a name that is not in `runs`.
+    """
+    a, b = _rows_of(runs, 'cheap', cheap), _rows_of(runs, 'dear', dear)
+    rng = stream(7, 'saving') if rng is None else checks.generator(rng)
+    draws = rng.multinomial(len(a), np.full(len(a), 1/len(a)), n_boot)
+    weights = np.vstack([np.ones(len(a)), draws])  # first the weeks as they were
+    ratio = _spent(b, cost, weights) / _spent(a, cost, weights)
+    gain = _f1(a, weights) - _f1(b, weights)
+    return Saving(float(ratio[0]), _interval(ratio[1:]),
+                  float(gain[0]), _interval(gain[1:]), len(a))
 
 # %% ../../nbs/2_retraining/11_trees.ipynb #3ca662d8
 @dataclass(frozen=True, repr=False)
@@ -109,23 +142,35 @@ class Period:
     decay:float      # F1 lost a week, least squares through the origin
     bounds:tuple     # 95% interval of the decay
 
-    def __repr__(self): return f'{"no limit" if self.weeks is None else f"{self.weeks} weeks"} (decay {self.decay:+.5f} a week, {self.bounds[0]:+.5f} to {self.bounds[1]:+.5f})'
+    def __repr__(self):
+        length = 'no limit' if self.weeks is None else f'{self.weeks} weeks'
+        low, high = self.bounds
+        return f'{length} (decay {self.decay:+.5f} a week, {low:+.5f} to {high:+.5f})'
+
     def _repr_markdown_(self): return repr(self)
     def _repr_html_(self): return f'<p>{self!r}</p>'
 
 # %% ../../nbs/2_retraining/11_trees.ipynb #b2331e90
 def calibration_period(
-    gaps,                # F1 of the full retrain minus F1 of the chain, 1, 2, 3... weeks after the chain began
+    gaps,                # F1 of the full retrain minus the chain's, 1, 2, 3... weeks on
     tolerance:float=.01, # Mean loss of F1 that is acceptable
     n_boot:int=2000,     # Bootstrap repeats
-    rng=None,            # Random generator of the bootstrap
+    rng=None,            # Generator or seed of the bootstrap; None: always the same
 )->Period:
-    "Longest period whose mean loss stays within `tolerance`, by the careful end of the decay's interval; ValueError for fewer than two gaps, gaps that are no numbers, or a tolerance that is not above 0."
-    g = np.asarray(gaps, float)
-    if g.ndim != 1 or len(g) < 2 or not np.isfinite(g).all(): raise ValueError(f'gaps = {gaps!r}: expected at least two numbers')
-    if not tolerance > 0: raise ValueError(f'tolerance = {tolerance!r}: expected a number above 0')
-    k, rng = np.arange(1, len(g)+1), stream(7, 'period') if rng is None else rng
+    """Longest period whose mean loss stays within `tolerance`, by the careful end of the decay.
+
+    ValueError for fewer than two gaps, gaps that are no numbers, or a tolerance not above 0.
+
+    Examples
+    --------
+    >>> calibration_period([.001, .002, .003, .004], tolerance=.01)
+    21 weeks (decay +0.00100 a week, +0.00100 to +0.00100)
+    """
+    g, tolerance = checks.numbers('gaps', gaps), checks.positive('tolerance', tolerance)
+    rng = stream(7, 'period') if rng is None else checks.generator(rng)
+    k = np.arange(1, len(g)+1)
     draws = rng.integers(0, len(g), (n_boot, len(g)))
     slopes = (k*g)[draws].sum(axis=1) / (k*k)[draws].sum(axis=1)
-    low, high = np.quantile(slopes, [.025, .975])
-    return Period(None if high <= 0 else int(1 + 2*tolerance/high + 1e-9), float((k*g).sum()/(k*k).sum()), (float(low), float(high)))
+    low, high = _interval(slopes)
+    weeks = None if high <= 0 else int(1 + 2*tolerance/high + 1e-9)
+    return Period(weeks, float((k*g).sum()/(k*k).sum()), (low, high))
