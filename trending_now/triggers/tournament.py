@@ -11,8 +11,8 @@ import pandas as pd
 from ..diners.visitors import service_time
 from ..genres.scores import f1_from_counts
 from ..settings import stream
-from .when import Status
 from .drift import monitored
+from .when import Status
 
 # %% ../../nbs/2_retraining/05_tournament.ipynb #e857df12
 def play(
@@ -20,46 +20,117 @@ def play(
     grid:pd.DataFrame,  # From `retraining_grid`
     films:pd.DataFrame, # The Films record, for drift and volume
     start:str='2008-01',# As for the grid
-    memory:int=52,      # Weeks of films before a retrain that drift is measured against; the latest four are compared with them
-)->pd.DataFrame:        # A row a seed and week: the grid's row of the model in service, `fired` ('' or why), `cpu` spent in that week
-    "A trigger's path through the grid, for each seed."
-    watched, n = monitored(films), int(grid.week.max()) + 1
-    months = pd.date_range(f'{start}-01', periods=n+1, freq='MS')
-    edges = np.searchsorted(films.arrived.to_numpy(), (months[:1] - pd.DateOffset(months=memory)).append(months).to_numpy())
-    return pd.concat([_path(trigger, {(r.trained, r.week): r for r in g.itertuples()}, watched, edges, n, memory).assign(seed=s) for s, g in grid.groupby('seed')], ignore_index=True)
+    memory:int=52,      # Weeks of films before a retrain that the latest four are compared with
+)->pd.DataFrame:        # A row a seed and week
+    """A trigger's path through the grid, for each seed.
 
-def _path(trigger, rows, watched, edges, n, memory):
-    "One seed's path. edges[w+1] is the first film of week w, edges[0] where the memory before week 0 begins."
-    model, out, first = 0, [], edges[0]
-    for week in range(n):
-        row, so_far = rows[model, week], [rows[model, w] for w in range(model, week+1)]
-        begin = edges[max(0, model-memory)+1] if model >= memory else first
-        told = [r.told for r in so_far[:-1] if r.told == r.told]
-        status = Status(at=service_time(week+1) + pd.Timedelta(hours=6), last=service_time(model) + pd.Timedelta(hours=6), new_rows=int(edges[week+2] - edges[model+1]),
-            metrics={'f1': [f1_from_counts(r.tp, r.fp, r.fn) for r in so_far], 'told': told}, ref=watched.iloc[begin:edges[model+1]], cur=watched.iloc[edges[max(0, week-3)+1]:edges[week+2]], cost=row.cpu)
-        firing = trigger.check(status) if week + 1 < n else None
-        out.append(dict(week=week, trained=model, fired='' if firing is None else firing.reason, spent=0. if firing is None else rows[week+1, week+1].cpu, tp=row.tp, fp=row.fp, fn=row.fn, clicks=row.clicks, nll=row.nll))
-        if firing is not None: model = week + 1
+    A row is the grid's row of the model in service, with `fired` ('' or why) and `spent`,
+    the CPU seconds of that week.
+    """
+    weeks = int(grid.week.max()) + 1
+    arrivals, paths = _Arrivals(films, start, weeks, memory), []
+    for seed, rows in grid.groupby('seed'):
+        paths.append(_path(trigger, rows, weeks, arrivals).assign(seed=seed))
+    return pd.concat(paths, ignore_index=True)
+
+# %% ../../nbs/2_retraining/05_tournament.ipynb #e9f132b3
+def _path(trigger, rows, weeks, arrivals):
+    "One seed's path: a row a week."
+    table = {(row.trained, row.week): row for row in rows.itertuples()}
+    model, out = 0, []
+    for week in range(weeks):
+        so_far = [table[model, w] for w in range(model, week+1)]
+        last_week = week + 1 == weeks
+        firing = None if last_week else trigger.check(_on_monday(so_far, model, week, arrivals))
+        kept = {name: getattr(so_far[-1], name) for name in ('tp', 'fp', 'fn', 'clicks', 'nll')}
+        out.append(dict(week=week, trained=model, fired='', spent=0., **kept))
+        if firing is not None:
+            model = week + 1
+            out[-1] |= dict(fired=firing.reason, spent=table[model, model].cpu)
     return pd.DataFrame(out)
+
+# %% ../../nbs/2_retraining/05_tournament.ipynb #b65532d9
+def _on_monday(so_far, model, week, arrivals):
+    "What is known on the morning after a week, from the rows of the model in service."
+    six = pd.Timedelta(hours=6)
+    told = [row.told for row in so_far[:-1] if pd.notna(row.told)]
+    return Status(
+        at=service_time(week+1) + six,
+        last=service_time(model) + six,
+        new_rows=len(arrivals.of_weeks(model, week+1)),
+        metrics={'f1': [f1_from_counts(row.tp, row.fp, row.fn) for row in so_far], 'told': told},
+        ref=arrivals.before(model),
+        cur=arrivals.of_weeks(max(0, week-3), week+1),
+        cost=so_far[-1].cpu)
+
+# %% ../../nbs/2_retraining/05_tournament.ipynb #789755a0
+class _Arrivals:
+    "Monitored films by the week that brings them in."
+    def __init__(self, films, start, weeks, memory):
+        months = pd.date_range(f'{start}-01', periods=weeks+1, freq='MS')
+        dates = pd.to_datetime([months[0] - pd.DateOffset(months=memory), *months])
+        places = np.searchsorted(films.arrived.to_numpy(), dates.to_numpy())
+        self.films, self.memory = monitored(films), memory
+        self.oldest, self.first = places[0], places[1:]
+
+    def of_weeks(self, begin, stop):
+        return self.films.iloc[self.first[begin]:self.first[stop]]
+
+    def before(self, week):
+        "Films that a model trained before this week remembers."
+        begin = self.oldest if week < self.memory else self.first[week-self.memory]
+        return self.films.iloc[begin:self.first[week]]
 
 # %% ../../nbs/2_retraining/05_tournament.ipynb #87e4e04d
 def standings(
     played:dict,        # Policy -> result of `play`
     base:str,           # The policy that the others are compared with
-    n_boot:int=500, seed:int=7,
-)->pd.DataFrame:        # A row a policy: retrains, cpu_seconds, f1, f1_gain (low, high), clicks, clicks_gain (low, high), spread over seeds
-    "Cost and quality of policies; 95% intervals from resampling weeks and seeds, the same for all; `seed_low` and `seed_high` are the range over seeds."
-    if base not in played: raise ValueError(f'base = {base!r}: expected one of {", ".join(played)}')
-    cube = lambda t: t.sort_values(['seed', 'week'])[['tp', 'fp', 'fn', 'clicks']].to_numpy(float).reshape(t.seed.nunique(), -1, 4)
-    measure = lambda x: np.array([f1_from_counts(*x[..., :3].sum((0, 1))), x[..., 3].mean()])
-    ref, out = cube(played[base]), []
-    pick = stream(seed, 'standings').integers(0, ref.shape[1], (n_boot, ref.shape[1]))
-    who = stream(seed, 'standings', 'seeds').integers(0, len(ref), (n_boot, len(ref)))
-    for name, t in played.items():
-        x, seeds = cube(t), t.seed.nunique()
-        boot = np.array([measure(x[s][:, i]) - measure(ref[s][:, i]) for s, i in zip(who, pick)])
-        each = [measure(x[s:s+1])[0] - measure(ref[s:s+1])[0] for s in range(seeds)]
-        (f1, clicks), gain, (low, high) = measure(x), measure(x) - measure(ref), np.quantile(boot, [.025, .975], axis=0)
-        out.append(dict(policy=name, retrains=(t.fired != '').sum()/seeds, cpu_seconds=t.spent.sum()/seeds, f1=f1, f1_gain=gain[0], low=low[0], high=high[0], seed_low=min(each), seed_high=max(each),
-                        clicks=clicks, clicks_gain=gain[1], clicks_low=low[1], clicks_high=high[1]))
-    return pd.DataFrame(out).set_index('policy')
+    n_boot:int=500,     # Bootstrap repeats over weeks and seeds, the same for all policies
+    seed:int=7,         # Of the resampling
+)->pd.DataFrame:        # A row a policy
+    """Cost and quality of policies: retrains, CPU seconds, micro-F1 and clicks.
+
+    `f1_gain` and `clicks_gain` are against the base, with 95% intervals; `seed_low` and
+    `seed_high` are the range of the gain over seeds. ValueError for a base that was not played.
+
+    Examples
+    --------
+    >>> old = pd.DataFrame(dict(seed=0, week=[0, 1], fired='', spent=0.,
+    ...                         tp=5, fp=1, fn=1, clicks=1.))
+    >>> standings({'old': old, 'new': old.assign(tp=9)}, 'old').f1_gain.round(3).to_dict()
+    {'old': 0.0, 'new': 0.067}
+    """
+    if base not in played:
+        raise ValueError(f'base = {base!r}: expected one of {", ".join(played)}')
+    ref = _cube(played[base])
+    seeds, weeks = ref.shape[:2]
+    pick = stream(seed, 'standings').integers(0, weeks, (n_boot, weeks))
+    who = stream(seed, 'standings', 'seeds').integers(0, seeds, (n_boot, seeds))
+    draws = list(zip(who, pick))
+    rows = [dict(policy=name, **_standing(path, ref, draws)) for name, path in played.items()]
+    return pd.DataFrame(rows).set_index('policy')
+
+# %% ../../nbs/2_retraining/05_tournament.ipynb #9d8307d4
+def _cube(path):
+    "Counts and clicks of a path: (seeds, weeks, 4)."
+    rows = path.sort_values(['seed', 'week'])[['tp', 'fp', 'fn', 'clicks']]
+    return rows.to_numpy(float).reshape(path.seed.nunique(), -1, 4)
+
+def _quality(x):
+    "Micro-F1 and mean clicks over all seeds and weeks of a cube."
+    return np.array([f1_from_counts(*x[..., :3].sum((0, 1))), x[..., 3].mean()])
+
+def _gain(x, ref): return _quality(x) - _quality(ref)
+
+def _standing(path, ref, draws):
+    x = _cube(path)
+    f1, clicks = _quality(x)
+    gain = _gain(x, ref)
+    boot = np.array([_gain(x[who][:, weeks], ref[who][:, weeks]) for who, weeks in draws])
+    low, high = np.quantile(boot, [.025, .975], axis=0)
+    by_seed = [_gain(x[k:k+1], ref[k:k+1])[0] for k in range(len(x))]
+    return dict(
+        retrains=(path.fired != '').sum()/len(x), cpu_seconds=path.spent.sum()/len(x),
+        f1=f1, f1_gain=gain[0], low=low[0], high=high[0],
+        seed_low=min(by_seed), seed_high=max(by_seed),
+        clicks=clicks, clicks_gain=gain[1], clicks_low=low[1], clicks_high=high[1])
