@@ -13,7 +13,9 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from scipy import sparse
+from .. import checks
 from ..catalogue import GENRES
 from .scores import check_labels
 
@@ -24,107 +26,172 @@ def _code(*parts):
     return int.from_bytes(blake2b('\0'.join(parts).encode(), digest_size=8).digest())
 
 def _tokens(film):
-    "The hashed facts of one film."
-    return ([('word', w) for w in film.title.lower().split()] + [('country', c) for c in film.countries]
-            + [('language', l) for l in film.languages] + [('studio', s) for s in film.studio.split(', ') if s])
+    "The hashed facts of one film, each with its kind."
+    yield from (('word', word) for word in film.title.lower().split())
+    yield from (('country', country) for country in film.countries)
+    yield from (('language', language) for language in film.languages)
+    yield from (('studio', studio) for studio in film.studio.split(', ') if studio)
+
+# %% ../../nbs/1_service/02_booster.ipynb #167335d9
+N_HASH = 2048
+
+def _hashed(films):
+    "How many facts of each film fall into each column: sparse (films, N_HASH)."
+    rows, columns = [], []
+    for row, film in enumerate(films.itertuples()):
+        facts = set(_tokens(film))
+        rows += [row]*len(facts)
+        columns += [_code(*fact) % N_HASH for fact in facts]
+    where = np.array(rows, int), np.array(columns, int)
+    return sparse.csr_matrix((np.ones(len(rows), np.float32), where), (len(films), N_HASH))
 
 # %% ../../nbs/1_service/02_booster.ipynb #ffbb639b
-N_HASH = 2048
 NUMBERS = ('runtime', 'year', 'critic_score', 'critic_count')
-
-def _film_columns(films):
-    "Sparse hashed tokens followed by the four numbers."
-    pairs = [(i, _code(*t) % N_HASH) for i, film in enumerate(films.itertuples()) for t in set(_tokens(film))]
-    rows, cols = np.array(pairs, int).reshape(-1, 2).T
-    hashed = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, cols)), (len(films), N_HASH))
-    return sparse.hstack([hashed, _keep_zeros(films[list(NUMBERS)].to_numpy(np.float32))], format='csr')
 
 def _keep_zeros(dense):
     "A sparse matrix that stores every known number, zeros too, and leaves out NaN."
-    rows, cols = np.nonzero(~np.isnan(dense))
-    return sparse.csr_matrix((dense[rows, cols], (rows, cols)), dense.shape)
+    rows, columns = np.nonzero(~np.isnan(dense))
+    return sparse.csr_matrix((dense[rows, columns], (rows, columns)), dense.shape)
+
+def _film_columns(films):
+    "Sparse hashed tokens followed by the four numbers."
+    numbers = films[list(NUMBERS)].to_numpy(np.float32)
+    return sparse.hstack([_hashed(films), _keep_zeros(numbers)], format='csr')
 
 # %% ../../nbs/1_service/02_booster.ipynb #6d030c5f
 ROLES = ('directors', 'writers', 'cast')
 
 def _credits(films):
-    "Long form: (row of the film, role, code of the person), one line a credit."
-    out = [(i, r, _code(ROLES[r], name)) for i, film in enumerate(films[list(ROLES)].itertuples(index=False))
-           for r, names in enumerate(film) for name in set(names)]
-    return (np.array([o[0] for o in out], np.int64), np.array([o[1] for o in out], np.int64), np.array([o[2] for o in out], np.uint64))
+    "One entry a credit: row of the film, role, code of the person."
+    rows, roles, people = [], [], []
+    for role, column in enumerate(ROLES):
+        for row, names in enumerate(films[column]):
+            for name in set(names):
+                rows.append(row)
+                roles.append(role)
+                people.append(_code(column, name))
+    return np.array(rows, np.int64), np.array(roles, np.int64), np.array(people, np.uint64)
 
-def _days(films): return films.arrived.to_numpy().astype('datetime64[D]').astype(np.int64)
+def _days(films):
+    "Days of arrival since 1970, int64 (films,)."
+    return films.arrived.to_numpy().astype('datetime64[D]').astype(np.int64)
 
 # %% ../../nbs/1_service/02_booster.ipynb #426363ab
 class CreditLog:
     "Who had made which genres by when. A role of a person has its own record."
-    def __init__(self): self.person, self.day, self.counts = np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros((0, len(GENRES)), np.uint8)
+    def __init__(self):
+        self.person = np.zeros(0, np.uint64)
+        self.day = np.zeros(0, np.int64)
+        self.counts = np.zeros((0, len(GENRES)), np.uint8)
 
-    def add(self, person, day, genres):
-        "Add credits: codes (n,), days since 1970 (n,), genres 0/1 (n, 12)."
-        p, d, g = (np.concatenate(x) for x in ((self.person, person), (self.day, day), (self.counts, genres)))
-        order = np.lexsort((d, p))
-        self.person, self.day, self.counts = p[order], d[order], g[order]
-        self._total = np.vstack([np.zeros(len(GENRES), np.int32), np.cumsum(self.counts, axis=0, dtype=np.int32)])
+    def add(self,
+        person, # Codes of people in a role, uint64 (n,)
+        day,    # Days since 1970, (n,)
+        genres, # Genres of the film, 0/1 (n, 12)
+    ):
+        "Add credits, in any order."
+        person = np.concatenate([self.person, person])
+        day = np.concatenate([self.day, day])
+        counts = np.concatenate([self.counts, genres])
+        order = np.lexsort((day, person))
+        self.person, self.day, self.counts = person[order], day[order], counts[order]
+        running = np.cumsum(self.counts, axis=0, dtype=np.int32)
+        self._total = np.vstack([np.zeros(len(GENRES), np.int32), running])
 
-    def before(self, person, day):
-        "Films (n,) and genre counts (n, 12) of each person before each day."
-        if not len(self.person): return np.zeros(len(person), int), np.zeros((len(person), len(GENRES)), int)
-        start, end = np.searchsorted(self.person, person), np.searchsorted(self.person, person, 'right')
+    def before(self,
+        person, # Codes, uint64 (n,)
+        day,    # Days since 1970, (n,)
+    )->tuple:   # How many films (n,), and of which genres (n, 12)
+        "What each person had made before each day."
+        if not len(self.person):
+            return np.zeros(len(person), int), np.zeros((len(person), len(GENRES)), int)
+        start = np.searchsorted(self.person, person)
+        end = np.searchsorted(self.person, person, 'right')
         stop = _search_within(self.day, start, end, day)
-        return stop-start, self._total[stop] - self._total[start]
+        return stop - start, self._total[stop] - self._total[start]
 
 # %% ../../nbs/1_service/02_booster.ipynb #c82fad19
 def _search_within(values, start, end, wanted):
-    "First index in each sorted slice [start, end) of `values` whose value is not below `wanted`: a binary search for all slices at once."
-    lo, hi = start.copy(), end.copy()
-    while (open_ := lo < hi).any():
-        mid = (lo+hi)//2
-        up = open_ & (values[np.minimum(mid, len(values)-1)] < wanted)
-        lo, hi = np.where(up, mid+1, lo), np.where(open_ & ~up, mid, hi)
-    return lo
+    "First index in each sorted slice [start, end) of `values` not below `wanted`."
+    low, high = start.copy(), end.copy()
+    while (unsure := low < high).any():
+        middle = (low + high)//2
+        at_middle = values[np.minimum(middle, len(values) - 1)]
+        too_early = unsure & (at_middle < wanted)
+        low = np.where(too_early, middle + 1, low)
+        high = np.where(unsure & ~too_early, middle, high)
+    return low
+
+# %% ../../nbs/1_service/02_booster.ipynb #52fdc612
+PRIOR = 1.
+# Rough shares of the genres: what an unknown person is taken for
+RATE = np.array([.53, .33, .16, .14, .13, .12, .11, .10, .07, .07, .055, .05])
 
 # %% ../../nbs/1_service/02_booster.ipynb #d7d16c66
-PRIOR = 1.
+def _sum_by_film(values, row, n):
+    "Sums over the credits of each of `n` films: (credits, k) to (n, k)."
+    columns = [np.bincount(row, weights=column, minlength=n) for column in values.T]
+    return np.stack(columns, axis=1)
 
-def _profile(log, day, row, person, rate):
-    "The block of one role for films that arrived on `day` (films,): 12 shrunk genre rates, log of the films behind them, share of known people; NaN where nobody is credited."
-    n, counts = log.before(person, day[row])
-    total = lambda x: np.stack([np.bincount(row, weights=c, minlength=len(day)) for c in np.atleast_2d(x.T)], axis=1)
-    people, made = total(np.ones(len(row))), total(n)
-    out = np.hstack([(total(counts) + PRIOR*rate) / (made + PRIOR), np.log1p(made), total(n > 0) / np.maximum(people, 1)])
-    out[people[:, 0] == 0] = np.nan
-    return out.astype(np.float32)
+# %% ../../nbs/1_service/02_booster.ipynb #272a982a
+def _profile(log, day, row, person):
+    "One role of the films that arrived on `day`: (films, 14), NaN where nobody is credited."
+    films, genres = log.before(person, day[row])
+    n = len(day)
+    people = _sum_by_film(np.ones((len(row), 1)), row, n)
+    known = _sum_by_film((films > 0)[:, None], row, n)
+    made = _sum_by_film(films[:, None], row, n)
+    rates = (_sum_by_film(genres, row, n) + PRIOR*RATE) / (made + PRIOR)
+    profile = np.hstack([rates, np.log1p(made), known / np.maximum(people, 1)])
+    profile[people[:, 0] == 0] = np.nan
+    return profile.astype(np.float32)
 
 # %% ../../nbs/1_service/02_booster.ipynb #69d812d6
 class FilmFeatures:
-    "Films as a sparse matrix. 'v1': the film alone. 'v2': also the credit profiles of its makers, from films that arrived earlier."
-    def __init__(self, version:str='v2'): # 'v1' or 'v2'
-        if version not in ('v1', 'v2'): raise ValueError(f'version = {version!r}: expected v1 or v2')
-        self.version, self.log, self.seen = version, CreditLog(), np.zeros(0, np.uint64)
+    """Films as a sparse matrix, from what was known when they arrived.
 
-    def observe(self, films, labels):
-        "Remember who made `films` (with 0/1 labels (n, 12)); films seen before, by `film_id`, are passed over."
-        if not len(films): return self
-        y, ids = check_labels(films, labels), np.array([_code(i) for i in films.film_id], np.uint64)
-        new = ~np.isin(ids, self.seen) & ~pd.Series(ids).duplicated().to_numpy()
-        if self.version == 'v1' or not new.any(): return self
-        films, y = films[new], y[new]
-        row, role, person = _credits(films)
-        self.log.add(person, _days(films)[row], y[row])
-        self.seen = np.concatenate([self.seen, ids[new]])
-        return self
+    Examples
+    --------
+    >>> from trending_now.catalogue import labels, load_films
+    >>> films = load_films().tail(100)
+    >>> features = FilmFeatures('v2').observe(films, labels(films))
+    >>> features.transform(films).shape
+    (100, 2094)
+    """
+    def __init__(self,
+        version:str='v2', # 'v1': the film alone; 'v2': also the credit profiles of its makers
+    ):
+        self.version = checks.one_of('version', version, ('v1', 'v2'))
+        self.log, self.seen = CreditLog(), np.zeros(0, np.uint64)
 
-    def transform(self, films):
-        "csr_matrix float32 (films, columns). What it holds for a film depends on that film and on earlier arrivals only."
+    def transform(self,
+        films, # Films record
+    ):         # csr_matrix float32 (films, columns)
+        "What it holds for a film depends on that film and on earlier arrivals only."
         base = _film_columns(films)
         if self.version == 'v1': return base
-        row, role, person = _credits(films)
-        blocks = [_profile(self.log, _days(films), row[role == r], person[role == r], RATE) for r in range(len(ROLES))]
+        day, (row, role, person) = _days(films), _credits(films)
+        of_role = [role == r for r in range(len(ROLES))]
+        blocks = [_profile(self.log, day, row[here], person[here]) for here in of_role]
         return sparse.hstack([base, *map(_keep_zeros, blocks)], format='csr')
 
-# %% ../../nbs/1_service/02_booster.ipynb #52fdc612
-RATE = np.array([.53, .33, .16, .14, .13, .12, .11, .10, .07, .07, .055, .05]) # Rough shares of the genres: what an unknown person is taken for
+# %% ../../nbs/1_service/02_booster.ipynb #69e19948
+@patch
+def observe(self:FilmFeatures,
+    films,  # Films record; films seen before, by `film_id`, are passed over
+    labels, # 0/1 (films, 12)
+)->FilmFeatures: # Itself
+    "Remember who made `films`; ValueError for labels that do not fit."
+    if not len(films): return self
+    y = check_labels(films, labels)
+    if self.version == 'v1': return self
+    ids = np.array([_code(film_id) for film_id in films.film_id], np.uint64)
+    new = ~np.isin(ids, self.seen) & ~pd.Series(ids).duplicated().to_numpy()
+    if not new.any(): return self
+    row, _, person = _credits(films[new])
+    self.log.add(person, _days(films[new])[row], y[new][row])
+    self.seen = np.concatenate([self.seen, ids[new]])
+    return self
 
 # %% ../../nbs/1_service/02_booster.ipynb #5a06970a
 def load_xgboost():
@@ -135,90 +202,184 @@ def load_xgboost():
 
 # %% ../../nbs/1_service/02_booster.ipynb #accf188f
 class GenreBooster:
-    "XGBoost over twelve genres. `features` is a version (a fresh `FilmFeatures` at each fit) or a `FilmFeatures` that is shared and kept."
-    def __init__(self, features='v2', trees:int=150, depth:int=5, learning_rate:float=.12, subsample:float=.8, colsample:float=.5, threads:int=1, seed:int=7):
-        self.config = dict(trees=trees, depth=depth, learning_rate=learning_rate, subsample=subsample, colsample=colsample, threads=threads, seed=seed)
+    """XGBoost over twelve genres.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import labels, load_films
+    >>> films = load_films().tail(300)
+    >>> model = GenreBooster('v2', trees=3).fit(films, labels(films))
+    >>> model.predict_proba(films.head(2)).shape
+    (2, 12)
+    """
+    def __init__(self,
+        features='v2',          # A version, or a `FilmFeatures` that is shared and kept
+        trees:int=150,          # Rounds of a full fit
+        depth:int=5,            # Largest depth of a tree
+        learning_rate:float=.12, # How far a tree moves the prediction
+        subsample:float=.8,     # Share of the films that a tree sees
+        colsample:float=.5,     # Share of the columns that a tree sees
+        threads:int=1,          # Of training and prediction
+        seed:int=7,             # Of the samples
+    ):
+        self.config = dict(trees=trees, depth=depth, learning_rate=learning_rate,
+                           subsample=subsample, colsample=colsample, threads=threads, seed=seed)
         self._own = features if isinstance(features, str) else None
         self.features = FilmFeatures(features) if self._own else features
         self.model, self.thresholds = None, np.full(len(GENRES), .33)
 
-    def fit(self, films, labels):
-        "Train from scratch on films and 0/1 labels (films, 12)."
-        y = check_labels(films, labels)
-        if self._own: self.features = FilmFeatures(self._own)
-        self.model = self._train(films, y, self.config['trees'])
-        return self
+    def _check_fitted(self):
+        if self.model is None:
+            raise ValueError('this GenreBooster has not been fitted: call fit first')
 
-    def partial_fit(self, films, labels, trees:int=2):
-        "Append `trees` rounds that learn from these films; a first call trains from scratch."
-        if self.model is None: return self.fit(films, labels)
-        self.model = self._train(films, check_labels(films, labels), trees, self.model)
-        return self
+# %% ../../nbs/1_service/02_booster.ipynb #2327e3f5
+@patch
+def _params(self:GenreBooster, seed):
+    "The settings in XGBoost's words."
+    c = self.config
+    return dict(objective='binary:logistic', tree_method='hist', max_depth=c['depth'],
+                eta=c['learning_rate'], subsample=c['subsample'], colsample_bytree=c['colsample'],
+                nthread=c['threads'], seed=seed, base_score=str([.2]*len(GENRES)))
 
-    def _train(self, films, y, rounds, start=None):
-        xgb = load_xgboost()
-        c, so_far = self.config, start.num_boosted_rounds() if start else 0
-        data = xgb.DMatrix(self.features.observe(films, y).transform(films), y)
-        params = dict(objective='binary:logistic', tree_method='hist', max_depth=c['depth'], eta=c['learning_rate'], subsample=c['subsample'],
-                      colsample_bytree=c['colsample'], nthread=c['threads'], seed=c['seed'] + so_far, base_score=str([.2]*len(GENRES)))
-        return xgb.train(params, data, rounds, xgb_model=start)
+# %% ../../nbs/1_service/02_booster.ipynb #7a8c236f
+@patch
+def _train(self:GenreBooster, films, y, rounds, start=None):
+    "A model with `rounds` more trees than `start`."
+    xgb = load_xgboost()
+    data = xgb.DMatrix(self.features.observe(films, y).transform(films), y)
+    so_far = start.num_boosted_rounds() if start else 0
+    params = self._params(self.config['seed'] + so_far)
+    return xgb.train(params, data, rounds, xgb_model=start)
 
-    def predict_proba(self, films)->np.ndarray: # (films, 12), values from 0 to 1
-        "Probability of each genre; ValueError before the first fit."
-        xgb = load_xgboost()
-        if self.model is None: raise ValueError('this GenreBooster has not been fitted: call fit first')
-        if not len(films): return np.zeros((0, len(GENRES)), np.float32)
-        return self.model.predict(xgb.DMatrix(self.features.transform(films))).reshape(len(films), -1)
+# %% ../../nbs/1_service/02_booster.ipynb #5ba0548d
+@patch
+def fit(self:GenreBooster,
+    films,  # Films record
+    labels, # 0/1 (films, 12)
+)->GenreBooster: # Itself
+    "Train from scratch; ValueError for labels that do not fit."
+    y = check_labels(films, labels)
+    if self._own: self.features = FilmFeatures(self._own)
+    self.model = self._train(films, y, self.config['trees'])
+    return self
 
-    def predict(self, films)->np.ndarray: # uint8 (films, 12)
-        "Which genres are above their thresholds."
-        return (self.predict_proba(films) >= self.thresholds).astype(np.uint8)
+# %% ../../nbs/1_service/02_booster.ipynb #a8d8b63d
+@patch
+def partial_fit(self:GenreBooster,
+    films,       # Films record
+    labels,      # 0/1 (films, 12)
+    trees:int=2, # Rounds to append
+)->GenreBooster: # Itself
+    "Append rounds that learn from these films; a first call trains from scratch."
+    if self.model is None: return self.fit(films, labels)
+    self.model = self._train(films, check_labels(films, labels), trees, self.model)
+    return self
+
+# %% ../../nbs/1_service/02_booster.ipynb #55d0cf7a
+@patch
+def predict_proba(self:GenreBooster,
+    films, # Films record
+)->np.ndarray: # float32 (films, 12), values from 0 to 1
+    "Probability of each genre; ValueError before the first fit."
+    xgb = load_xgboost()
+    self._check_fitted()
+    if not len(films): return np.zeros((0, len(GENRES)), np.float32)
+    data = xgb.DMatrix(self.features.transform(films))
+    return self.model.predict(data).reshape(len(films), -1)
+
+@patch
+def predict(self:GenreBooster,
+    films, # Films record
+)->np.ndarray: # uint8 (films, 12)
+    "Which genres are above their thresholds."
+    return (self.predict_proba(films) >= self.thresholds).astype(np.uint8)
 
 # %% ../../nbs/1_service/02_booster.ipynb #59ee3c20
-def _sums(folder): return {p.relative_to(folder).as_posix(): sha256(p.read_bytes()).hexdigest() for p in sorted(Path(folder).rglob('*')) if p.is_file() and p.name != 'checksums.json'}
+def _hashes(folder):
+    "SHA-256 of each file below a folder, the seal left out."
+    files = [path for path in sorted(Path(folder).rglob('*')) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest()
+            for path in files if path.name != 'checksums.json'}
 
-def seal(folder)->dict: # SHA-256 by file
+def seal(
+    folder, # Its files are final
+)->dict:    # SHA-256 by file
     "Write `checksums.json` for all files of a folder."
-    sums = _sums(folder)
+    sums = _hashes(folder)
     (Path(folder)/'checksums.json').write_text(json.dumps(sums, indent=1) + '\n')
     return sums
 
-def check_seal(folder):
-    "ValueError that names the first file which is missing, new or changed since `seal`; FileNotFoundError if there is no seal."
+# %% ../../nbs/1_service/02_booster.ipynb #b74b9e78
+def _trouble(name, sealed, found):
+    "What is wrong with a file; nothing if it is as it was."
+    if name not in found: return 'is missing'
+    if name not in sealed: return 'was not there when the model was saved'
+    return 'has changed' if found[name] != sealed[name] else ''
+
+def check_seal(
+    folder, # As `seal` left it
+):
+    "ValueError naming a file that is missing, new or changed; FileNotFoundError without a seal."
     path = Path(folder)/'checksums.json'
     if not path.exists(): raise FileNotFoundError(f'{path}: no such file; a saved model has one')
-    try: want, have = json.loads(path.read_bytes()), _sums(folder)
-    except ValueError as e: raise ValueError(f'{path} cannot be read ({e}); do not use this model') from None
-    for name in sorted({*want, *have}):
-        what = 'is missing' if name not in have else 'was not there when the model was saved' if name not in want else 'has changed' if have[name] != want[name] else ''
-        if what: raise ValueError(f'{folder}: {name} {what}; do not use this model')
+    try: sealed = json.loads(path.read_bytes())
+    except ValueError as e:
+        raise ValueError(f'{path} cannot be read ({e}); do not use this model') from None
+    found = _hashes(folder)
+    for name in sorted({*sealed, *found}):
+        trouble = _trouble(name, sealed, found)
+        if trouble: raise ValueError(f'{folder}: {name} {trouble}; do not use this model')
 
 # %% ../../nbs/1_service/02_booster.ipynb #62d33dc7
-def _booster_save(self, folder):
-    "Write the model to a folder that is new or empty, and seal it."
-    if self.model is None: raise ValueError('this GenreBooster has not been fitted: call fit first')
+@patch
+def save(self:GenreBooster,
+    folder, # New or empty
+):
+    "Write the model to a folder, and seal it; ValueError if it is not fitted or there are files."
+    self._check_fitted()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()): raise ValueError(f'{folder} is not empty: expected a new folder')
     self.model.save_model(folder/'model.ubj')
-    log = self.features.log
-    np.savez(folder/'features.npz', person=log.person, day=log.day, counts=np.packbits(log.counts, axis=1), seen=self.features.seen)
-    (folder/'config.json').write_text(json.dumps({'kind': 'GenreBooster', 'features': self.features.version, **self.config, 'thresholds': list(map(float, self.thresholds))}, indent=1) + '\n')
+    _write_features(folder, self.features)
+    _write_config(folder, self)
     seal(folder)
 
-def _booster_load(cls, folder):
+# %% ../../nbs/1_service/02_booster.ipynb #d9324632
+@patch(cls_method=True)
+def load(cls:GenreBooster,
+    folder, # Written by `save`
+)->GenreBooster:
     "Read a saved model; ValueError if a file was changed."
-    xgb = load_xgboost()
     folder = Path(folder)
     check_seal(folder)
     config = json.loads((folder/'config.json').read_text())
-    features, thresholds = FilmFeatures(config.pop('features')), np.array(config.pop('thresholds'))
-    if (kind := config.pop('kind')) != 'GenreBooster': raise ValueError(f'{folder} holds a {kind}: expected a GenreBooster')
-    with np.load(folder/'features.npz', allow_pickle=False) as z:
-        features.seen = z['seen']
-        if len(z['person']): features.log.add(z['person'], z['day'], np.unpackbits(z['counts'], axis=1)[:, :len(GENRES)])
-    self = cls(features, **config)
-    self.model, self.thresholds = xgb.Booster(model_file=folder/'model.ubj'), thresholds
-    return self
+    kind, version, thresholds = (config.pop(k) for k in ('kind', 'features', 'thresholds'))
+    if kind != 'GenreBooster':
+        raise ValueError(f'{folder} holds a {kind}: expected a GenreBooster')
+    model = cls(_read_features(folder, version), **config)
+    model.model = load_xgboost().Booster(model_file=folder/'model.ubj')
+    model.thresholds = np.array(thresholds)
+    return model
 
-GenreBooster.save, GenreBooster.load = _booster_save, classmethod(_booster_load)
+# %% ../../nbs/1_service/02_booster.ipynb #d3848576
+def _write_config(folder, model):
+    "All settings of a booster, as JSON."
+    config = {'kind': 'GenreBooster', 'features': model.features.version, **model.config,
+              'thresholds': [float(threshold) for threshold in model.thresholds]}
+    (folder/'config.json').write_text(json.dumps(config, indent=1) + '\n')
+
+def _write_features(folder, features):
+    "The credit log and the films in it, as plain arrays."
+    log = features.log
+    np.savez(folder/'features.npz', person=log.person, day=log.day,
+             counts=np.packbits(log.counts, axis=1), seen=features.seen)
+
+def _read_features(folder, version):
+    "`FilmFeatures` as they were written."
+    features = FilmFeatures(version)
+    with np.load(folder/'features.npz', allow_pickle=False) as arrays:
+        features.seen = arrays['seen']
+        counts = np.unpackbits(arrays['counts'], axis=1)[:, :len(GENRES)]
+        if len(counts): features.log.add(arrays['person'], arrays['day'], counts)
+    return features
