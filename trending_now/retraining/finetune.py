@@ -7,19 +7,34 @@ __all__ = ['FineTune', 'update', 'shrink_perturb', 'checkpoint_id', 'resume']
 
 # %% ../../nbs/2_retraining/12_finetune.ipynb #69180950
 import copy, json
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from ..genres.bert import GenreBert, base_checksum, torch_threads, film_text
+from fastcore.basics import patch
+from .. import checks
+from ..genres.bert import GenreBert, base_checksum, film_text, torch_threads
 from ..genres.booster import check_seal, seal
+from ..genres.scores import check_labels
 from .strategies import twin
 from ..settings import stream
-from ..genres.scores import check_labels
 
 # %% ../../nbs/2_retraining/12_finetune.ipynb #9af2ea91
 class FineTune:
-    "A run of fine-tuning that can stop after any epoch; ValueError for a model that was not fitted, bad labels, or parameters out of bounds."
+    """A run of fine-tuning that can stop after any epoch.
+
+    ValueError for a model that was not fitted, bad labels, or parameters out of bounds.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import labels, load_films
+    >>> films = load_films().tail(24)
+    >>> bert = GenreBert(epochs=1, top_layers=1, max_tokens=12, threads=1)
+    >>> run = FineTune(bert.fit(films, labels(films)), films, labels(films), epochs=2)
+    >>> len(run.run(1).losses)  # one epoch of the fit, one of the run; another is left
+    2
+    """
     def __init__(self,
         model,            # A fitted GenreBert; stays as it is
         films,            # New films
@@ -30,67 +45,109 @@ class FineTune:
         step:float=1.,    # Learning rate, as a share of the model's
         parents=(),       # Checksums of the checkpoints that lead here
     ):
-        if model.head is None: raise ValueError('this GenreBert has not been fitted: there is nothing to continue from')
-        for name, v, low, high in (('anchor', anchor, 0, 1e6), ('epochs', epochs, 1, 100), ('step', step, 1e-6, 10)):
-            if isinstance(v, bool) or not low <= v <= high: raise ValueError(f'{name} = {v!r}: expected a number from {low} to {high}')
+        if model.head is None: raise ValueError(_NOT_FITTED)
+        self.plan = _plan(epochs, anchor, step)
         self.films, self.y = _mixed(films, labels, replay)
         self.model, self.parents = twin(model), tuple(parents)
-        self.plan = dict(epochs=int(epochs), anchor=float(anchor), step=float(step))
-        self.done, self.order = 0, stream(model.config['seed'], 'finetune', model.calls)
-        self.start = {k: v.clone() for k, v in _weights(self.model).items()}
-        self._optimiser()
+        self.done = 0
+        self.order = stream(model.config['seed'], 'finetune', model.calls)
+        self.start = {name: w.clone() for name, w in _weights(self.model).items()}
+        self._prepare()
+
+# %% ../../nbs/2_retraining/12_finetune.ipynb #208cc288
+_NOT_FITTED = 'this GenreBert has not been fitted: there is nothing to continue from'
+
+def _plan(epochs, anchor, step):
+    "The parameters of a run, checked."
+    return dict(
+        epochs=checks.whole('epochs', epochs, 1, 100),
+        anchor=checks.number('anchor', anchor, least=0, most=10**6),
+        step=checks.number('step', step, least=1e-6, most=10),
+    )
 
 def _mixed(films, y, replay):
     "New and replayed films as one set."
     y = check_labels(films, y)
     if replay is None or not len(replay[0]): return films.reset_index(drop=True), y
-    return pd.concat([replay[0], films], ignore_index=True), np.vstack([check_labels(*replay), y])
+    both = pd.concat([replay[0], films], ignore_index=True)
+    return both, np.vstack([check_labels(*replay), y])
+
+def _named(top, head):
+    "Two listings of (name, weight) as one dict."
+    named = {f'top.{name}': weight for name, weight in top}
+    return named | {f'head.{name}': weight for name, weight in head}
 
 def _weights(model):
     "What is trained, by name."
-    return {f'{part}.{k}': v.detach() for part in ('top', 'head') for k, v in getattr(model, part).state_dict().items()}
+    states = (part.state_dict().items() for part in (model.top, model.head))
+    return {name: weight.detach() for name, weight in _named(*states).items()}
+
+def _trainable(model):
+    "The same as parameters, ready to be trained."
+    parts = (model.top, model.head)
+    return _named(*(part.requires_grad_(True).named_parameters() for part in parts))
 
 # %% ../../nbs/2_retraining/12_finetune.ipynb #6144ddcd
-def _optimiser(self):
-    "AdamW and its schedule: a tenth of the steps to warm up, then down to zero."
+def _share_of_rate(i, steps):
+    "Share of the learning rate at step `i`: a tenth of the steps to warm up, then down to zero."
+    return min((i+1)/max(steps//10, 1), max(steps-i, 1)/steps)
+
+@patch
+def _prepare(self:FineTune):
+    "AdamW and its schedule."
     import torch
-    c = self.model.config
-    self.params = dict((f'{part}.{k}', p) for part in ('top', 'head') for k, p in getattr(self.model, part).requires_grad_(True).named_parameters())
-    self.opt = torch.optim.AdamW(self.params.values(), lr=c['lr']*self.plan['step'], weight_decay=.01)
-    steps = self.plan['epochs'] * -(-len(self.films)//c['batch'])
-    self.rate = torch.optim.lr_scheduler.LambdaLR(self.opt, lambda i: min((i+1)/max(steps//10, 1), max(steps-i, 1)/steps))
-
-def _penalty(self):
-    "Half the squared distance from the start, times the strength."
-    return self.plan['anchor']/2 * sum(((p - self.start[k])**2).sum() for k, p in self.params.items())
-
-FineTune._optimiser, FineTune._penalty = _optimiser, _penalty
+    config = self.model.config
+    self.params, rate = _trainable(self.model), config['lr']*self.plan['step']
+    self.opt = torch.optim.AdamW(self.params.values(), lr=rate, weight_decay=.01)
+    steps = self.plan['epochs'] * -(-len(self.films)//config['batch'])
+    share = partial(_share_of_rate, steps=steps)
+    self.rate = torch.optim.lr_scheduler.LambdaLR(self.opt, share)
 
 # %% ../../nbs/2_retraining/12_finetune.ipynb #fbddef05
-def _run(self, epochs=None): # How many of the epochs that are left; None: all
-    "Train, and return the model as it now is."
-    import torch
-    left = self.plan['epochs'] - self.done
-    if epochs is not None and not 1 <= epochs <= left: raise ValueError(f'epochs = {epochs!r}: expected 1 to {left}, what is left of {self.plan["epochs"]}')
-    with torch_threads(self.model.config['threads']):
-        kept, target = self.model._activations(self.films), torch.tensor(self.y, dtype=torch.float32)
-        for _ in range(left if epochs is None else epochs): self._epoch(kept, target)
-    return self.model
+@patch
+def _penalty(self:FineTune):
+    "Half the squared distance from the start, times the strength."
+    squares = sum(((p - self.start[name])**2).sum() for name, p in self.params.items())
+    return self.plan['anchor']/2 * squares
 
-def _epoch(self, kept, target):
+@patch
+def _step(self:FineTune, batch, target):
+    "Learn from one batch; its mean loss, without the penalty."
+    from torch.nn.functional import binary_cross_entropy_with_logits
+    loss = binary_cross_entropy_with_logits(self.model._logits(batch), target)
+    self.opt.zero_grad()
+    (loss + self._penalty()).backward()
+    self.opt.step()
+    self.rate.step()
+    return loss.item()
+
+# %% ../../nbs/2_retraining/12_finetune.ipynb #d3a8beea
+@patch
+def _epoch(self:FineTune, kept, target):
     "One pass in a fresh random order."
-    import torch
-    idx, total, size = self.order.permutation(len(kept)), 0., self.model.config['batch']
-    for i in range(0, len(idx), size):
-        b = idx[i:i+size]
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(self.model._logits([kept[j] for j in b]), target[b])
-        self.opt.zero_grad(); (loss + self._penalty()).backward(); self.opt.step(); self.rate.step()
-        total += loss.item()*len(b)
-    self.model.losses.append(total/len(idx))
+    order, total = self.order.permutation(len(kept)), 0.
+    size = self.model.config['batch']
+    for i in range(0, len(order), size):
+        batch = order[i:i+size]
+        total += self._step([kept[j] for j in batch], target[batch])*len(batch)
+    self.model.losses.append(total/len(order))
     self.done += 1
     if self.done == self.plan['epochs']: self.model.calls += 1
 
-FineTune.run, FineTune._epoch = _run, _epoch
+@patch
+def run(
+    self:FineTune,
+    epochs:int=None, # How many of the epochs that are left; None: all
+)->GenreBert:        # The model as it now is
+    "Train; ValueError for more epochs than are left."
+    import torch
+    left = self.plan['epochs'] - self.done
+    if epochs is not None: left = checks.whole('epochs', epochs, 1, left, of='epochs still to run')
+    with torch_threads(self.model.config['threads']):
+        kept = self.model._activations(self.films)
+        target = torch.tensor(self.y, dtype=torch.float32)
+        for _ in range(left): self._epoch(kept, target)
+    return self.model
 
 # %% ../../nbs/2_retraining/12_finetune.ipynb #4a4a2806
 def update(
@@ -112,48 +169,121 @@ def shrink_perturb(
     shrink:float=.4,  # What is kept of the old weights
     perturb:float=.4, # What is added of the fresh ones
 ):                    # A new module
-    "Shrink and perturb (Ash and Adams 2020); ValueError for factors outside [0, 1] or modules of different shapes."
-    for name, v in (('shrink', shrink), ('perturb', perturb)):
-        if not 0 <= v <= 1: raise ValueError(f'{name} = {v!r}: expected 0 to 1')
-    out, new = copy.deepcopy(net), fresh.state_dict()
-    if {k: v.shape for k, v in out.state_dict().items()} != {k: v.shape for k, v in new.items()}: raise ValueError('net and fresh have different shapes: expected two modules of one architecture')
-    out.load_state_dict({k: shrink*v + perturb*new[k] for k, v in out.state_dict().items()})
+    """Shrink and perturb (Ash and Adams 2020).
+
+    ValueError for factors outside [0, 1] or modules of different shapes.
+    """
+    checks.number('shrink', shrink, least=0, most=1)
+    checks.number('perturb', perturb, least=0, most=1)
+    out = copy.deepcopy(net)
+    old, new = out.state_dict(), fresh.state_dict()
+    if _shapes(old) != _shapes(new): raise ValueError(
+        'net and fresh have different shapes: expected two modules of one architecture')
+    out.load_state_dict({name: shrink*old[name] + perturb*new[name] for name in old})
     return out
 
+def _shapes(state): return {name: weight.shape for name, weight in state.items()}
+
 # %% ../../nbs/2_retraining/12_finetune.ipynb #95918ec4
+_MOMENTS = ('exp_avg', 'exp_avg_sq', 'step')
+
 def _fingerprint(films, y):
     "SHA-256 of the ids, texts and labels of a training set, in order."
-    h = sha256(np.ascontiguousarray(y).tobytes())
-    for film in films.itertuples(): h.update(f'{film.film_id}\0{film_text(film)}\0'.encode())
-    return h.hexdigest()
+    digest = sha256(np.ascontiguousarray(y).tobytes())
+    for film in films.itertuples():
+        digest.update(f'{film.film_id}\0{film_text(film)}\0'.encode())
+    return digest.hexdigest()
 
-def _moments(opt, names):
-    "AdamW's two moments of each weight, by name; none before the first step."
-    states = {n: opt.state[p] for n, p in names.items() if p in opt.state}
-    return {f'{k}.{n}': s[k] for n, s in states.items() for k in ('exp_avg', 'exp_avg_sq', 'step')}
+def _moments(run):
+    "AdamW's two moments of each weight, and its count of steps; none before the first step."
+    moments = {}
+    for name, param in run.params.items():
+        state = run.opt.state.get(param, {})
+        moments |= {f'{what}.{name}': state[what] for what in _MOMENTS if what in state}
+    return moments
 
-def checkpoint_id(folder)->str: # 64 hex digits
+def _put_moments(run, saved):
+    "Give the optimiser its moments."
+    for name, param in run.params.items():
+        mine = {what: saved[f'{what}.{name}'] for what in _MOMENTS if f'{what}.{name}' in saved}
+        if mine: run.opt.state[param].update(mine)
+
+def _put_steps(run, steps):
+    "Give the schedule its place."
+    run.rate.last_epoch = steps
+    for group, base in zip(run.opt.param_groups, run.rate.base_lrs):
+        group['lr'] = base*run.rate.lr_lambdas[0](steps)
+    run.rate._last_lr = [group['lr'] for group in run.opt.param_groups]
+
+def checkpoint_id(
+    folder, # Written by `FineTune.save`
+)->str:     # 64 hex digits
     "The checksum of a sealed checkpoint, by which its children name it."
     check_seal(folder)
     return sha256((Path(folder)/'checksums.json').read_bytes()).hexdigest()
 
-# %% ../../nbs/2_retraining/12_finetune.ipynb #0679da41
-def _save_run(self, folder)->str: # The checkpoint's id
-    "Write everything that the rest of the run needs to a folder that is new or empty, and seal it."
+def _save_tensors(folder, **tensors):
+    "A safetensors file for each dict of tensors."
     from safetensors.torch import save_file
+    for file, named in tensors.items():
+        whole = {name: tensor.contiguous() for name, tensor in named.items()}
+        save_file(whole, folder/f'{file}.safetensors')
+
+@patch
+def save(
+    self:FineTune,
+    folder,  # New or empty
+)->str:      # The checkpoint's id
+    "Write everything that the rest of the run needs, and seal it; ValueError for a used folder."
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()): raise ValueError(f'{folder} is not empty: expected a new folder')
-    tensors = {'weights': _weights(self.model), 'start': self.start, 'optimiser': _moments(self.opt, self.params)}
-    for name, t in tensors.items(): save_file({k: v.contiguous() for k, v in t.items()}, folder/f'{name}.safetensors')
-    m = self.model
-    state = dict(kind='FineTune', base=base_checksum(), config=m.config, thresholds=list(map(float, m.thresholds)), losses=m.losses, calls=m.calls, plan=self.plan, done=self.done,
-                 schedule=self.rate.last_epoch, order=self.order.bit_generator.state, data=_fingerprint(self.films, self.y), films=len(self.films), parents=list(self.parents))
-    (folder/'run.json').write_text(json.dumps(state, indent=1) + '\n')
+    _save_tensors(folder, weights=_weights(self.model), start=self.start, optimiser=_moments(self))
+    (folder/'run.json').write_text(json.dumps(self._told(), indent=1) + '\n')
     seal(folder)
     return checkpoint_id(folder)
 
-FineTune.save = _save_run
+def _read_told(folder, films, y):
+    "What `run.json` says; ValueError unless files, MiniLM and films are those of the run."
+    check_seal(folder)
+    told = json.loads((folder/'run.json').read_text())
+    if told['kind'] != 'FineTune' or told['base'] != base_checksum():
+        raise ValueError(f'{folder}: made with another MiniLM (SHA-256 {told["base"][:12]}...) '
+                         'than the one installed here')
+    if told['data'] != _fingerprint(films, y):
+        raise ValueError(f'{folder}: trained on {told["films"]} films, and these {len(films)} '
+                         'are others, in another order, or have other texts or labels')
+    return told
+
+def _part(weights, start):
+    "The weights of one part, without its name."
+    return {k.removeprefix(start): w for k, w in weights.items() if k.startswith(start)}
+
+def _model_of(told, weights):
+    "A GenreBert with the saved weights."
+    import torch
+    model = GenreBert(**told['config'])
+    model._load_base()
+    model.head = torch.nn.Linear(384, len(told['thresholds']))
+    model.top.load_state_dict(_part(weights, 'top.'))
+    model.head.load_state_dict(_part(weights, 'head.'))
+    model.thresholds = np.array(told['thresholds'])
+    model.losses, model.calls = told['losses'], told['calls']
+    return model
+
+# %% ../../nbs/2_retraining/12_finetune.ipynb #4c2b0b6a
+@patch
+def _told(self:FineTune):
+    "All that a checkpoint holds besides tensors."
+    model = self.model
+    return dict(
+        kind='FineTune', base=base_checksum(), config=model.config,
+        thresholds=list(map(float, model.thresholds)), losses=model.losses, calls=model.calls,
+        plan=self.plan, done=self.done, schedule=self.rate.last_epoch,
+        order=self.order.bit_generator.state,
+        data=_fingerprint(self.films, self.y), films=len(self.films),
+        parents=list(self.parents),
+    )
 
 # %% ../../nbs/2_retraining/12_finetune.ipynb #12a6e2cf
 def resume(
@@ -161,35 +291,18 @@ def resume(
     films,       # The films of the run, those of the replay first, as the run had them
     labels,      # Their labels
 )->FineTune:     # Continues where the saved run stopped
-    "Read a checkpoint; ValueError for a changed file, another published model, or other films, texts or labels than it was trained on."
+    """Read a checkpoint.
+
+    ValueError for a changed file, another published model, or other films, texts or labels than
+    it was trained on.
+    """
     from safetensors.torch import load_file
-    folder = Path(folder)
-    check_seal(folder)
-    state, y = json.loads((folder/'run.json').read_text()), check_labels(films, labels)
-    if state['kind'] != 'FineTune' or state['base'] != base_checksum(): raise ValueError(f'{folder}: made with another MiniLM (SHA-256 {state["base"][:12]}...) than the one installed here')
-    if _fingerprint(films, y) != state['data']: raise ValueError(f'{folder}: trained on {state["films"]} films, and these {len(films)} are others, in another order, or have other texts or labels')
-    tensors = {name: load_file(folder/f'{name}.safetensors') for name in ('weights', 'start', 'optimiser')}
-    run = FineTune(_model_of(state, tensors['weights']), films, y, parents=state['parents'], **state['plan'])
-    run.start, run.done, run.order.bit_generator.state = tensors['start'], state['done'], state['order']
-    _put_moments(run, tensors['optimiser'], state['schedule'])
+    folder, y = Path(folder), check_labels(films, labels)
+    told = _read_told(folder, films, y)
+    model = _model_of(told, load_file(folder/'weights.safetensors'))
+    run = FineTune(model, films, y, parents=told['parents'], **told['plan'])
+    run.start, run.done = load_file(folder/'start.safetensors'), told['done']
+    run.order.bit_generator.state = told['order']
+    _put_moments(run, load_file(folder/'optimiser.safetensors'))
+    _put_steps(run, told['schedule'])
     return run
-
-# %% ../../nbs/2_retraining/12_finetune.ipynb #dda5c49e
-def _model_of(state, weights):
-    "A GenreBert with the saved weights."
-    import torch
-    m = GenreBert(**state['config'])
-    m._load_base()
-    m.head = torch.nn.Linear(384, len(state['thresholds']))
-    for part in ('top', 'head'): getattr(m, part).load_state_dict({k.removeprefix(part + '.'): v for k, v in weights.items() if k.startswith(part + '.')})
-    m.thresholds, m.losses, m.calls = np.array(state['thresholds']), state['losses'], state['calls']
-    return m
-
-def _put_moments(run, saved, steps):
-    "Give the optimiser its moments and the schedule its place."
-    for name, p in run.params.items():
-        mine = {k: saved[f'{k}.{name}'] for k in ('exp_avg', 'exp_avg_sq', 'step') if f'{k}.{name}' in saved}
-        if mine: run.opt.state[p].update(mine)
-    run.rate.last_epoch = steps
-    for group, base in zip(run.opt.param_groups, run.rate.base_lrs): group['lr'] = base*run.rate.lr_lambdas[0](steps)
-    run.rate._last_lr = [group['lr'] for group in run.opt.param_groups]
