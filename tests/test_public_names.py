@@ -6,7 +6,7 @@ import pytest
 
 NAMES = {
     "settings": ["load"],
-    "catalogue": ["GENRES", "load_films", "replay(films, start, weeks)"],
+    "catalogue": ["GENRES", "load_films", "replay_weeks(films, start, weeks)"],
     "genres": ["FilmFeatures(version)", "GenreBooster", "GenreBert", "evaluate(labels, proba)"],
     "diners": ["Diners(n, seed, settings)"],
     "triggers": [

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['number', 'share', 'positive', 'whole', 'numbers', 'counts', 'pair', 'success_counts', 'one_of', 'flag', 'text',
-           'moment', 'generator']
+           'moment', 'cron', 'generator']
 
 # %% ../nbs/1_service/12_checks.ipynb #b8e669e8
 import math
@@ -176,6 +176,21 @@ def moment(
     when = pd.to_datetime(value, errors='coerce')
     if isinstance(when, pd.Timestamp): return when
     raise ValueError(f'{name} = {value!r}: expected a moment such as 2012-01-01')
+
+def cron(
+    name:str, # Name of the argument
+    line,     # What came, such as '0 3 * * 1'
+)->str:       # The line as it came
+    "A cron line of exactly five fields that comes true some day, or ValueError."
+    from datetime import datetime
+    from cronsim import CronSim, CronSimError
+    wanted = 'expected five fields like 0 3 * * 1: minute, hour, day, month, weekday'
+    if not isinstance(line, str) or len(line.split()) != 5:
+        raise ValueError(f'{name} = {line!r}: {wanted}')
+    try: CronSim(line, datetime(2024, 1, 1))
+    except CronSimError as wrong:
+        raise ValueError(f'{name} = {line!r}: {wrong}; {wanted}') from None
+    return line
 
 def generator(
     rng=None, # numpy Generator, a seed from 0, or None for fresh chance

@@ -10,13 +10,12 @@ __all__ = ['section', 'PREFIX', 'SECTIONS', 'stream', 'SettingsError', 'knob', '
 # %% ../nbs/1_service/10_ground_rules.ipynb #2383e7f4
 import configparser, difflib, os, zlib
 from dataclasses import fields
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 import numpy as np
-from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from . import checks
 
 # %% ../nbs/1_service/10_ground_rules.ipynb #c13f0e10
 def stream(
@@ -60,12 +59,8 @@ def knob(
 _MONTH = r'^(19|20)\d\d-(0[1-9]|1[0-2])$'
 
 def _cron_line(text):
-    "A cron line of five fields as it came, or an empty text; ValueError for anything else."
-    if not text: return text
-    if len(text.split()) != 5: raise ValueError(f'{text!r} has not five fields')
-    try: CronSim(text, datetime(2008, 1, 1))
-    except CronSimError as e: raise ValueError(f'{text!r}: {e}') from None
-    return text
+    "A cron line as it came, or an empty text; ValueError for anything else."
+    return checks.cron('schedule', text) if text else text
 
 # %% ../nbs/1_service/10_ground_rules.ipynb #afea1c30
 @section

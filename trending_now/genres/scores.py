@@ -46,6 +46,7 @@ def f1_from_counts(
     fn, # Missed
 ):
     "F1 of counts; 0 where nothing was there and nothing was said, as in scikit-learn."
+    tp, fp, fn = np.asarray(tp), np.asarray(fp), np.asarray(fn)
     asked = 2*tp + fp + fn
     f1 = np.divide(2*tp, asked, out=np.zeros(np.shape(tp)), where=asked > 0)
     return f1[()]  # a number for numbers, an array for arrays
