@@ -387,12 +387,12 @@ def test_an_online_learner_restored_in_the_middle_goes_on_identically():
     whole, half = OnlineLogistic(41, keep=0.99), OnlineLogistic(41, keep=0.99)
     stream_through(whole, X, y, 0, 300, 7)
     stream_through(half, X, y, 0, 140, 7)
-    again = OnlineLogistic.load(half.state())
+    again = OnlineLogistic.from_state(half.state())
     stream_through(again, X, y, 140, 300, 7)
     assert again.state() == whole.state()
 
 
 @pytest.mark.parametrize("rate, keep", [(0, 1), (-1, 1), (float("nan"), 1), (0.1, 0), (0.1, 1.1)])
 def test_a_step_that_cannot_be_is_refused(rate, keep):
-    with pytest.raises(ValueError, match="expected a rate above 0"):
+    with pytest.raises(ValueError, match="(rate|keep) = .*: expected a number above 0"):
         OnlineLogistic(5, rate, keep)
