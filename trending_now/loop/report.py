@@ -240,10 +240,10 @@ def _shown(value, digits):
     if isinstance(value, int) and not isinstance(value, bool): return f'{value:,}'
     return str(value)
 
-def _grid(df, digits=3, rename={}):
+def _grid(df, digits=3, rename=None):
     "A table for the page: texts to the left, numbers to the right."
     words = [df[name].dtype.kind not in 'iufb' for name in df]
-    names = [rename.get(name, name.replace('_', ' ')) for name in df]
+    names = [(rename or {}).get(name, name.replace('_', ' ')) for name in df]
     rows = []
     for values in df.astype(object).itertuples(index=False):
         rows.append([(_shown(value, digits), text) for value, text in zip(values, words)])
