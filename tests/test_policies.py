@@ -265,7 +265,7 @@ def test_a_layer_restored_from_json_in_the_middle_goes_on_identically(which):
     weeks_of(whole, 0, 2)
     first = Layer(knobs)
     weeks_of(first, 0, 1)
-    again = Layer.load(json.loads(json.dumps(first.state())))
+    again = Layer.from_state(json.loads(json.dumps(first.state())))
     weeks_of(again, 1, 2)
     assert json.dumps(again.state()) == json.dumps(whole.state())
 
@@ -273,15 +273,15 @@ def test_a_layer_restored_from_json_in_the_middle_goes_on_identically(which):
 @pytest.mark.parametrize("state", [{}, None, {"knobs": {"layer": "rows"}}, {"knobs": {"oven": 1}}])
 def test_what_is_no_state_is_refused(state):
     with pytest.raises(ValueError, match="expected what `state` gave"):
-        Layer.load(state)
+        Layer.from_state(state)
 
 
 def test_a_state_of_the_wrong_size_is_refused():
     state = Layer(BUSY).state()
     with pytest.raises(ValueError):
-        Layer.load({**state, "clicks": [1.0, 2.0]})
+        Layer.from_state({**state, "clicks": [1.0, 2.0]})
     with pytest.raises(ValueError):
-        Layer.load({**state, "check": [1, [[0, 0]]]})
+        Layer.from_state({**state, "check": [1, [[0, 0]]]})
 
 
 def test_pages_and_policies_that_do_not_belong_together_are_refused():

@@ -7,34 +7,50 @@ __all__ = ['DEFAULT', 'WEIGHTS', 'PagePolicy', 'Pool', 'true_order', 'RowThompso
            'Dial', 'Layer', 'live']
 
 # %% ../../nbs/4_adapting/08_layer.ipynb #1ebe5d0d
-import json, math
+import math
 from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
+from .. import checks
 from ..ab.sequential import always_valid
 from ..bandits.arms import GaussianThompson
 from ..catalogue import GENRES
-from ..diners.visits import Diners
 from ..diners.pages import build_page, join_pages
-from ..settings import PolicyKnobs as Knobs, stream
+from ..diners.visits import Diners
+from ..settings import PolicyKnobs as Knobs
+from ..settings import stream
+
+# %% ../../nbs/4_adapting/08_layer.ipynb #ed121937
+def _check_order(order):
+    "ValueError unless it holds each genre once."
+    if sorted(order) != list(range(len(GENRES))):
+        raise ValueError(f'order = {order!r}: expected each genre from 0 to {len(GENRES)-1} once')
+
+def _check_thresholds(thresholds):
+    "ValueError unless there is a probability for each genre."
+    if len(thresholds) != len(GENRES) or not all(0 <= t <= 1 for t in thresholds):
+        raise ValueError(f'thresholds = {thresholds!r}: expected {len(GENRES)} numbers from 0 to 1')
 
 # %% ../../nbs/4_adapting/08_layer.ipynb #8e18f0be
 @dataclass(frozen=True)
 class PagePolicy:
-    "What stands between the model's probabilities and the page; ValueError for values that no page can have."
+    "What stands between the model's probabilities and the page; ValueError for what no page has."
     order:tuple=tuple(range(len(GENRES)))  # Genres of the rows, top to bottom
     quality:float=.3                       # Weight of the critics' score in the ranking
     fresh:float=.3                         # Weight of freshness
     thresholds:tuple=(.33,)*len(GENRES)    # From which probability a genre is shown
 
-    def __post_init__(self):
-        if sorted(self.order) != list(range(len(GENRES))): raise ValueError(f'order = {self.order!r}: expected each genre from 0 to {len(GENRES)-1} once')
-        if not (0 <= self.quality <= 5 and 0 <= self.fresh <= 5): raise ValueError(f'quality = {self.quality!r}, fresh = {self.fresh!r}: expected numbers from 0 to 5')
-        if len(self.thresholds) != len(GENRES) or not all(0 <= t <= 1 for t in self.thresholds): raise ValueError(f'thresholds = {self.thresholds!r}: expected {len(GENRES)} numbers from 0 to 1')
-
     def page(self, films, proba, **how):
         "The page of these films under this policy; `how` goes to `diners.build_page`."
-        return build_page(films, proba, np.array(self.thresholds), rows=self.order, quality=self.quality, fresh=self.fresh, **how)
+        how |= dict(rows=self.order, quality=self.quality, fresh=self.fresh)
+        return build_page(films, proba, np.array(self.thresholds), **how)
+
+    def __post_init__(self):
+        _check_order(self.order)
+        _check_thresholds(self.thresholds)
+        checks.number('quality', self.quality, least=0, most=5)
+        checks.number('fresh', self.fresh, least=0, most=5)
 
 DEFAULT = PagePolicy()
 
@@ -46,43 +62,66 @@ class Pool:
         proba,     # (films of all weeks, 12)
         span:int=8,# Weeks that a film stays
     ):
-        self.films, self.proba, self.span = pd.concat([w.films for w in weeks], ignore_index=True), np.asarray(proba), span
-        self.ends = np.cumsum([0, *(len(w.films) for w in weeks)])
-        if len(self.proba) != self.ends[-1]: raise ValueError(f'{len(self.proba)} rows of probabilities: expected {self.ends[-1]}, one a film')
+        self.films = pd.concat([week.films for week in weeks], ignore_index=True)
+        self.proba, self.span = np.asarray(proba), span
+        self.ends = np.cumsum([0, *(len(week.films) for week in weeks)])
+        if len(self.proba) != len(self.films):
+            raise ValueError(f'{len(self.proba)} rows of probabilities: '
+                             f'expected {len(self.films)}, one a film')
 
-    def __call__(self, week):
-        a, b = self.ends[max(0, week+1-self.span)], self.ends[week+1]
-        return self.films[a:b].reset_index(drop=True), self.proba[a:b]
+    def __call__(self,
+        week:int, # From 0
+    )->tuple:     # (films, their probabilities)
+        "What may stand on the page of a week."
+        first, last = self.ends[max(0, week+1-self.span)], self.ends[week+1]
+        return self.films[first:last].reset_index(drop=True), self.proba[first:last]
 
 # %% ../../nbs/4_adapting/08_layer.ipynb #5e1d80c4
 def true_order(
     diners, # `Diners`
     page,   # One page, in the default order
 )->tuple:   # Genres, the most wanted row first
-    "The order of the rows that a mind reader would choose: true click probability of each row when it is looked at."
+    "The order of the rows that a mind reader would choose, by true clicks on what is looked at."
     who = np.flatnonzero(diners.joined[:3000] <= page.week)
-    shape = page.slots.shape[1:]
-    p = np.average(diners.click_probability(page, who) / diners.examination(*shape), axis=0, weights=diners.activity[who]).reshape(shape)
-    rows = p @ diners.settings.column_decay**np.arange(shape[1])
-    return tuple(int(page.tags[0, r]) for r in 1 + np.argsort(-rows[1:], kind='stable'))
+    rows, columns = page.slots.shape[1:]
+    seen = diners.click_probability(page, who) / diners.examination(rows, columns)
+    wanted = np.average(seen, axis=0, weights=diners.activity[who]).reshape(rows, columns)
+    by_row = wanted @ diners.settings.column_decay**np.arange(columns)
+    best = 1 + np.argsort(-by_row[1:], kind='stable')  # row 0 is what is trending
+    return tuple(int(page.tags[0, row]) for row in best)
 
 # %% ../../nbs/4_adapting/08_layer.ipynb #1deb559b
 class RowThompson:
-    "Orders rows by Thompson sampling of clicks per look, with evidence that fades from day to day."
+    """Orders rows by Thompson sampling of clicks per look, with evidence that fades by the day.
+
+    ValueError for a `keep`, a prior or arms that make no sense.
+
+    Examples
+    --------
+    >>> rows = RowThompson(arms=2).see(clicks=[900, 10], looks=[1000, 1000])
+    >>> rows.pick(np.random.default_rng(7))
+    (0, 1)
+    """
     def __init__(self,
         keep:float=.85,   # What is left of the evidence after a day
         prior:float=30.,  # Looks that the prior is worth
-        arms:int=len(GENRES),
+        arms:int=len(GENRES), # Rows
     ):
-        if not (0 < keep <= 1 and prior > 0 and arms >= 2): raise ValueError(f'keep = {keep!r}, prior = {prior!r}, arms = {arms!r}: expected to keep above 0 up to 1, a prior above 0, at least 2 arms')
-        self.keep, self.prior, self.clicks, self.looks = keep, prior, np.zeros(arms), np.zeros(arms)
+        self.keep = checks.number('keep', keep, above=0, most=1)
+        self.prior = checks.positive('prior', prior, of='looks')
+        arms = checks.whole('arms', arms, 2)
+        self.clicks, self.looks = np.zeros(arms), np.zeros(arms)
 
     def see(self, clicks, looks): # (arms,) each
         "A day's evidence; ValueError for wrong sizes, NaN or numbers below 0."
-        for name, x in (('clicks', clicks), ('looks', looks)):
-            if np.shape(x) != self.clicks.shape or not (np.asarray(x, float) >= 0).all(): raise ValueError(f'{name} = {x!r}: expected {len(self.clicks)} numbers from 0')
-        self.clicks, self.looks = self.keep*self.clicks + clicks, self.keep*self.looks + looks
+        for name, values in (('clicks', clicks), ('looks', looks)): self._check(name, values)
+        self.clicks = self.keep*self.clicks + clicks
+        self.looks = self.keep*self.looks + looks
         return self
+
+    def _check(self, name, values):
+        if np.shape(values) == self.clicks.shape and (np.asarray(values, float) >= 0).all(): return
+        raise ValueError(f'{name} = {values!r}: expected {len(self.clicks)} numbers from 0')
 
     def rates(self): # (shape, rate) of the Gamma posterior of each arm
         "The posterior."
@@ -104,191 +143,308 @@ class Day:
     tags:np.ndarray   # (pages, rows) genre of each row; -1: trending
     looks:np.ndarray  # (pages, rows) expected looks at the films of a row in one view
 
-    def __repr__(self): return f'Day({len(self.page)} views of {len(self.tags)} pages, {self.rows.sum():.0f} clicks)'
+    def __repr__(self):
+        clicks = self.rows.sum()
+        return f'Day({len(self.page)} views of {len(self.tags)} pages, {clicks:.0f} clicks)'
 
     def by_genre(self):
         "(clicks, looks) of each genre."
-        tags, out = self.tags[self.page], []
-        for x in (self.rows, self.looks[self.page]): out.append(np.bincount(tags[tags >= 0], weights=x[tags >= 0], minlength=len(GENRES)).astype(float))
-        return out
+        tags = self.tags[self.page]
+        return _per_genre(tags, self.rows), _per_genre(tags, self.looks[self.page])
 
     def by_visit(self):
         "(page, clicks) of each visit."
         _, first, which = np.unique(self.visit, return_index=True, return_inverse=True)
-        return self.page[first], np.bincount(which, weights=self.rows.sum(1), minlength=len(first))
+        clicks = np.bincount(which, weights=self.rows.sum(1), minlength=len(first))
+        return self.page[first], clicks
+
+def _per_genre(tags, values):
+    "Sums of each genre over views and rows; trending is left out."
+    genre = tags >= 0
+    sums = np.bincount(tags[genre], weights=values[genre], minlength=len(GENRES))
+    return sums.astype(float)
 
 # %% ../../nbs/4_adapting/08_layer.ipynb #add1d99f
 def read_day(
     events:pd.DataFrame,  # Events record of these pages
     pages,                # `diners.Pages`
-    look=(.9, .85),       # Chance to look at a row, compared with the row above, and at a film, compared with its left neighbour
+    look=(.9, .85),       # Chance to look, against the row above and the film to the left
 )->Day:
     "A day from the log; ValueError for an event of a page that was not shown."
-    shown = events[events.kind == 'exposure']
-    told = shown.payload.str.extract(r'"visit": (?P<visit>\d+), "page": (?P<page>-?\d+)').astype(int)
-    page, (_, rows, columns) = told.page.to_numpy(), pages.slots.shape
-    if len(page) and not (0 <= page.min() and page.max() < len(pages)): raise ValueError(f'pages from {page.min()} to {page.max()}: expected 0 to {len(pages)-1}')
-    clicks, hits = events[events.kind == 'click'], np.zeros((len(shown), rows))
-    at = pd.Index(shown.request_id).get_indexer(clicks.request_id)
-    np.add.at(hits, (at[at >= 0], clicks.position.to_numpy()[at >= 0]//columns), 1)
-    grid = np.outer(look[0]**np.arange(rows), look[1]**np.arange(columns))
-    return Day(page, told.visit.to_numpy(), hits, pages.tags, (grid*(pages.slots >= 0)).sum(2))
+    shown, clicks = (events[events.kind == kind] for kind in ('exposure', 'click'))
+    page, visit = _told(shown.payload, len(pages))
+    _, rows, columns = pages.slots.shape
+    view = pd.Index(shown.request_id).get_indexer(clicks.request_id)
+    row = clicks.position.to_numpy()//columns
+    hits = np.zeros((len(shown), rows))
+    np.add.at(hits, (view[view >= 0], row[view >= 0]), 1)
+    curve = np.outer(look[0]**np.arange(rows), look[1]**np.arange(columns))
+    return Day(page, visit, hits, pages.tags, (curve*(pages.slots >= 0)).sum(2))
+
+def _told(payload, pages):
+    "(page, visit) of each exposure, or ValueError."
+    told = payload.str.extract(r'"visit": (?P<visit>\d+), "page": (?P<page>-?\d+)').astype(int)
+    page = told.page.to_numpy()
+    if len(page) and not (0 <= page.min() and page.max() < pages):
+        raise ValueError(f'pages from {page.min()} to {page.max()}: expected 0 to {pages-1}')
+    return page, told.visit.to_numpy()
 
 # %% ../../nbs/4_adapting/08_layer.ipynb #5f071420
 def within(
     order,     # Arms, the most wanted first
     reach:int, # Places that an arm may stand from its default place, which is its number
 )->tuple:      # The same arms
-    "The wanted order as far as the reach allows: each place goes to the most wanted arm that may stand there, or to the one that may stand no lower."
+    """The wanted order as far as the reach allows.
+
+    Each place goes to the most wanted arm that may stand there, or to the one that may stand no
+    lower. ValueError for what is no order, or a reach below 0.
+    """
     left, out = list(order), []
-    if sorted(left) != list(range(len(left))) or reach < 0: raise ValueError(f'order = {order!r}, reach = {reach!r}: expected each number from 0 once, and a reach of 0 or more')
+    if sorted(left) != list(range(len(left))) or reach < 0:
+        raise ValueError(f'order = {order!r}, reach = {reach!r}: '
+                         'expected each number from 0 once, and a reach of 0 or more')
     for place in range(len(left)):
-        last = [g for g in left if g + reach <= place]
-        out.append(last[0] if last else next(g for g in left if g - reach <= place))
+        out.append(_for_place(left, place, reach))
         left.remove(out[-1])
     return tuple(out)
+
+def _for_place(left, place, reach):
+    for arm in left:
+        if arm + reach <= place: return arm
+    return next(arm for arm in left if arm - reach <= place)
 
 # %% ../../nbs/4_adapting/08_layer.ipynb #dfa824a6
 class HarmCheck:
     "Clicks a visit on moved pages against the default page, watched night by night."
-    def __init__(self, alpha:float=.05, days:int=28): self.alpha, self.days, self.day, self.sums = alpha, days, 0, np.zeros((2, 3)) # visits, clicks, clicks squared; default first
+    def __init__(self,
+        alpha:float=.05, # Chance of a false alarm in each span
+        days:int=28,     # Length of a span; then it starts afresh
+    ):
+        self.alpha, self.days, self.day = alpha, days, 0
+        self.sums = np.zeros((2, 3))  # visits, clicks, clicks squared; default first
 
     def see(self, moved, clicks):
-        "Count a day's visits: whether each saw a moved page, and its clicks; ValueError for NaN or clicks below 0."
+        "Count a day's visits: whether each saw a moved page, and its clicks; else ValueError."
         moved, clicks = np.asarray(moved, bool), np.asarray(clicks, float)
-        if moved.shape != clicks.shape or not (clicks >= 0).all(): raise ValueError(f'clicks = {clicks!r}: expected a number from 0 for each of {len(moved)} visits')
+        if moved.shape != clicks.shape or not (clicks >= 0).all():
+            raise ValueError(f'clicks = {clicks!r}: '
+                             f'expected a number from 0 for each of {len(moved)} visits')
         if self.day >= self.days: self.day, self.sums = 0, np.zeros((2, 3))
         self.day += 1
-        for side in (0, 1): self.sums[side] += [(moved == side).sum(), clicks[moved == side].sum(), (clicks[moved == side]**2).sum()]
+        for side in (0, 1):
+            mine = clicks[moved == side]
+            self.sums[side] += [len(mine), mine.sum(), (mine**2).sum()]
 
     def sequence(self):
-        "(difference in clicks a visit, low, high), moved less default; None while either side has fewer than 30 visits."
-        n, s, q = self.sums.T
-        if n.min() < 30: return None
-        se = math.sqrt((np.maximum(q/n - (s/n)**2, 1e-9) / n).sum())
-        d = s[1]/n[1] - s[0]/n[0]
-        seq = always_valid(d, se, n.sum(), self.alpha, tuning_n=1000)
-        return d, seq.low, seq.high
+        "(moved less default in clicks a visit, low, high); None under 30 visits on a side."
+        visits, clicks, squares = self.sums.T
+        if visits.min() < 30: return None
+        variance = np.maximum(squares/visits - (clicks/visits)**2, 1e-9)
+        se = math.sqrt((variance/visits).sum())
+        difference = clicks[1]/visits[1] - clicks[0]/visits[0]
+        band = always_valid(difference, se, visits.sum(), self.alpha, tuning_n=1000)
+        return difference, band.low, band.high
 
 # %% ../../nbs/4_adapting/08_layer.ipynb #b50d37a9
-WEIGHTS = ((.3, .3), (.3, .15), (.15, .3), (.6, .3), (.6, .15)) # (quality, fresh); the first is the default
+# (quality, fresh); the first is the default
+WEIGHTS = ((.3, .3), (.3, .15), (.15, .3), (.6, .3), (.6, .15))
 
 class Dial:
-    "A bandit over the values of one thing on the policy's label; the first value is the default."
+    "A bandit over the values of one thing on the policy's label; the first is the default."
     def __init__(self,
         values,          # What it may be
-        keep:float=.98,  # What is left of the evidence after a day: what is good here changes slower than taste
-    ): self.values, self.keep, self.bandit = tuple(values), keep, GaussianThompson(len(values), prior=(0, .1), sd=1., rng=0)
+        keep:float=.98,  # What is left of the evidence after a day; slower than taste
+    ):
+        self.values, self.keep = tuple(values), keep
+        self.bandit = GaussianThompson(len(self.values), prior=(0, .1), sd=1., rng=0)
 
     def pick(self, rng):
         "One of the values."
         return self.values[self.bandit.pick(rng=rng)]
 
     def see(self, values, rewards):
-        "A day's values and rewards, scaled to the day's mean and spread; ValueError for a value that is no arm or a reward that is not a number."
-        where, x = {v: i for i, v in enumerate(self.values)}, np.asarray(rewards, float)
-        wrong = [v for v in values if v not in where]
-        if wrong or len(values) != len(x) or not np.isfinite(x).all(): raise ValueError(f'values {wrong[:3]}, rewards {x[~np.isfinite(x)][:3]}: expected values of {self.values}, and a finite reward for each')
+        "A day's values and rewards, by the day's mean and spread; ValueError for what is neither."
+        rewards = np.asarray(rewards, float)
+        self._check(values, rewards)
         self.bandit.n, self.bandit.s = self.keep*self.bandit.n, self.keep*self.bandit.s
-        if len(x) > 1 and x.std() > 0: self.bandit.see_many([where[v] for v in values], (x - x.mean())/x.std())
+        if len(rewards) < 2 or rewards.std() == 0: return
+        arm_of = {value: arm for arm, value in enumerate(self.values)}
+        scaled = (rewards - rewards.mean())/rewards.std()
+        self.bandit.see_many([arm_of[value] for value in values], scaled)
+
+    def _check(self, values, rewards):
+        unknown = [value for value in values if value not in self.values]
+        finite = np.isfinite(rewards)
+        if unknown or len(values) != len(rewards) or not finite.all():
+            raise ValueError(f'values {unknown[:3]}, rewards {rewards[~finite][:3]}: '
+                             f'expected values of {self.values}, and a finite reward for each')
 
 # %% ../../nbs/4_adapting/08_layer.ipynb #02ef85ac
 class Layer:
-    "A policy that follows the clicks day by day, within limits, and falls back to the default page by itself."
-    def __init__(self, knobs:Knobs=Knobs(layer='rows')): # `[policy]` of the settings
-        if knobs.layer == 'off': raise ValueError("layer = 'off': expected rows, weights or all")
-        self.knobs, self.day, self.rest, self.log = knobs, 0, 0, []
-        self.whole = HarmCheck(.05, 10**9) # over the layer's whole life: what it was worth
-        self._begin()
+    """A policy that follows the clicks, within limits, and falls back to the default by itself.
 
-    def _begin(self):
-        "Without evidence."
-        k = self.knobs
-        self.views, self.rows, self.check = 0., RowThompson(k.keep), HarmCheck(k.harm_alpha, k.harm_days)
-        self.weights = Dial(WEIGHTS) if k.layer != 'rows' else None
-        at = lambda t: tuple(round(t + s, 6) for s in ((0, -k.max_shift, k.max_shift) if k.max_shift else (0,)))
-        self.thresholds = [Dial(at(t)) for t in DEFAULT.thresholds] if k.layer == 'all' else None
+    ValueError for `knobs.layer = 'off'`.
+
+    Examples
+    --------
+    >>> layer = Layer()
+    >>> layer.held()
+    '0 page views of evidence, 300 are needed'
+    >>> layer.propose(np.random.default_rng(7)) == [(DEFAULT, 1.)]
+    True
+    """
+    def __init__(self,
+        knobs:Knobs=Knobs(layer='rows'), # `[policy]` of the settings
+    ):
+        checks.one_of('layer', knobs.layer, ('rows', 'weights', 'all'))
+        self.knobs, self.day, self.rest, self.log = knobs, 0, 0, []
+        self.whole = HarmCheck(.05, 10**9)  # over the layer's whole life: what it was worth
+        self._begin()
 
     def held(self)->str:
         "Why everybody sees the default page; '' if the layer may move."
+        needed = self.knobs.min_views
         if self.rest: return f'resting for {self.rest} more days'
-        if self.views < self.knobs.min_views: return f'{self.views:.0f} page views of evidence, {self.knobs.min_views:.0f} are needed'
-        return ''
+        if self.views >= needed: return ''
+        return f'{self.views:.0f} page views of evidence, {needed:.0f} are needed'
 
     def propose(self, rng)->list: # [(Policy, share of visits)], the default first
         "What to show today."
         if self.held(): return [(DEFAULT, 1.)]
-        k = self.knobs
-        return [(DEFAULT, k.holdout), *((self._policy(rng), (1 - k.holdout)/k.pages) for _ in range(k.pages))]
+        holdout, pages = self.knobs.holdout, self.knobs.pages
+        moved = [(self._policy(rng), (1 - holdout)/pages) for _ in range(pages)]
+        return [(DEFAULT, holdout), *moved]
 
-    def _policy(self, rng):
-        "One draw from what is known."
-        quality, fresh = self.weights.pick(rng) if self.weights else WEIGHTS[0]
-        t = tuple(d.pick(rng) for d in self.thresholds) if self.thresholds else DEFAULT.thresholds
-        return PagePolicy(within(self.rows.pick(rng), self.knobs.reach), quality, fresh, t)
+    def note(self, what, why):
+        "Write down what happened today."
+        self.log.append({'day': self.day, 'what': what, 'why': why})
 
-    def note(self, what, why): self.log.append({'day': self.day, 'what': what, 'why': why})
+# %% ../../nbs/4_adapting/08_layer.ipynb #9277e741
+def _around(threshold, shift):
+    "What a threshold's dial may be; the default first."
+    steps = (0, -shift, shift) if shift else (0,)
+    return tuple(round(threshold + step, 6) for step in steps)
+
+@patch
+def _begin(self:Layer):
+    "Without evidence."
+    knobs, self.views, self.rows = self.knobs, 0., RowThompson(self.knobs.keep)
+    self.check = HarmCheck(knobs.harm_alpha, knobs.harm_days)
+    self.weights, self.thresholds = None, None
+    if knobs.layer != 'rows': self.weights = Dial(WEIGHTS)
+    if knobs.layer == 'all':
+        self.thresholds = [Dial(_around(t, knobs.max_shift)) for t in DEFAULT.thresholds]
+
+@patch
+def _policy(self:Layer, rng):
+    "One draw from what is known."
+    (quality, fresh), thresholds = WEIGHTS[0], DEFAULT.thresholds
+    if self.weights: quality, fresh = self.weights.pick(rng)
+    if self.thresholds: thresholds = tuple(dial.pick(rng) for dial in self.thresholds)
+    order = within(self.rows.pick(rng), self.knobs.reach)
+    return PagePolicy(order, quality, fresh, thresholds)
 
 # %% ../../nbs/4_adapting/08_layer.ipynb #169e21e1
-def _layer_see(self,
-    day:Day,    # What visitors did
-    policies,   # What was proposed, page by page: Policy, or (Policy, share)
+@patch
+def see(
+    self:Layer,
+    day:Day,  # What visitors did
+    policies, # What was proposed, page by page: Policy, or (Policy, share)
 ):
-    "Learn from a day, and fall back if the layer does harm; ValueError for a page without a policy or a policy that is none of the layer's."
+    "Learn from a day, and fall back if the layer does harm; ValueError for policies of others."
     policies = [p[0] if isinstance(p, tuple) else p for p in policies]
-    if len(day.tags) != len(policies): raise ValueError(f'{len(day.tags)} pages, {len(policies)} policies: expected one for each page')
+    if len(day.tags) != len(policies): raise ValueError(
+        f'{len(day.tags)} pages, {len(policies)} policies: expected one for each page')
     was_held, (page, clicks) = self.held(), day.by_visit()
-    if self.weights: self.weights.see([(policies[k].quality, policies[k].fresh) for k in page], clicks)
-    if self.thresholds: self._see_rows(day, policies)
+    self._turn_dials(day, policies, page, clicks)
     self.rows.see(*day.by_genre())
     self.day, self.views = self.day + 1, self.knobs.keep*self.views + len(day.page)
     if len(policies) > 1: self._watch(page > 0, clicks)
     elif self.rest: self._wait()
     if was_held and not self.held(): self.note('moves', f'{self.views:.0f} page views of evidence')
-    elif not was_held and self.held() and not self.rest: self.note('default page', self.held())
+    if not was_held and self.held() and not self.rest: self.note('default page', self.held())
 
-def _see_rows(self, day, policies):
-    "Thresholds: the clicks on each genre's row."
-    tags = day.tags[day.page]
-    for g, dial in enumerate(self.thresholds): dial.see([policies[k].thresholds[g] for k in day.page], (day.rows*(tags == g)).sum(1))
-
-def _watch(self, moved, clicks):
+@patch
+def _watch(self:Layer, moved, clicks):
     "The harm check of the night."
-    for c in (self.check, self.whole): c.see(moved, clicks)
+    self.check.see(moved, clicks)
+    self.whole.see(moved, clicks)
     found = self.check.sequence()
     if found is None or found[2] >= 0: return
-    n, s, _ = self.check.sums.T
+    why = _harm_in_words(*found, *self.check.sums)
+    falls = sum(entry['what'] == 'fallback' for entry in self.log)
     self._begin()
-    self.rest = self.knobs.rest_days * 2**min(sum(e['what'] == 'fallback' for e in self.log), 5)
-    self.note('fallback', f'{s[1]/n[1]:.2f} clicks a visit on moved pages, {s[0]/n[0]:.2f} on the default page: {found[0]:+.2f}, interval {found[1]:+.2f} to {found[2]:+.2f}')
+    self.rest = self.knobs.rest_days * 2**min(falls, 5)
+    self.note('fallback', why)
 
-def _wait(self):
+# %% ../../nbs/4_adapting/08_layer.ipynb #6914320c
+@patch
+def _turn_dials(self:Layer, day, policies, page, clicks):
+    "Weights learn from the clicks of a visit, thresholds from those on each genre's row."
+    if self.weights:
+        pairs = [(policies[k].quality, policies[k].fresh) for k in page]
+        self.weights.see(pairs, clicks)
+    if not self.thresholds: return
+    tags = day.tags[day.page]
+    for genre, dial in enumerate(self.thresholds):
+        shown = [policies[k].thresholds[genre] for k in day.page]
+        dial.see(shown, (day.rows*(tags == genre)).sum(1))
+
+def _harm_in_words(difference, low, high, default, moved):
+    "The sentence for the log, from sums of visits and clicks."
+    on_moved, on_default = moved[1]/moved[0], default[1]/default[0]
+    return (f'{on_moved:.2f} clicks a visit on moved pages, {on_default:.2f} on the default page: '
+            f'{difference:+.2f}, interval {low:+.2f} to {high:+.2f}')
+
+@patch
+def _wait(self:Layer):
+    "A day of the rest."
     self.rest -= 1
     if not self.rest: self.note('tries again', 'the rest is over')
 
-Layer.see, Layer._see_rows, Layer._watch, Layer._wait = _layer_see, _see_rows, _watch, _wait
-
 # %% ../../nbs/4_adapting/08_layer.ipynb #18c9abff
-def _layer_state(self)->dict: # Plain numbers, texts and lists
-    "Everything that the layer knows."
-    dial = lambda d: d and [d.bandit.n.tolist(), d.bandit.s.tolist()]
-    return {'knobs': asdict(self.knobs), 'day': self.day, 'rest': self.rest, 'log': list(self.log), 'views': self.views, 'clicks': self.rows.clicks.tolist(), 'looks': self.rows.looks.tolist(),
-            'check': [self.check.day, self.check.sums.tolist()], 'whole': [self.whole.day, self.whole.sums.tolist()], 'weights': dial(self.weights), 'thresholds': self.thresholds and [dial(d) for d in self.thresholds]}
+def _counts(dial): return dial and [dial.bandit.n.tolist(), dial.bandit.s.tolist()]
 
-def _layer_load(cls, state:dict):
+@patch
+def state(self:Layer)->dict: # Plain numbers, texts and lists
+    "Everything that the layer knows."
+    return {
+        'knobs': asdict(self.knobs), 'day': self.day, 'rest': self.rest, 'log': list(self.log),
+        'views': self.views, 'clicks': self.rows.clicks.tolist(), 'looks': self.rows.looks.tolist(),
+        'check': [self.check.day, self.check.sums.tolist()],
+        'whole': [self.whole.day, self.whole.sums.tolist()],
+        'weights': _counts(self.weights),
+        'thresholds': self.thresholds and [_counts(dial) for dial in self.thresholds],
+    }
+
+@patch(cls_method=True)
+def from_state(cls:Layer, state:dict)->Layer:
     "The layer as it was; ValueError for something that is not a state."
     try:
-        self = cls(Knobs(**state['knobs']))
-        self.day, self.rest, self.views, self.log = int(state['day']), int(state['rest']), float(state['views']), [dict(e) for e in state['log']]
-        self.rows.see(state['clicks'], state['looks'])
-        for c, x in ((self.check, state['check']), (self.whole, state['whole'])): c.day, c.sums = int(x[0]), np.array(x[1], float).reshape(2, 3)
-        dials = [(self.weights, state['weights'])] + list(zip(self.thresholds or [], state['thresholds'] or []))
-        for d, x in dials:
-            if d: d.bandit.n, d.bandit.s = (np.array(v, float).reshape(len(d.values)) for v in x)
-    except (KeyError, TypeError, IndexError, AttributeError) as e: raise ValueError(f'state {str(state)[:60]}: expected what `state` gave ({e!r})') from None
-    return self
+        layer = cls(Knobs(**state['knobs']))
+        layer._restore(state)
+    except (KeyError, TypeError, IndexError, AttributeError) as e:
+        told = str(state)[:60]
+        raise ValueError(f'state {told}: expected what `state` gave ({e!r})') from None
+    return layer
 
-Layer.state, Layer.load = _layer_state, classmethod(_layer_load)
+@patch
+def _restore(self:Layer, state):
+    "Take over what a state says."
+    self.day, self.rest, self.views = int(state['day']), int(state['rest']), float(state['views'])
+    self.log = [dict(entry) for entry in state['log']]
+    self.rows.see(state['clicks'], state['looks'])
+    for check, told in ((self.check, state['check']), (self.whole, state['whole'])):
+        check.day, check.sums = int(told[0]), np.array(told[1], float).reshape(2, 3)
+    _set_counts(self.weights, state['weights'])
+    for dial, told in zip(self.thresholds or [], state['thresholds'] or []): _set_counts(dial, told)
+
+def _set_counts(dial, told):
+    "Give a dial its evidence; there may be no dial."
+    if not dial: return
+    n, s = told
+    dial.bandit.n = np.array(n, float).reshape(len(dial.values))
+    dial.bandit.s = np.array(s, float).reshape(len(dial.values))
 
 # %% ../../nbs/4_adapting/08_layer.ipynb #43050b4e
 def live(
@@ -298,32 +454,48 @@ def live(
     week:int,       # Service week
     seed:int,       # Of the visits and of the layer's draws
     **how,          # For `diners.build_page`: clicks, model_version, columns
-)->tuple:           # (events of the week, all pages of the week, which of them each view saw)
+)->tuple:           # (events of the week, all its pages, which of them each view saw)
     "A service week in which the page may change every day."
-    visits = lambda: stream(seed, 'visit', week)
-    make = lambda p: p.page(films, proba, week=week, **how)
-    pages, names = [make(DEFAULT)], ['default']
-    views = diners.views(pages[0], visits())
-    day_of, at = ((views.ts - pages[0].start)//pd.Timedelta(days=1)).to_numpy(), np.zeros(len(views), int)
-    luck = stream(seed, 'holdout', week).random(int(views.visit.max())+1 if len(views) else 0)[views.visit]
+    pages, names = [DEFAULT.page(films, proba, week=week, **how)], ['default']
+    day_of, luck = _visits_of(diners, pages[0], week, seed)
+    at = np.zeros(len(day_of), int)
     for day in range(7):
         shown = plan.propose(stream(seed, 'policy', week, day))
-        number = np.array([0, *range(len(pages), len(pages)+len(shown)-1)]) if shown[0][0] == DEFAULT else len(pages) + np.arange(len(shown))
-        new = [p for p, _ in shown][int(number[0] == 0):]
-        pages, names = pages + [make(p) for p in new], names + ['moved']*len(new)
-        side = np.searchsorted(np.cumsum([s for _, s in shown])[:-1], luck, side='right')
+        policies, shares = zip(*shown)
+        number, new = _numbered(policies, len(pages))
+        pages += [policy.page(films, proba, week=week, **how) for policy in new]
+        names += ['moved']*len(new)
+        side = np.searchsorted(np.cumsum(shares)[:-1], luck, side='right')
         at = np.where(day_of == day, number[side], at)
         joined = join_pages(*pages, experiment='policy', variants=names)
-        events = diners.visit(joined, visits(), lambda v: at)
-        plan.see(_of_day(events, joined, day, number), [p for p, _ in shown])
+        events = diners.visit(joined, stream(seed, 'visit', week), lambda views: at)
+        plan.see(_of_day(events, joined, day, number), list(policies))
     return events, joined, at
 
 # %% ../../nbs/4_adapting/08_layer.ipynb #3b44bd4f
+_A_DAY = pd.Timedelta(days=1)
+
+def _visits_of(diners, page, week, seed):
+    "Of each page view: the day, and the luck of its visit, which decides the side."
+    views = diners.views(page, stream(seed, 'visit', week))
+    visits = int(views.visit.max()) + 1 if len(views) else 0
+    luck = stream(seed, 'holdout', week).random(visits)[views.visit]
+    return ((views.ts - page.start)//_A_DAY).to_numpy(), luck
+
+def _numbered(policies, pages):
+    "The pages of the policies, by number, and those to be made; the default page is there."
+    if policies[0] != DEFAULT: return pages + np.arange(len(policies)), policies
+    new = policies[1:]
+    return np.array([0, *range(pages, pages + len(new))]), new
+
 def _of_day(events, pages, day, number):
     "The day's evidence, with its pages numbered as they were proposed."
-    begin = pages.start + pd.Timedelta(days=day)
-    asked = events.request_id[(events.kind == 'exposure') & (events.ts >= begin) & (events.ts < begin + pd.Timedelta(days=1))]
-    d = read_day(events[events.request_id.isin(asked) & events.kind.isin(['exposure', 'click'])], pages)
+    begin = pages.start + day*_A_DAY
+    today = (events.ts >= begin) & (events.ts < begin + _A_DAY)
+    asked = events.request_id[(events.kind == 'exposure') & today]
+    of_these = events.request_id.isin(asked) & events.kind.isin(['exposure', 'click'])
+    found = read_day(events[of_these], pages)
     place = np.full(len(pages), -1)
     place[number] = np.arange(len(number))
-    return replace(d, page=place[d.page], tags=d.tags[number], looks=d.looks[number])
+    return replace(found, page=place[found.page], tags=found.tags[number],
+                   looks=found.looks[number])
