@@ -510,6 +510,14 @@ def test_pandas_numpy_and_texts_are_rankings_too():
     assert credit(want, np.array([0, 2])) == credit(want, pd.Series([0, 2])) == credit(want, {0, 2})
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_seed_mixes_as_its_generator_does(method):
+    mix = METHODS[method]
+    assert mix("abcd", "bcda", 4, 7) == mix("abcd", "bcda", 4, np.random.default_rng(7))
+    with pytest.raises(ValueError, match="rng = 'coin'"):
+        mix("abcd", "bcda", 4, "coin")
+
+
 def test_votes_are_by_visitor():
     assert tally([1, 1, 2, 3, 3], [1, 0, 0, 0.1, 0.2], [0, 3, 0, 0.3, 0]) == (0, 1, 2)
     assert tally(pd.Series(["x", "y"]), [1, 0], [0, 2]) == (1, 1, 0)
