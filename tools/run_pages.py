@@ -170,9 +170,10 @@ def report(outcomes, shown: int = 10) -> str:
         lines.append(f"{one.seconds:9.1f}{one.cpu:9.1f}  {one.page:36}  {about}".rstrip())
     failed = sorted(o.page for o in outcomes if not o.passed)
     slow = sum(o.slow for o in outcomes)
-    total = f"{len(outcomes) - len(failed)} pages passed, {len(failed)} failed"
-    lines.append(total + f", {slow} over {SLOW} s" * bool(slow) + (": " + ", ".join(failed)) * bool(failed))
-    return "\n".join(lines)
+    total = [f"{len(outcomes) - len(failed)} pages passed", f"{len(failed)} failed"]
+    total += [f"{slow} over {SLOW} s"] * bool(slow)
+    names = f": {', '.join(failed)}" * bool(failed)
+    return "\n".join([*lines, ", ".join(total) + names])
 
 
 # ------------------------------------------------------------ which pages
