@@ -253,8 +253,7 @@ def write_weeks(
     last = films.arrived.max()
     n = max(0, (last.year-month.year)*12 + last.month-month.month) // months_per_week + 1
     before(films, start).to_parquet(folder/'history.parquet', index=False)
-    for week in replay(films, start, n, months_per_week):
-        week.films.to_parquet(folder/f'week-{week.number:04}.parquet', index=False)
+    for w in replay(films, start, n, months_per_week): w.films.to_parquet(folder/f'week-{w.number:04}.parquet', index=False)
     return n
 
 # %% ../nbs/1_service/01_catalogue.ipynb #d9ad9268
