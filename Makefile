@@ -42,8 +42,9 @@ test: .venv/.all ## everything that must hold: generated files, style, pages, do
 check: .venv/.all ## before a commit, in under a minute: what has changed, and its style
 	$(BIN)/python tools/check.py $(REV)
 
-lab: .venv/.all ## open the chapters in JupyterLab
-	$(BIN)/jupyter lab nbs
+lab: .venv/.all ## open the pages in JupyterLab, trusted, beginning with the index
+	$(BIN)/jupyter trust nbs/*.ipynb nbs/*/*.ipynb >/dev/null
+	$(BIN)/jupyter lab nbs/index.ipynb
 
 docs: .venv/.all ## build the docs site into _docs/
 	$(BIN)/python tools/build_docs.py
