@@ -100,9 +100,9 @@ def _profiles(crowd, clicks):
     return (seen + 4*mean)/(clicks + 4)
 
 def _highest(score, length):
-    "Indices of the highest scores of each row, best first."
+    "Indices of each row's highest, best first."
     top = np.argpartition(-score, length - 1, axis=1)[:, :length]
-    order = np.argsort(-np.take_along_axis(score, top, 1), axis=1, kind='stable')
+    order = np.take_along_axis(-score, top, 1).argsort(1, kind='stable')
     return np.take_along_axis(top, order, 1)
 
 def rank(
@@ -184,7 +184,7 @@ def _moments(t, weights):
     sums = weights @ np.stack(list(columns.values()), 1)
     return dict(zip(columns, (sums/weights.sum(1, keepdims=True)).T))
 
-# %% ../../nbs/3_testing/14_sensitivity.ipynb #8f7d2a02
+# %% ../../nbs/3_testing/14_sensitivity.ipynb #5cb5219f
 def _variance(m, arm): return m[f'clicks_{arm}^2'] - m[f'clicks_{arm}']**2
 
 def _explained(m, arm):
@@ -195,8 +195,8 @@ def _explained(m, arm):
 def _ratio_variance(m, arm):
     "Of a visitor's part in clicks per session."
     r = m[f'clicks_{arm}']/m['sessions']
-    products = m[f'clicks_{arm}^2'] - 2*r*m[f'clicks_{arm}*sessions'] + r*r*m['sessions^2']
-    return products/m['sessions']**2
+    square = m[f'clicks_{arm}^2'] - 2*r*m[f'clicks_{arm}*sessions'] + r*r*m['sessions^2']
+    return square/m['sessions']**2
 
 def _rated_variance(m, arm): return m[f'rated_{arm}']*(1 - m[f'rated_{arm}'])
 
