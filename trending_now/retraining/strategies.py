@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['put_aside', 'twin', 'signed', 'Stateless', 'Stateful', 'Hybrid', 'Frozen', 'Metered', 'counts_of', 'latency',
-           'compare', 'Forgetting', 'forgetting']
+           'compare', 'forgetting', 'Forgetting']
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #7a934012
 import copy, math
@@ -294,6 +294,30 @@ def compare(
         history = _with(history, week)
     return pd.DataFrame(rows)
 
+# %% ../../nbs/2_retraining/10_strategies.ipynb #02c81afb
+def forgetting(
+    scores, # R (times, tasks): on task j after learning i; or (times,); NaN where not measured
+)->object:  # `Forgetting`
+    """Backward transfer and forgetting of an accuracy matrix.
+
+    Lopez-Paz & Ranzato 2017, Chaudhry and others 2018. ValueError for fewer than two times, more
+    tasks than times, or scores that are needed and missing.
+
+    Examples
+    --------
+    >>> forgetting([[.8, .1], [.6, .7]])
+    backward transfer -0.200, forgetting +0.200 over 1 tasks
+    """
+    R = _accuracy_matrix(scores)
+    tasks = min(R.shape[1], len(R)-1)
+    learned = [R[j:, j] for j in range(tasks)]  # Each task's scores since it was learned
+    if not np.isfinite(np.concatenate(learned)).all():
+        raise ValueError('scores are missing or infinite on or below the diagonal: '
+                         'expected a number for each task from the time it was learned')
+    transfer = [task[-1] - task[0] for task in learned]
+    drop = [float(task[:-1].max() - task[-1]) for task in learned]
+    return Forgetting(float(np.mean(transfer)), float(np.mean(drop)), tuple(drop))
+
 # %% ../../nbs/2_retraining/10_strategies.ipynb #c7468656
 def _accuracy_matrix(scores):
     "Scores as (times, tasks), or ValueError."
@@ -316,27 +340,3 @@ class Forgetting:
 
     def _repr_markdown_(self): return repr(self)
     def _repr_html_(self): return f'<p>{self!r}</p>'
-
-# %% ../../nbs/2_retraining/10_strategies.ipynb #02c81afb
-def forgetting(
-    scores, # R (times, tasks): on task j after learning i; or (times,); NaN where not measured
-)->Forgetting:
-    """Backward transfer and forgetting of an accuracy matrix.
-
-    Lopez-Paz & Ranzato 2017, Chaudhry and others 2018. ValueError for fewer than two times, more
-    tasks than times, or scores that are needed and missing.
-
-    Examples
-    --------
-    >>> forgetting([[.8, .1], [.6, .7]])
-    backward transfer -0.200, forgetting +0.200 over 1 tasks
-    """
-    R = _accuracy_matrix(scores)
-    tasks = min(R.shape[1], len(R)-1)
-    learned = [R[j:, j] for j in range(tasks)]  # Each task's scores since it was learned
-    if not np.isfinite(np.concatenate(learned)).all():
-        raise ValueError('scores are missing or infinite on or below the diagonal: '
-                         'expected a number for each task from the time it was learned')
-    transfer = [task[-1] - task[0] for task in learned]
-    drop = [float(task[:-1].max() - task[-1]) for task in learned]
-    return Forgetting(float(np.mean(transfer)), float(np.mean(drop)), tuple(drop))
