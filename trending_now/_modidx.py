@@ -2467,6 +2467,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'trending_now/triggers/when.py'),
                                             'trending_now.triggers.when._cooldown': ( '2_retraining/when.html#_cooldown',
                                                                                       'trending_now/triggers/when.py'),
+                                            'trending_now.triggers.when._cron_line': ( '2_retraining/when.html#_cron_line',
+                                                                                       'trending_now/triggers/when.py'),
                                             'trending_now.triggers.when._need': ( '2_retraining/when.html#_need',
                                                                                   'trending_now/triggers/when.py'),
                                             'trending_now.triggers.when._need_features': ( '2_retraining/when.html#_need_features',

@@ -9,10 +9,11 @@ __all__ = ['Status', 'Firing', 'ScheduleTrigger', 'VolumeTrigger', 'ManualTrigge
 # %% ../../nbs/2_retraining/03_when.ipynb #7e1bb3f6
 import math
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from html import escape
 import numpy as np
 import pandas as pd
-from cronsim import CronSim
+from cronsim import CronSim, CronSimError
 from fastcore.basics import patch
 from .. import checks
 from ..catalogue import GENRES
@@ -84,7 +85,7 @@ class ScheduleTrigger:
     def __init__(self,
         cron:str, # Minute, hour, day, month, weekday
     ):
-        self.cron = checks.cron('cron', cron)
+        self.cron = _cron_line(cron)
 
     def check(self, status):
         s = _status(status)
@@ -100,6 +101,16 @@ class ScheduleTrigger:
         return pd.Timestamp(next(CronSim(self.cron, begin.to_pydatetime(), reverse=True)))
 
     def __repr__(self): return f'ScheduleTrigger({self.cron!r})'
+
+# %% ../../nbs/2_retraining/03_when.ipynb #97145ce3
+def _cron_line(line):
+    "The line as it is, or ValueError if it is none."
+    want = 'expected five fields like 0 3 * * 1: minute, hour, day, month, weekday'
+    if not isinstance(line, str) or len(line.split()) != 5:
+        raise ValueError(f'cron = {line!r}: {want}')
+    try: CronSim(line, datetime(2024, 1, 1))
+    except CronSimError as wrong: raise ValueError(f'cron = {line!r}: {wrong}; {want}') from None
+    return line
 
 # %% ../../nbs/2_retraining/03_when.ipynb #69bb3481
 class VolumeTrigger:
