@@ -331,7 +331,9 @@ def test_a_line_that_is_not_five_fields_is_refused_by_name(line):
 
 def test_a_range_of_one_weekday_is_that_day():
     at = pd.Timestamp("2024-03-07 09:00")
-    assert ScheduleTrigger("0 3 * * 1-1").check({"at": at}).value == pd.Timestamp("2024-03-04 03:00")
+    assert ScheduleTrigger("0 3 * * 1-1").check({"at": at}).value == pd.Timestamp(
+        "2024-03-04 03:00"
+    )
 
 
 def test_patience_wants_weeks_in_a_row():
