@@ -24,8 +24,14 @@ def tool(name, *args, root=ROOT):
     "Run a script of tools/ on a project; the finished process, its output as text."
     script = str(ROOT / "tools" / name)
     env = {k: v for k, v in os.environ.items() if k not in ("IN_TEST", "PYTHONPATH")}
-    return subprocess.run([sys.executable, script, "--root", str(root), *map(str, args)],
-                          cwd=root, env=env, capture_output=True, text=True, timeout=900)
+    return subprocess.run(
+        [sys.executable, script, "--root", str(root), *map(str, args)],
+        cwd=root,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -39,27 +45,42 @@ def writing():
 @pytest.fixture(scope="session")
 def site(writing):
     "The folder of the built docs site; built here, by one worker, if it is not current."
-    with writing: done = tool("build_docs.py", "--if-stale")
+    with writing:
+        done = tool("build_docs.py", "--if-stale")
     assert done.returncode == 0, done.stderr
     return ROOT / "_docs"
 
 
 def markdown(text):
     "A Markdown cell."
-    return {"cell_type": "markdown", "id": f"m{abs(hash(text)) % 10**8}", "metadata": {},
-            "source": text}
+    return {
+        "cell_type": "markdown",
+        "id": f"m{abs(hash(text)) % 10**8}",
+        "metadata": {},
+        "source": text,
+    }
 
 
 def code(text, *outputs):
     "A code cell with its outputs."
-    return {"cell_type": "code", "id": f"c{abs(hash(text)) % 10**8}", "metadata": {},
-            "source": text, "outputs": list(outputs), "execution_count": None}
+    return {
+        "cell_type": "code",
+        "id": f"c{abs(hash(text)) % 10**8}",
+        "metadata": {},
+        "source": text,
+        "outputs": list(outputs),
+        "execution_count": None,
+    }
 
 
 def write_notebook(path, *cells):
     "Write a notebook of cells made by `markdown` and `code`."
-    nb = {"cells": list(cells), "metadata": {"kernelspec": KERNEL},
-          "nbformat": 4, "nbformat_minor": 5}
+    nb = {
+        "cells": list(cells),
+        "metadata": {"kernelspec": KERNEL},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
     path.write_text(json.dumps(nb, indent=1) + "\n")
 
 

@@ -31,9 +31,16 @@ def test_style_finds_long_lines_and_unknown_names_in_notebooks_and_tools(own):
     assert "2\tE501" in tool("style.py", "--statistics", root=own).stdout
 
 
-@pytest.mark.parametrize("source", [
-    "if (x := 1): print(x)", "import json, os\nprint(json, os)", "l = dict(a=1)", "f = lambda x: x",
-    "plot = print\nplot(1);"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "if (x := 1): print(x)",
+        "import json, os\nprint(json, os)",
+        "l = dict(a=1)",
+        "f = lambda x: x",
+        "plot = print\nplot(1);",
+    ],
+)
 def test_the_house_style_is_no_finding(own, source):
     write_notebook(own / "nbs/00_other.ipynb", markdown("# A"), code(source))
     assert tool("style.py", root=own).stdout == "style: nothing found\n"
@@ -46,20 +53,23 @@ def test_lines_of_the_package_that_nbdev_writes_may_be_long(own):
     assert long_lines(own) == ["trending_now/a.py:6: 106 columns, more than 100"]
 
 
-@pytest.mark.parametrize("source, changed, expected", [
-    ("from trending_now.ab.sizing import power_means", "trending_now.ab.sizing", True),
-    ("import trending_now.ab.sizing", "trending_now.ab.sizing", True),
-    ("from trending_now import ab", "trending_now.ab.sizing", True),
-    ("from trending_now.ab import srm", "trending_now.ab.sizing", True),
-    ("from trending_now import ab, bandits", "trending_now.bandits", True),
-    ("from trending_now.ab.sizing import power_means", "trending_now.ab", False),
-    ("from trending_now import bandits", "trending_now.ab.sizing", False),
-    ("import trending_now", "trending_now.ab.sizing", False),
-    ("from trending_now.abacus import x", "trending_now.ab", False),
-    ("from run_pages import Runner", "run_pages", True),
-    ('tool("run_pages.py")', "run_pages", True),
-    ('tool("style.py")', "run_pages", False),
-])
+@pytest.mark.parametrize(
+    "source, changed, expected",
+    [
+        ("from trending_now.ab.sizing import power_means", "trending_now.ab.sizing", True),
+        ("import trending_now.ab.sizing", "trending_now.ab.sizing", True),
+        ("from trending_now import ab", "trending_now.ab.sizing", True),
+        ("from trending_now.ab import srm", "trending_now.ab.sizing", True),
+        ("from trending_now import ab, bandits", "trending_now.bandits", True),
+        ("from trending_now.ab.sizing import power_means", "trending_now.ab", False),
+        ("from trending_now import bandits", "trending_now.ab.sizing", False),
+        ("import trending_now", "trending_now.ab.sizing", False),
+        ("from trending_now.abacus import x", "trending_now.ab", False),
+        ("from run_pages import Runner", "run_pages", True),
+        ('tool("run_pages.py")', "run_pages", True),
+        ('tool("style.py")', "run_pages", False),
+    ],
+)
 def test_tests_belong_to_what_they_import(source, changed, expected):
     assert uses(source, {changed}) == expected
 
@@ -80,7 +90,10 @@ def test_check_runs_every_step_and_says_which_failed(own):
     "The small project has nothing of what is generated: that step fails, the others run."
     git = lambda *args: subprocess.run(
         ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *args],
-        cwd=own, check=True, capture_output=True)
+        cwd=own,
+        check=True,
+        capture_output=True,
+    )
     assert tool("check.py", root=own).returncode == 2, "there is no git repository"
     git("init", "-q"), git("add", "."), git("commit", "-q", "-m", "x")
     write_notebook(own / "nbs/00_other.ipynb", markdown("# A"), code("1 + 1"))

@@ -31,4 +31,5 @@ def test_the_modules_that_the_change_log_names_exist():
     text = (ROOT / "CHANGELOG.md").read_text().partition("### Names")[0]
     new = re.findall(r"(?m)^\| `\w+` \| `(\w+)\.(\w+)` \|$", text)
     assert len(new) > 5
-    for family, module in new: assert (ROOT / "trending_now" / family / f"{module}.py").exists()
+    for family, module in new:
+        assert (ROOT / "trending_now" / family / f"{module}.py").exists()

@@ -90,7 +90,13 @@ def open_page(browser, address):
         )
         watch(context, trouble)
         page = context.new_page()
-        page.on("console", lambda m: trouble.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
+        page.set_default_timeout(120_000)
+        page.on(
+            "console",
+            lambda m: (
+                trouble.append(f"console: {m.text}") if m.type in ("error", "warning") else None
+            ),
+        )
         page.on("pageerror", lambda e: trouble.append(f"error in a script: {e}"))
         page.on("requestfailed", lambda r: trouble.append(f"failed: {r.url}"))
         page.on(

@@ -28,7 +28,8 @@ def clone(tmp_path):
     new.mkdir()
     for name in ("trending_now", ".dvc", "data"):
         shutil.copytree(ROOT / name, new / name, ignore=BUILT)
-    for name in TRACKED: shutil.copy(ROOT / name, new / name)
+    for name in TRACKED:
+        shutil.copy(ROOT / name, new / name)
     sh(new, "git", "init", "-q")
     return new
 

@@ -24,7 +24,8 @@ STALE = {
 def copy(tmp_path, writing):
     "A copy of the project, taken while nothing writes into it."
     root = tmp_path / "a copy"
-    with writing: shutil.copytree(ROOT, root, symlinks=True, ignore=SKIP)
+    with writing:
+        shutil.copytree(ROOT, root, symlinks=True, ignore=SKIP)
     return root
 
 
@@ -35,7 +36,8 @@ def change(path, old="", new="\n# changed by hand\n"):
 
 
 def test_everything_generated_is_current(writing):
-    with writing: done = tool("check_generated.py")
+    with writing:
+        done = tool("check_generated.py")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

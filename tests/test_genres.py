@@ -30,10 +30,14 @@ def test_a_saved_model_predicts_the_same_in_another_process(films, tmp_path):
     m = GenreBooster("v2", trees=8).fit(films[:1000], labels(films[:1000]))
     m.save(tmp_path / "m")
     np.save(tmp_path / "p.npy", m.predict_proba(films[1000:]))
-    code = ("import sys, numpy as np; from trending_now.catalogue import load_films; from trending_now.genres import GenreBooster\n"
-            "d = sys.argv[1]; p = GenreBooster.load(d + '/m').predict_proba(load_films().tail(1500).reset_index(drop=True)[1000:])\n"
-            "assert np.array_equal(p, np.load(d + '/p.npy'))")
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=120)
+    code = (
+        "import sys, numpy as np; from trending_now.catalogue import load_films; from "
+        "trending_now.genres import GenreBooster\n"
+        "d = sys.argv[1]; p = GenreBooster.load(d + "
+        "'/m').predict_proba(load_films().tail(1500).reset_index(drop=True)[1000:])\n"
+        "assert np.array_equal(p, np.load(d + '/p.npy'))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=600)
 
 
 @pytest.mark.parametrize("name", ["model.ubj", "features.npz", "config.json"])

@@ -58,13 +58,16 @@ def test_pages_are_numbered_on_and_titled_as_asked(own):
     assert len(set(ids)) == len(ids)
 
 
-@pytest.mark.parametrize("part, module, told", [
-    ("3_tests", "ab.new", "expected one of 0_start, 1_service"),
-    ("3_testing", "ab.sizing", "trending_now/ab/sizing.py exists"),
-    ("3_testing", "ab/new", "expected a name such as"),
-    ("3_testing", "Ab.New", "expected a name such as"),
-    ("3_testing", "ab.other", "there is a page 'other': 00_other.ipynb"),
-])
+@pytest.mark.parametrize(
+    "part, module, told",
+    [
+        ("3_tests", "ab.new", "expected one of 0_start, 1_service"),
+        ("3_testing", "ab.sizing", "trending_now/ab/sizing.py exists"),
+        ("3_testing", "ab/new", "expected a name such as"),
+        ("3_testing", "Ab.New", "expected a name such as"),
+        ("3_testing", "ab.other", "there is a page 'other': 00_other.ipynb"),
+    ],
+)
 def test_a_page_that_cannot_be_is_refused_and_nothing_written(own, part, module, told):
     before = sorted(own.rglob("*"))
     done = tool("new_page.py", part, module, root=own)

@@ -143,5 +143,12 @@ if how == 'second': resume(folder, films, y).run().save(folder + '-done')
 
 def test_a_run_that_goes_on_in_another_process_ends_with_the_same_bytes(tmp_path):
     for how, folder in (("straight", "a"), ("first", "b"), ("second", "b")):
-        subprocess.run([sys.executable, "-c", CODE, how, str(tmp_path / folder)], check=True, capture_output=True, timeout=200)
-    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b-done" / "model.safetensors").read_bytes()
+        subprocess.run(
+            [sys.executable, "-c", CODE, how, str(tmp_path / folder)],
+            check=True,
+            capture_output=True,
+            timeout=600,
+        )
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (
+        tmp_path / "b-done" / "model.safetensors"
+    ).read_bytes()

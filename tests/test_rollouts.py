@@ -104,8 +104,8 @@ for f in (halve, *BAD):
 
 @pytest.mark.parametrize("candidate", BAD, ids=lambda f: f.__name__)
 def test_whatever_the_candidate_does_the_champion_answers_the_same_and_on_time(candidate):
-    requests, slowest = [np.array([i, i + 1.]) for i in range(12)], 0.
-    with Shadow(halve, candidate, timeout=1., places=3, restarts=0) as s:
+    requests, slowest = [np.array([i, i + 1.0]) for i in range(12)], 0.0
+    with Shadow(halve, candidate, timeout=4.0, places=3, restarts=0) as s:
         assert s.ready()
         for i, x in enumerate(requests):
             start = time.perf_counter()
@@ -113,7 +113,7 @@ def test_whatever_the_candidate_does_the_champion_answers_the_same_and_on_time(c
             slowest = max(slowest, time.perf_counter() - start)
             assert answer.tolist() == [i / 2, (i + 1) / 2] and x.tolist() == [i, i + 1]
     report = s.report()
-    assert slowest < .9                          # the time limit alone is longer
+    assert slowest < 3.5  # the time limit alone is longer
     assert report.requests == 12 and sum(report.outcomes.values()) == 12
     assert set(report.outcomes) - {"dropped", "given up"} == {BAD[candidate]}
     assert s._worker.process is None  # nothing is left running
@@ -192,10 +192,11 @@ def test_a_share_limits_what_the_candidate_costs():
 
 def test_a_slow_candidate_is_reported_as_slow():
     def slow(x):
-        time.sleep(.05)
-        return x/2
-    report = run_shadow(lambda x: (time.sleep(.005), x/2)[1], slow, [np.ones(2)]*8, timeout=30)
-    assert report.candidate_ms[0] >= 50 and report.latency_ratio > 2 and report.agreement == 1
+        time.sleep(0.2)
+        return x / 2
+
+    report = run_shadow(lambda x: (time.sleep(0.005), x / 2)[1], slow, [np.ones(2)] * 8, timeout=30)
+    assert report.candidate_ms[0] >= 200 and report.latency_ratio > 2 and report.agreement == 1
     assert any("latency" in p for p in report.problems(errors=1))
 
 
@@ -222,7 +223,7 @@ time.sleep(600)
     wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
 
 
-def wait_for(happens, seconds=30):
+def wait_for(happens, seconds=120):
     end = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < end

@@ -26,19 +26,23 @@ WAIT_IN_A_THREAD = LEAVE_A_THREAD + "\ntime.sleep(600)"
 @pytest.fixture
 def page(project):
     "page(source, ...): the second page of the small project, with these cells."
+
     def write(*sources):
         path = project / "nbs/00_other.ipynb"
         write_notebook(path, markdown("# Other\n\n> Another page."), *map(code, sources))
         return path
+
     return write
 
 
 @pytest.fixture
 def run(project):
     "run(page, ...): what comes of one page of the small project."
+
     def one(path, **options):
         options = {"cell_timeout": 60, "page_timeout": 300, "grace": 60} | options
         return Runner(project, **options).run(path)
+
     return one
 
 
@@ -46,11 +50,18 @@ def gone(pid_file: Path) -> bool:
     "Whether the process whose number stands in the file is dead, or will be in a moment."
     pid = int(pid_file.read_text())
     for _ in range(100):
-        try: os.kill(pid, 0)
-        except ProcessLookupError: return True
-        if "Z" in subprocess.run(["ps", "-o", "stat=", "-p", str(pid)],
-                                 capture_output=True, text=True).stdout: return True
-        time.sleep(.1)
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        if (
+            "Z"
+            in subprocess.run(
+                ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True
+            ).stdout
+        ):
+            return True
+        time.sleep(0.1)
     return False
 
 
@@ -72,7 +83,8 @@ def test_a_failing_page_is_named_with_its_error_and_the_others_run(page, project
 def test_a_cell_that_hangs_fails_when_its_time_is_up(page, run, project, source):
     one = run(page(source), cell_timeout=3)
     assert not one.passed and "Timed out after 3" in one.output and one.seconds < 300
-    if "left.pid" in source: assert gone(project / "nbs/left.pid")
+    if "left.pid" in source:
+        assert gone(project / "nbs/left.pid")
 
 
 def test_a_page_that_hangs_is_ended_with_what_it_started(page, run, project):
@@ -108,11 +120,15 @@ def test_cells_with_a_flag_run_on_request(page, run, project):
 def test_stopping_it_stops_the_pages(page, project):
     page(WAIT_FOR_A_PROCESS)
     script = Path(__file__).parents[1] / "tools/run_pages.py"
-    running = subprocess.Popen([sys.executable, script, "--root", project, "other"],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        [sys.executable, script, "--root", project, "other"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     for _ in range(600):
-        if (project / "nbs/left.pid").exists(): break
-        time.sleep(.1)
+        if (project / "nbs/left.pid").exists():
+            break
+        time.sleep(0.1)
     running.terminate()
     assert running.wait(30) == 143 and gone(project / "nbs/left.pid")
 
@@ -120,7 +136,8 @@ def test_stopping_it_stops_the_pages(page, project):
 def test_pages_are_named_by_place_folder_or_name(project):
     part = project / "nbs/1_part"
     part.mkdir()
-    for name in ("01_first", "02_second"): write_notebook(part / f"{name}.ipynb", markdown("# A"))
+    for name in ("01_first", "02_second"):
+        write_notebook(part / f"{name}.ipynb", markdown("# A"))
     names = lambda *words: [p.name for p in chosen(words, None, project)]
     assert names() == ["00_other.ipynb", "index.ipynb", "01_first.ipynb", "02_second.ipynb"]
     assert names("second", "nbs/1_part/01_first.ipynb") == ["01_first.ipynb", "02_second.ipynb"]
@@ -132,7 +149,10 @@ def test_pages_are_named_by_place_folder_or_name(project):
 def test_changed_pages_are_those_that_git_sees(page, project):
     git = lambda *args: subprocess.run(
         ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *args],
-        cwd=project, check=True, capture_output=True)
+        cwd=project,
+        check=True,
+        capture_output=True,
+    )
     changed = lambda rev="HEAD": [p.name for p in chosen([], rev, project)]
     git("init", "-q"), git("add", "."), git("commit", "-q", "-m", "x")
     assert changed() == []
@@ -145,7 +165,11 @@ def test_changed_pages_are_those_that_git_sees(page, project):
 
 
 def test_slow_pages_are_marked_and_not_failed():
-    outcomes = [Outcome("a", True, 61, 50.), Outcome("b", True, 2, 1.), Outcome("c", False, 1, 1.)]
+    outcomes = [
+        Outcome("a", True, 61, 50.0),
+        Outcome("b", True, 2, 1.0),
+        Outcome("c", False, 1, 1.0),
+    ]
     lines = report(outcomes, shown=2).splitlines()
     assert lines[1].split() == ["61.0", "50.0", "a", "over", "60", "s"]
     assert len(lines) == 4 and lines[-1] == "2 pages passed, 1 failed, 1 over 60 s: c"

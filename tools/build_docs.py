@@ -262,21 +262,11 @@ def stage_symbol(cell, shown: bool) -> None:
             continue
         text = re.sub(r"\A---\n+", "", joined(output["data"]["text/markdown"]))
         text = re.sub(r"(?m)^\[source\]\((?!https?:)[^\n]*\n+", "", text)
-        text = text.partition("\n```")[0] if shown else plain_sections(text)
+        if shown:
+            text = text.partition("\n```")[0]
         output["data"]["text/markdown"] = re.sub(
             r"(?m)^(#{2,6} [^\n{]+)$", r"\1 {.symbol}", text, count=1
         )
-
-
-SECTION = re.compile(r"(?m)^(Parameters|Returns|Raises|Examples|References|Notes)\n-{3,}$")
-EXAMPLE = re.compile(r"(?m)^>>> .*(?:\n(?!\s*$).+)*")
-ARGUMENT = re.compile(r"(?m)^(\w+)\n {4}(\S.*)$")
-
-
-def plain_sections(text: str) -> str:
-    "A docstring's sections as a page shows them: no headings, examples as code."
-    text = EXAMPLE.sub(lambda m: f"```python\n{m[0]}\n```", text)
-    return ARGUMENT.sub(r"- `\1`: \2", SECTION.sub(r"**\1**\n", text))
 
 
 def renamed(where: str, target: str, rename: dict) -> str:
