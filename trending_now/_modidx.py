@@ -1735,6 +1735,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'trending_now/policies/seasons.py'),
                                                'trending_now.policies.seasons._first_day': ( '4_adapting/seasons.html#_first_day',
                                                                                              'trending_now/policies/seasons.py'),
+                                               'trending_now.policies.seasons._seasons': ( '4_adapting/seasons.html#_seasons',
+                                                                                           'trending_now/policies/seasons.py'),
                                                'trending_now.policies.seasons._true_days': ( '4_adapting/seasons.html#_true_days',
                                                                                              'trending_now/policies/seasons.py'),
                                                'trending_now.policies.seasons.days_to_recover': ( '4_adapting/seasons.html#days_to_recover',

@@ -294,7 +294,7 @@ def compare(
         history = _with(history, week)
     return pd.DataFrame(rows)
 
-# %% ../../nbs/2_retraining/10_strategies.ipynb #02c81afb
+# %% ../../nbs/2_retraining/10_strategies.ipynb #c7468656
 def forgetting(
     scores, # R (times, tasks): on task j after learning i; or (times,); NaN where not measured
 )->object:  # `Forgetting`
