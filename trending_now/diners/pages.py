@@ -7,17 +7,20 @@ __all__ = ['Pages', 'trending', 'build_page', 'join_pages']
 
 # %% ../../nbs/1_service/06_pages.ipynb #e3d2258b
 from dataclasses import dataclass, replace
-from functools import cached_property
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
+from .. import checks
 from ..catalogue import GENRES, labels
 from .visitors import service_time
 
 # %% ../../nbs/1_service/06_pages.ipynb #7bd58816
 @dataclass(frozen=True, eq=False, repr=False)
 class Pages:
-    "One or more pages of a service week: K pages of R rows and C columns, on F films, made by M model versions."
+    """Pages of a service week: K pages of R rows and C columns, on F films, by M model versions.
+
+    ValueError for parts that do not fit together.
+    """
     week:int            # Service week, from 0
     start:pd.Timestamp  # When the week starts, UTC
     film_id:np.ndarray  # (F,) ids
@@ -30,32 +33,58 @@ class Pages:
     model:np.ndarray    # (K,) index of the version that made each page
     variants:tuple      # (K,) name of each page in the experiment
     experiment:str = '' # Name of the experiment; '' outside of one
-    changed:tuple = ()  # (K,) week in which visitors first saw this page's novelty, for the novelty effect; empty: never
+    changed:tuple = ()  # (K,) week in which visitors first saw this page's novelty; empty: never
 
     def __post_init__(self):
-        k, f = len(self.slots), len(self.film_id)
-        shapes = dict(truth=(f, 12), critic=(f,), tags=self.slots.shape[:2], shown=(len(self.versions), f, 12), model=(k,))
-        for name, shape in shapes.items():
-            if getattr(self, name).shape != shape: raise ValueError(f'{name} has shape {getattr(self, name).shape}: expected {shape}')
-        if len(self.variants) != k or len(self.changed) not in (0, k):
-            raise ValueError(f'{len(self.variants)} variants, {len(self.changed)} changed: expected one for each of {k} pages')
-        for name, low, high in (('slots', -1, f-1), ('tags', -1, 11), ('model', 0, len(self.versions)-1)):
-            x = getattr(self, name)
-            if not x.size or (low <= x.min() and x.max() <= high): continue
-            raise ValueError(f'{name} has values from {x.min()} to {x.max()}: expected {low} to {high}')
-        if self.week < 0: raise ValueError(f'week = {self.week!r}: expected 0 or more')
-        if self.slots[0].size > 4096: raise ValueError(f'{self.slots[0].size} slots on a page: expected at most 4096')
+        self._check_shapes()
+        self._check_indices()
+        checks.number('week', self.week, least=0)
+        size = self.slots[0].size
+        if size > 4096: raise ValueError(f'{size} slots on a page: expected at most 4096')
 
     def __len__(self): return len(self.slots)
-    def __repr__(self): return f"Pages(week {self.week}, {len(self)} x {self.slots.shape[1]} rows x {self.slots.shape[2]} films, {', '.join(self.versions)})"
 
-    @cached_property
-    def _flat(self):
-        "(films in use, (K, S) their positions there, (K, S) row's genre is wrong, (K, S) slot is taken)."
-        flat = self.slots.reshape(len(self), -1)
-        used, where = np.unique(np.maximum(flat, 0), return_inverse=True)
-        tag = np.repeat(self.tags, self.slots.shape[2], axis=1)
-        return used, where.reshape(flat.shape), (tag >= 0) & (self.truth[np.maximum(flat, 0), tag] == 0), flat >= 0
+    def __repr__(self):
+        _, rows, films = self.slots.shape
+        versions = ', '.join(self.versions)
+        return f'Pages(week {self.week}, {len(self)} x {rows} rows x {films} films, {versions})'
+
+# %% ../../nbs/1_service/06_pages.ipynb #9f922c1c
+@patch
+def _check_shapes(self:Pages):
+    k, films = len(self.slots), len(self.film_id)
+    shapes = dict(truth=(films, 12), critic=(films,), tags=self.slots.shape[:2],
+                  shown=(len(self.versions), films, 12), model=(k,))
+    for name, shape in shapes.items():
+        have = getattr(self, name).shape
+        if have != shape: raise ValueError(f'{name} has shape {have}: expected {shape}')
+    if len(self.variants) == k and len(self.changed) in (0, k): return
+    raise ValueError(f'{len(self.variants)} variants, {len(self.changed)} changed: '
+                     f'expected one for each of {k} pages')
+
+@patch
+def _check_indices(self:Pages):
+    highest = dict(slots=len(self.film_id)-1, tags=11, model=len(self.versions)-1)
+    for name, high in highest.items():
+        x, low = getattr(self, name), 0 if name == 'model' else -1
+        if not x.size or (low <= x.min() and x.max() <= high): continue
+        raise ValueError(f'{name} has values from {x.min()} to {x.max()}: '
+                         f'expected {low} to {high}')
+
+@patch(as_prop=True)
+def _flat(self:Pages):
+    "Films in use; (K, S): their positions there, row's genre is wrong, slot is taken."
+    if '_flattened' not in self.__dict__: object.__setattr__(self, '_flattened', self._flatten())
+    return self._flattened
+
+@patch
+def _flatten(self:Pages):
+    flat = self.slots.reshape(len(self), -1)
+    film = np.maximum(flat, 0)
+    used, where = np.unique(film, return_inverse=True)
+    tag = np.repeat(self.tags, self.slots.shape[2], axis=1)
+    wrong = (tag >= 0) & (self.truth[film, tag] == 0)
+    return used, where.reshape(flat.shape), wrong, flat >= 0
 
 # %% ../../nbs/1_service/06_pages.ipynb #f4f31639
 def trending(
@@ -64,9 +93,10 @@ def trending(
     half_life:float=7.,    # Days after which a click counts half
 )->pd.Series:              # Score by film_id, highest first
     "Recent clicks of each film, with exponential decay."
-    e = events[(events.kind == 'click') & (events.ts < now)]
-    age = (now - e.ts) / pd.Timedelta(days=1)
-    return (.5**(age/half_life)).groupby(e.film_id).sum().sort_values(ascending=False)
+    clicks = events[(events.kind == 'click') & (events.ts < now)]
+    age = (now - clicks.ts)/pd.Timedelta(days=1)
+    weight = .5**(age/half_life)
+    return weight.groupby(clicks.film_id).sum().sort_values(ascending=False)
 
 # %% ../../nbs/1_service/06_pages.ipynb #796f0c1a
 def _check_proba(name, p, shape):
@@ -78,12 +108,22 @@ def _check_proba(name, p, shape):
     return p
 
 def _fill_rows(order, allowed, columns):
-    "For each row, the first `columns` films of its order that are allowed and not yet on the page; -1 where there are none."
-    out, free = np.full((len(order), columns), -1, np.int32), np.ones(allowed.shape[1], bool)
-    for r, ranked in enumerate(order):
-        pick = ranked[allowed[r, ranked] & free[ranked]][:columns]
-        out[r, :len(pick)], free[pick] = pick, False
-    return out
+    "For each row, the first films of its order that are allowed and not yet on the page; else -1."
+    slots, free = np.full((len(order), columns), -1, np.int32), np.ones(allowed.shape[1], bool)
+    for row, ranked, may in zip(slots, order, allowed):
+        pick = ranked[may[ranked] & free[ranked]][:columns]
+        row[:len(pick)] = pick
+        free[pick] = False
+    return slots
+
+def _check_page(films, rows, columns):
+    twice = films.film_id.duplicated().sum()
+    if len(films) == 0 or twice:
+        raise ValueError(f'{len(films)} films, {twice} of them twice: '
+                         'expected at least one, each once')
+    if columns < 1 or ((rows < 0) | (rows > 11)).any():
+        raise ValueError(f'columns = {columns!r}, rows = {rows}: '
+                         'expected at least 1 column and genres from 0 to 11')
 
 # %% ../../nbs/1_service/06_pages.ipynb #aa2823ef
 def build_page(
@@ -97,21 +137,34 @@ def build_page(
     model_version:str='',   # Version that made the predictions
     rows=range(12),         # Genres that have a row, top to bottom
     columns:int=4,          # Films in a row
-    quality:float=.3, fresh:float=.3, # Weight of the critics' score (as a share) and of freshness (0 oldest, 1 newest) beside the probability
+    quality:float=.3,       # Weight of the critics' score (as a share) beside the probability
+    fresh:float=.3,         # Weight of freshness (0 oldest, 1 newest) beside it
     changed:int=-1,         # Week in which visitors first saw something new here; -1: never
 )->Pages:                   # One page
-    "Rank films into a trending row and a row for each genre; ValueError for wrong shapes, probabilities or genres."
+    """Rank films into a trending row and a row for each genre.
+
+    ValueError for wrong shapes, probabilities or genres.
+    """
     n, rows = len(films), np.asarray(list(rows), int)
-    p, t = _check_proba('proba', proba, (n, 12)), _check_proba('thresholds', np.broadcast_to(thresholds, 12) if np.ndim(thresholds) == 0 else thresholds, (12,))
-    if n == 0 or films.film_id.duplicated().any(): raise ValueError(f'{n} films, {films.film_id.duplicated().sum()} of them twice: expected at least one, each once')
-    if columns < 1 or ((rows < 0) | (rows > 11)).any(): raise ValueError(f'columns = {columns!r}, rows = {rows}: expected at least 1 column and genres from 0 to 11')
+    p = _check_proba('proba', proba, (n, 12))
+    each = np.broadcast_to(thresholds, 12) if np.ndim(thresholds) == 0 else thresholds
+    t = _check_proba('thresholds', each, (12,))
+    _check_page(films, rows, columns)
     critic = films.critic_score.fillna(60.).to_numpy(float)
     extra = quality*critic/100 + fresh*np.arange(n)/max(n-1, 1)
-    score = np.vstack([extra if clicks is None else films.film_id.map(clicks).fillna(0).to_numpy(float) + extra/1000, *(p[:, g] + extra for g in rows)])
-    allowed = np.vstack([np.ones(n, bool), *(p[:, g] >= t[g] for g in rows)])
+    score = np.vstack([_trend(films, clicks, extra), *(p[:, genre] + extra for genre in rows)])
+    allowed = np.vstack([np.ones(n, bool), *(p[:, genre] >= t[genre] for genre in rows)])
     slots = _fill_rows(np.argsort(-score, axis=1, kind='stable'), allowed, columns)
-    return Pages(int(week), service_time(week) if start is None else pd.Timestamp(start), films.film_id.to_numpy(str), labels(films), critic, slots[None],
-                 np.concatenate([[-1], rows])[None], (p >= t)[None].astype(np.uint8), (model_version,), np.zeros(1, int), (model_version,), changed=(int(changed),))
+    begin = service_time(week) if start is None else pd.Timestamp(start)
+    return Pages(
+        int(week), begin, films.film_id.to_numpy(str), labels(films), critic, slots[None],
+        np.concatenate([[-1], rows])[None], (p >= t)[None].astype(np.uint8),
+        (model_version,), np.zeros(1, int), (model_version,), changed=(int(changed),))
+
+def _trend(films, clicks, extra):
+    "Scores of the trending row: recent clicks, and little else."
+    if clicks is None: return extra
+    return films.film_id.map(clicks).fillna(0).to_numpy(float) + extra/1000
 
 # %% ../../nbs/1_service/06_pages.ipynb #ac172b92
 @patch
@@ -120,9 +173,9 @@ def table(self:Pages,
     page:int=0,       # Which page
 )->pd.DataFrame:      # A row of the page a row, '' where a slot is empty
     "A page as a reader sees it."
-    name = lambda i: '' if i < 0 else titles.get(self.film_id[i], self.film_id[i])
-    index = ['Trending' if g < 0 else GENRES[g] for g in self.tags[page]]
-    return pd.DataFrame([[name(i) for i in row] for row in self.slots[page]], index)
+    def name(i): return '' if i < 0 else titles.get(self.film_id[i], self.film_id[i])
+    rows = [[name(i) for i in row] for row in self.slots[page]]
+    return pd.DataFrame(rows, ['Trending' if g < 0 else GENRES[g] for g in self.tags[page]])
 
 # %% ../../nbs/1_service/06_pages.ipynb #221484ab
 def join_pages(
@@ -130,21 +183,31 @@ def join_pages(
     experiment:str='',   # Name of the experiment
     variants=None,       # A name for each page; None: their own
 )->Pages:                # All of them in one, in this order
-    "Several pages as one `Pages`, so that visitors can be assigned to them; ValueError for other weeks or grids."
+    "Several pages as one, so that visitors can be assigned to them; ValueError for other weeks."
     first = pages[0]
-    for p in pages:
-        if (p.week, p.start, p.slots.shape[1:]) != (first.week, first.start, first.slots.shape[1:]):
-            raise ValueError(f'{p!r} beside {first!r}: expected the same week and grid')
-    ids, at = np.unique(np.concatenate([p.film_id for p in pages]), return_index=True)
-    where = [np.searchsorted(ids, p.film_id) for p in pages]
-    shown = np.zeros((sum(len(p.versions) for p in pages), len(ids), 12), np.uint8)
-    ends = np.cumsum([0] + [len(p.versions) for p in pages])
-    for p, w, m in zip(pages, where, ends): shown[m:m+len(p.versions), w] = p.shown
-    cat = lambda name: np.concatenate([getattr(p, name) for p in pages])
-    slots = np.concatenate([np.where(p.slots < 0, -1, w[p.slots]) for p, w in zip(pages, where)]).astype(np.int32)
-    names = tuple(variants) if variants is not None else sum((p.variants for p in pages), ())
-    return Pages(first.week, first.start, ids, cat('truth')[at], cat('critic')[at], slots, cat('tags'), shown, sum((p.versions for p in pages), ()),
-                 np.concatenate([p.model + m for p, m in zip(pages, ends)]), names, experiment, sum((p.changed or (-1,)*len(p) for p in pages), ()))
+    grid = first.week, first.start, first.slots.shape[1:]
+    for page in pages:
+        if (page.week, page.start, page.slots.shape[1:]) != grid:
+            raise ValueError(f'{page!r} beside {first!r}: expected the same week and grid')
+    def joined(name): return np.concatenate([getattr(page, name) for page in pages])
+    def together(name): return sum((getattr(page, name) for page in pages), ())
+    ids, at = np.unique(joined('film_id'), return_index=True)
+    where = [np.searchsorted(ids, page.film_id) for page in pages]
+    slots = [np.where(p.slots < 0, -1, w[p.slots]) for p, w in zip(pages, where)]
+    shown, model = _join_models(pages, where, len(ids))
+    changed = sum((page.changed or (-1,)*len(page) for page in pages), ())
+    return Pages(
+        first.week, first.start, ids, joined('truth')[at], joined('critic')[at],
+        np.concatenate(slots).astype(np.int32), joined('tags'), shown, together('versions'), model,
+        together('variants') if variants is None else tuple(variants), experiment, changed)
+
+def _join_models(pages, where, films):
+    "What all model versions show, and which of them made each page."
+    versions = [len(page.versions) for page in pages]
+    ends = np.cumsum([0] + versions)
+    shown = np.zeros((sum(versions), films, 12), np.uint8)
+    for page, at, m in zip(pages, where, ends): shown[m:m+len(page.versions), at] = page.shown
+    return shown, np.concatenate([page.model + m for page, m in zip(pages, ends)])
 
 @patch
 def lists(self:Pages,
@@ -153,5 +216,7 @@ def lists(self:Pages,
     model:int=0,     # Index of the model version that they are logged under
 )->Pages:            # K pages of one row without a genre
     "The same films as plain lists, one page each: what interleaving and re-ranking show."
-    k = len(slots := np.asarray(slots, np.int32))
-    return replace(self, slots=slots[:, None], tags=np.full((k, 1), -1), model=np.full(k, model), variants=(variant,)*k, changed=())
+    slots = np.asarray(slots, np.int32)
+    k = len(slots)
+    return replace(self, slots=slots[:, None], tags=np.full((k, 1), -1), model=np.full(k, model),
+                   variants=(variant,)*k, changed=())
