@@ -13,45 +13,50 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastcore.basics import patch
 from scipy.special import ndtri
+from .. import checks
 from ..catalogue import GENRES
-from .clicks import Clickers, corrupt
-from .pages import Pages, build_page, join_pages
-from ..settings import DinersKnobs as Knobs, stream
-from .visitors import service_time
+from .clicks import Clickers
+from .pages import Pages
 
 # %% ../../nbs/1_service/08_visits.ipynb #4e8f3b86
 class Diners(Clickers):
-    "Visitors who look at pages, click, watch, rate and correct; the truth of each of these is known."
+    "Visitors who look at pages, click, watch, rate and correct; the truth of each is known."
 
 # %% ../../nbs/1_service/08_visits.ipynb #4de7b0d3
 _M64 = (1 << 64) - 1
 
 def _uniform(root, name, view, slot):
-    "A uniform number strictly between 0 and 1 for each (view, slot) and use, from SplitMix64's mixing function."
+    "A uniform number strictly between 0 and 1 for each (view, slot) and use (SplitMix64's mixing)."
     key = (root*0x9E3779B97F4A7C15 + zlib.crc32(name.encode())*0xD1342543DE82EF95) & _M64
     x = (np.asarray(view, np.uint64) << np.uint64(12)) + np.asarray(slot, np.uint64)
     x = x * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) + .5) * 2.**-53
+    top = (x ^ (x >> np.uint64(31))) >> np.uint64(11)
+    return (top.astype(np.float64) + .5) * 2.**-53
 
 # %% ../../nbs/1_service/08_visits.ipynb #f75b26d6
 @patch
 def _page_of(self:Diners, pages, views, assign):
     "Index of the page that each view shows (-1: not in the test), or ValueError."
     if assign is None: return np.zeros(len(views), int)
-    page = np.asarray(assign(views)) if callable(assign) else np.asarray(assign)
-    wanted = len(views) if callable(assign) else len(self.bot)
-    unit = 'view' if callable(assign) else 'visitor, bots included'
-    if page.shape != (wanted,): raise ValueError(f'assign has shape {page.shape}: expected ({wanted},), one for each {unit}')
-    if page.dtype.kind not in 'iu' or (page.size and not (-1 <= page.min() and page.max() < len(pages))):
-        raise ValueError(f'assign holds {page.min()} to {page.max()} ({page.dtype}): expected whole numbers from -1 to {len(pages)-1}')
-    return page if callable(assign) else page[views.visitor]
+    by_view = callable(assign)
+    page = np.asarray(assign(views)) if by_view else np.asarray(assign)
+    wanted, unit = len(self.bot), 'visitor, bots included'
+    if by_view: wanted, unit = len(views), 'view'
+    if page.shape != (wanted,):
+        raise ValueError(f'assign has shape {page.shape}: '
+                         f'expected ({wanted},), one for each {unit}')
+    inside = not page.size or (-1 <= page.min() and page.max() < len(pages))
+    if page.dtype.kind not in 'iu' or not inside:
+        raise ValueError(f'assign holds {page.min()} to {page.max()} ({page.dtype}): '
+                         f'expected whole numbers from -1 to {len(pages)-1}')
+    return page if by_view else page[views.visitor]
 
 # %% ../../nbs/1_service/08_visits.ipynb #90d0c996
 @patch
 def _talk(self:Diners, pages, views, page):
-    "(views,) factor on clicks from the pages that others see: the rest of the household this week, and all of the day's visitors."
+    "(views,) factor on clicks from what others see: the household, and the day's visitors."
     s, people = self.settings, ~self.bot[views.visitor]
     if not (s.household_talk or s.crowd_talk): return np.ones(len(views), np.float32)
     value = self.expected_clicks(pages)
@@ -61,11 +66,12 @@ def _talk(self:Diners, pages, views, page):
     day = ((views.ts - pages.start) // pd.Timedelta(days=1)).to_numpy()
     crowd, crowds = total(day)
     others = (home-own) / np.maximum(homes-owns, 1)
-    return np.maximum(1 + s.household_talk*others + s.crowd_talk*crowd/np.maximum(crowds, 1), 0).astype(np.float32)
+    factor = 1 + s.household_talk*others + s.crowd_talk*crowd/np.maximum(crowds, 1)
+    return np.maximum(factor, 0).astype(np.float32)
 
 # %% ../../nbs/1_service/08_visits.ipynb #4793fe99
 def _chunks(pages, n):
-    "Slices of views that keep the arrays of one step near 250,000 cells, so that they stay in the processor's cache."
+    "Slices of views, small enough (250,000 cells a step) to stay in the processor's cache."
     step = max(1, 250_000 // max(len(pages._flat[0]), pages.slots[0].size))
     return [slice(i, min(i+step, n)) for i in range(0, n, step)]
 
@@ -75,60 +81,82 @@ def truth(self:Diners,
     pages:Pages,  # What is shown
     rng,          # As for `visit`
     assign=None,  # As for `visit`
-)->pd.DataFrame:  # The views, with `page` (-1: not in the test) and `clicks`, the true expected clicks of the view
-    "What `visit` would give on average over the luck in clicking, for the same views; interference and novelty included, bots too."
-    v = self.views(pages, rng)
-    page = self._page_of(pages, v, assign)
-    seen = np.maximum(page, 0)
-    talk, odds, who, clicks = self._talk(pages, v, seen), self._film_odds(pages), v.visitor.to_numpy(), []
-    for c in _chunks(pages, len(v)): clicks.append(self._chances(pages, who[c], seen[c], talk[c], odds).sum(1))
-    return v.assign(page=page, clicks=np.concatenate(clicks) if clicks else np.zeros(0))
+)->pd.DataFrame:  # The views, with `page` (-1: not in the test) and `clicks`, the true expectation
+    "What `visit` would give on average over the luck in clicking, for the same views."
+    views = self.views(pages, rng)
+    page = self._page_of(pages, views, assign)
+    seen, who = np.maximum(page, 0), views.visitor.to_numpy()
+    talk, odds = self._talk(pages, views, seen), self._film_odds(pages)
+    clicks = [np.zeros(0)]
+    for part in _chunks(pages, len(views)):
+        chances = self._chances(pages, who[part], seen[part], talk[part], odds)
+        clicks.append(chances.sum(1))
+    return views.assign(page=page, clicks=np.concatenate(clicks))
 
 # %% ../../nbs/1_service/08_visits.ipynb #15ac6e31
 @patch
 def _feedback(self:Diners, pages, views, page, clicked, root):
-    "What follows the clicks: dwell seconds, then ratings and corrections as (index of the click, value, delay in days, code)."
-    s, (v, slot) = self.settings, clicked
-    u = lambda name: _uniform(root, name, v, slot)
-    film = pages.slots.reshape(len(pages), -1)[page[v], slot]
-    visitor = views.visitor.to_numpy()[v]
-    people, strange = ~self.bot[visitor], pages._flat[2][page[v], slot]
-    match = (self.tastes(pages.week, np.minimum(visitor, self.n-1)) * pages.truth[film]).sum(1)
-    dwell = np.where(people, np.exp(5. + 2*match - .7*strange + .8*ndtri(u('dwell'))), 1 + u('dwell'))
-    rate = np.flatnonzero(people & (u('rates') < s.rating_rate))
-    stars = np.clip(np.rint(2.6 + 2.5*match + (pages.critic[film]-60)/50 - .6*strange + .8*ndtri(u('stars'))), 1, 5)
-    delay = lambda name, mean: -mean*np.log(u(name))
-    shown = pages.shown[pages.model[page[v]], film]
-    wrong = shown != pages.truth[film]
-    correct = np.flatnonzero(people & wrong.any(1) & (u('corrects') < s.correction_rate))
-    about = np.where((u('errs')[correct] < s.correction_noise)[:, None] & ~wrong[correct].all(1)[:, None], ~wrong[correct], wrong[correct])
-    genre = (about.cumsum(1) > (u('genre')[correct] * about.sum(1))[:, None]).argmax(1)
-    missing = 1 - shown[correct, genre]
-    return dwell, (rate, stars[rate], delay('rated', s.rating_delay)[rate], 0), (
-        correct, missing.astype(float), delay('corrected', s.correction_delay)[correct], 1 + 2*genre + missing)
+    "What follows the clicks: dwell seconds; ratings; corrections."
+    s, (view, slot) = self.settings, clicked
+    def luck(name): return _uniform(root, name, view, slot)
+    film = pages.slots.reshape(len(pages), -1)[page[view], slot]
+    visitor = views.visitor.to_numpy()[view]
+    people, strange = ~self.bot[visitor], pages._flat[2][page[view], slot]
+    taste = self.tastes(pages.week, np.minimum(visitor, self.n-1))
+    match = (taste*pages.truth[film]).sum(1)
+    minutes = np.exp(5. + 2*match - .7*strange + .8*ndtri(luck('dwell')))
+    dwell = np.where(people, minutes, 1 + luck('dwell'))
+    rates = np.flatnonzero(people & (luck('rates') < s.rating_rate))
+    critics = (pages.critic[film]-60)/50
+    liking = 2.6 + 2.5*match + critics - .6*strange + .8*ndtri(luck('stars'))
+    stars = np.clip(np.rint(liking), 1, 5)
+    rated = -s.rating_delay*np.log(luck('rated'))
+    rating = rates, stars[rates], rated[rates], 0
+    shown = pages.shown[pages.model[page[view]], film]
+    return dwell, rating, self._corrections(shown, pages.truth[film], people, luck)
+
+@patch
+def _corrections(self:Diners, shown, truth, people, luck):
+    "Corrections as (index of the click, value, delay in days, code of the note)."
+    s, wrong = self.settings, shown != truth
+    tells = people & wrong.any(1) & (luck('corrects') < s.correction_rate)
+    at = np.flatnonzero(tells)
+    mistaken = (luck('errs')[at] < s.correction_noise) & ~wrong[at].all(1)
+    about = np.where(mistaken[:, None], ~wrong[at], wrong[at])
+    nth = luck('genre')[at]*about.sum(1)
+    genre = (about.cumsum(1) > nth[:, None]).argmax(1)
+    missing = 1 - shown[at, genre]
+    delay = -s.correction_delay*np.log(luck('corrected'))
+    return at, missing.astype(float), delay[at], 1 + 2*genre + missing
 
 # %% ../../nbs/1_service/08_visits.ipynb #323207f5
 EVENT_KINDS = ('exposure', 'impression', 'click', 'rating', 'correction')
 _DAY = 86_400_000_000  # microseconds
 _STR = pd.StringDtype(na_value=np.nan)
-_NOTES = ['{}'] + [json.dumps({'genre': g, 'wrong': w}) for g in GENRES for w in (True, False)] # payload of a correction, by its code
+# Payload of a correction, by its code
+_NOTES = ['{}'] + [json.dumps({'genre': genre, 'wrong': wrong})
+                   for genre in GENRES for wrong in (True, False)]
 
 def _texts(values, index=None):
     "Texts of a table, in the order of `index`."
-    a = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(list(values), pa.large_string())
-    a = a.cast(pa.large_string())
-    return a if index is None else a.take(pa.array(index))
+    ready = isinstance(values, (pa.Array, pa.ChunkedArray))
+    table = values if ready else pa.array(list(values), pa.large_string())
+    table = table.cast(pa.large_string())
+    return table if index is None else table.take(pa.array(index))
 
 def _glue(*texts):
     "Texts joined element by element; a plain text stands for a column of it."
-    return pc.binary_join_element_wise(*(pa.scalar(t, pa.large_string()) if isinstance(t, str) else t for t in (*texts, '')))
+    parts = [pa.scalar(t, pa.large_string()) if isinstance(t, str) else t for t in (*texts, '')]
+    return pc.binary_join_element_wise(*parts)
 
 def _numbered(before, numbers, width=0):
     "Texts like v0000012 for an array of numbers."
-    n = pa.array(numbers).cast(pa.large_string())
-    return _glue(before, pc.utf8_lpad(n, width, '0') if width else n)
+    digits = pa.array(numbers).cast(pa.large_string())
+    return _glue(before, pc.utf8_lpad(digits, width, '0') if width else digits)
 
-def unit_ids(visitors):
+def unit_ids(
+    visitors, # Indices of visitors
+):            # Their texts
     "The `unit` of the Events record for indices of visitors: v0000012."
     return _STR.__from_arrow__(_numbered('v', np.asarray(visitors), 7))
 
@@ -138,55 +166,91 @@ def _record(self:Diners, pages, views, page, root, kind, view, slot, value, ts, 
     "The Events record, in order of time, from arrays with one element an event."
     order = np.argsort(ts, kind='stable')
     kind, view, slot, value, ts, code = (x[order] for x in (kind, view, slot, value, ts, code))
+    texts = self._columns(pages, views, page, root, kind, view, slot, code)
+    plain = {'ts': pd.to_datetime(ts, unit='us', utc=True),
+             'position': slot.astype(np.int64), 'value': value}
+    columns = {}
+    for name, column in texts.items():
+        columns[name] = plain[name] if column is None else _STR.__from_arrow__(column)
+    return pd.DataFrame(columns)
+
+@patch
+def _columns(self:Diners, pages, views, page, root, kind, view, slot, code):
+    "The columns of the record in their order; None for those that hold no text."
     seen, flat = np.maximum(page, 0), pages.slots.reshape(len(pages), -1)
-    request = _numbered(f'w{pages.week:03}-{root:08x}-', np.arange(len(views)), 6).take(pa.array(view))
-    tail = [f'-{letter}{j}' for letter in 'xicrf' for j in range(-1, flat.shape[1])] # by kind; f: a fix
+    slots, films = flat.shape[1], len(pages.film_id)
+    ids = _numbered(f'w{pages.week:03}-{root:08x}-', np.arange(len(views)), 6)
+    request = ids.take(pa.array(view))
+    # the end of an event's id, by its kind; f: a fix
+    tail = [f'-{letter}{j}' for letter in 'xicrf' for j in range(-1, slots)]
     film = np.where(slot < 0, -1, flat[seen[view], slot])
-    visits = _glue(_numbered('{"visit": ', views.visit.to_numpy()), _numbered(', "page": ', page), '}')
+    def tested(names):
+        return _texts([*names, ''], np.where(page < 0, len(names), page)[view])
+    return dict(
+        event_id=_glue(request, _texts(tail, kind.astype(np.int32)*(slots+1) + slot + 1)),
+        ts=None, kind=_texts(EVENT_KINDS, kind),
+        unit=_numbered('v', views.visitor.to_numpy(), 7).take(pa.array(view)),
+        request_id=request,
+        film_id=_texts([*pages.film_id, ''], np.where(film < 0, films, film)), position=None,
+        model_version=_texts(pages.versions, pages.model[seen][view]),
+        experiment=tested((pages.experiment,)*len(pages)), variant=tested(pages.variants),
+        value=None, payload=self._payload(views, page, kind, view, code))
+
+@patch
+def _payload(self:Diners, views, page, kind, view, code):
+    "Notes of corrections, and the visit and page of exposures."
+    number = _numbered('{"visit": ', views.visit.to_numpy())
+    visits = _glue(number, _numbered(', "page": ', page), '}')
     notes = pa.concat_arrays([_texts(_NOTES), visits])
-    tested = lambda names: _texts([*names, ''], np.where(page < 0, len(names), page)[view])
-    columns = dict(
-        event_id=_glue(request, _texts(tail, kind.astype(np.int32)*(flat.shape[1]+1) + slot + 1)), ts=None,
-        kind=_texts(EVENT_KINDS, kind), unit=_numbered('v', views.visitor.to_numpy(), 7).take(pa.array(view)), request_id=request,
-        film_id=_texts([*pages.film_id, ''], np.where(film < 0, len(pages.film_id), film)), position=None,
-        model_version=_texts(pages.versions, pages.model[seen][view]), experiment=tested((pages.experiment,)*len(pages)), variant=tested(pages.variants),
-        value=None, payload=notes.take(pa.array(np.where(kind == 0, np.int32(len(_NOTES))+view, code))))
-    plain = dict(ts=pd.to_datetime(ts, unit='us', utc=True), position=slot.astype(np.int64), value=value)
-    return pd.DataFrame({k: plain[k] if c is None else _STR.__from_arrow__(c) for k, c in columns.items()})
+    return notes.take(pa.array(np.where(kind == 0, np.int32(len(_NOTES))+view, code)))
 
 # %% ../../nbs/1_service/08_visits.ipynb #f16d8079
 @patch
 def visit(self:Diners,
     pages:Pages,  # What is shown
-    rng,          # One number is drawn from it: the same state, the same visits and the same luck, whatever is shown
-    assign=None,  # Which page: None (page 0), an index for each visitor (array), or a function of the `views` table; -1: not in the test, sees page 0
+    rng,          # Generator or seed; one number is drawn: the same state, the same luck
+    assign=None,  # None (page 0), an index for each visitor, or a function of the `views` table
 )->pd.DataFrame:  # Events record in order of time; exposures have position -1 and film_id ''
-    "A week of visits: exposure, impression, click (value: dwell in seconds), rating (1 to 5) and correction (1: has the genre, 0: hasn't), the last two with delay."
-    root = int(rng.integers(2**32))
-    v = self._views(pages.week, pages.start, root)
-    page = self._page_of(pages, v, assign)
-    seen = np.maximum(page, 0)
-    talk, odds, who, hits = self._talk(pages, v, seen), self._film_odds(pages), v.visitor.to_numpy(), []
-    cells = np.arange(pages.slots[0].size)
-    for c in _chunks(pages, len(v)):
-        hit = _uniform(root, 'click', np.arange(c.start, c.stop)[:, None], cells) < self._chances(pages, who[c], seen[c], talk[c], odds)
-        hits.append(np.stack(np.nonzero(hit)) + [[c.start], [0]])
-    clicked = np.concatenate(hits, 1) if hits else np.zeros((2, 0), int)
-    return self._events(pages, v, page, clicked, root)
+    """A week of visits: exposure, impression, click, rating and correction.
 
+    A click's value is the dwell in seconds, a rating's 1 to 5, a correction's whether the film
+    has the genre; the last two come with delay. `assign` -1: not in the test, sees page 0;
+    ValueError for other pages than there are.
+    """
+    root = int(checks.generator(rng).integers(2**32))
+    views = self._views(pages.week, pages.start, root)
+    page = self._page_of(pages, views, assign)
+    seen, who = np.maximum(page, 0), views.visitor.to_numpy()
+    talk, odds = self._talk(pages, views, seen), self._film_odds(pages)
+    cells, hits = np.arange(pages.slots[0].size), [np.zeros((2, 0), int)]
+    for part in _chunks(pages, len(views)):
+        luck = _uniform(root, 'click', np.arange(part.start, part.stop)[:, None], cells)
+        hit = luck < self._chances(pages, who[part], seen[part], talk[part], odds)
+        hits.append(np.stack(np.nonzero(hit)) + [[part.start], [0]])
+    return self._events(pages, views, page, np.concatenate(hits, 1), root)
+
+# %% ../../nbs/1_service/08_visits.ipynb #7fefe3d6
 @patch
-def _events(self:Diners, pages, v, page, clicked, root):
+def _events(self:Diners, pages, views, page, clicked, root):
     "All events of the week from the clicks."
-    seen, us = np.maximum(page, 0), v.ts.astype('int64').to_numpy()
-    dwell, rating, correction = self._feedback(pages, v, seen, clicked, root)
+    seen, us = np.maximum(page, 0), views.ts.astype('int64').to_numpy()
+    dwell, rating, correction = self._feedback(pages, views, seen, clicked, root)
     shown = np.nonzero(pages._flat[3][seen])
-    at = us[clicked[0]] + ((2 + clicked[1] + 20*_uniform(root, 'seconds', *clicked))*1e6).astype(np.int64)
-    parts = [(np.arange(len(v)), -1, np.nan, us, 0), (*shown, np.nan, us[shown[0]], 0), (*clicked, dwell, at, 0)]
-    parts += [(clicked[0][i], clicked[1][i], value, at[i] + (1e6 + days*_DAY).astype(np.int64), code) for i, value, days, code in (rating, correction)]
-    sizes = [len(p[0]) for p in parts]
-    types = (np.int32, np.int16, float, np.int64, np.int8)
-    columns = [np.concatenate([np.broadcast_to(np.asarray(x, t), n) for x, n in zip(xs, sizes)]) for xs, t in zip(zip(*parts), types)]
-    return self._record(pages, v, page, root, np.repeat(np.arange(len(EVENT_KINDS), dtype=np.int8), sizes), *columns)
+    seconds = 2 + clicked[1] + 20*_uniform(root, 'seconds', *clicked)
+    at = us[clicked[0]] + (seconds*1e6).astype(np.int64)
+    # view, slot, value, moment and code of the events of each kind
+    parts = [(np.arange(len(views)), -1, np.nan, us, 0),
+             (*shown, np.nan, us[shown[0]], 0), (*clicked, dwell, at, 0)]
+    for i, value, days, code in (rating, correction):
+        later = at[i] + (1e6 + days*_DAY).astype(np.int64)
+        parts.append((clicked[0][i], clicked[1][i], value, later, code))
+    sizes = [len(part[0]) for part in parts]
+    kinds = np.repeat(np.arange(len(EVENT_KINDS), dtype=np.int8), sizes)
+    columns = []
+    for values, kind in zip(zip(*parts), (np.int32, np.int16, float, np.int64, np.int8)):
+        filled = [np.broadcast_to(np.asarray(x, kind), n) for x, n in zip(values, sizes)]
+        columns.append(np.concatenate(filled))
+    return self._record(pages, views, page, root, kinds, *columns)
 
 # %% ../../nbs/1_service/08_visits.ipynb #33b96330
 def slot_counts(
@@ -194,4 +258,5 @@ def slot_counts(
     slots:int,           # Slots on the page
 )->np.ndarray:           # (2, slots): impressions and clicks
     "Impressions and clicks on each position."
-    return np.array([np.bincount(events.position[events.kind == k], minlength=slots) for k in ('impression', 'click')])
+    def of(kind): return np.bincount(events.position[events.kind == kind], minlength=slots)
+    return np.array([of('impression'), of('click')])
