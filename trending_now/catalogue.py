@@ -9,7 +9,6 @@ __all__ = ['GENRES', 'LISTS', 'COLUMNS', 'source_file', 'CatalogueError', 'load_
 
 # %% ../nbs/1_service/01_catalogue.ipynb #fcc50c6e
 import json, re, sqlite3
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
@@ -25,7 +24,8 @@ def source_file()->Path: # The SQLite file of the package `bokeh-sampledata`
     return Path(movie_path)
 
 # %% ../nbs/1_service/01_catalogue.ipynb #df8f2127
-GENRES = ('Drama', 'Comedy', 'Romance', 'Action', 'Crime', 'Thriller', 'Horror', 'Documentary', 'Sci-Fi', 'Fantasy', 'Adventure', 'Musical')
+GENRES = ('Drama', 'Comedy', 'Romance', 'Action', 'Crime', 'Thriller',
+          'Horror', 'Documentary', 'Sci-Fi', 'Fantasy', 'Adventure', 'Musical')
 
 # %% ../nbs/1_service/01_catalogue.ipynb #976c24df
 LISTS = ('genres', 'directors', 'writers', 'cast', 'countries', 'languages')
@@ -38,26 +38,33 @@ _ALLOWED = {
     'critic_score': 'a number from 0 to 100, or nothing',
     'critic_count': 'a whole number from 0',
     'studio': 'a text',
-    **{name: 'a list of texts that are not empty' for name in LISTS}}
-COLUMNS = ('film_id', 'title', 'year', 'arrived', 'runtime', *LISTS, 'studio', 'critic_score', 'critic_count')
+    **dict.fromkeys(LISTS, 'a list of texts that are not empty'),
+}
+COLUMNS = ('film_id', 'title', 'year', 'arrived', 'runtime', *LISTS,
+           'studio', 'critic_score', 'critic_count')
 
 # %% ../nbs/1_service/01_catalogue.ipynb #3f2e562b
 def _day_of_year(film_id, year):
     "A day of `year` (1 to 365) that depends on the film's id alone."
-    return 1 + int.from_bytes(blake2b(f'{film_id}/{year}'.encode(), digest_size=8).digest()) % 365
+    digest = blake2b(f'{film_id}/{year}'.encode(), digest_size=8).digest()
+    return 1 + int.from_bytes(digest) % 365
 
 def _arrived(film_id, year, released):
-    "Arrival days: `released`, but films dated 1 January or not at all are spread over their year by a hash."
+    "`released`; films dated 1 January or not at all are spread over their year by a hash."
     days = np.array([_day_of_year(i, y) for i, y in zip(film_id, year)])
-    spread = pd.to_datetime(year.astype(str) + '-01-01') + pd.to_timedelta(days-1, unit='D')
-    known = released.notna() & ~((released.dt.month == 1) & (released.dt.day == 1))
+    new_year = pd.to_datetime(year.astype(str) + '-01-01')
+    spread = new_year + pd.to_timedelta(days-1, unit='D')
+    placeholder = (released.dt.month == 1) & (released.dt.day == 1)
+    known = released.notna() & ~placeholder
     return released.where(known, spread).astype('datetime64[s]')
 
 # %% ../nbs/1_service/01_catalogue.ipynb #5bd1e9c2
-_SQL = '''SELECT o.ID AS film_id, o.Title AS title, o.Year AS year, o.Released AS released, o.Runtime AS runtime, o.Genre AS genres,
-    o.Director AS directors, o.Writer AS writers, o."Cast" AS "cast", o.Country AS countries, o.Language AS languages,
+_SQL = """
+SELECT o.ID AS film_id, o.Title AS title, o.Year AS year, o.Released AS released,
+    o.Runtime AS runtime, o.Genre AS genres, o.Director AS directors, o.Writer AS writers,
+    o."Cast" AS "cast", o.Country AS countries, o.Language AS languages,
     t.Production AS studio, t.Meter AS critic_score, t.Reviews AS critic_count
-FROM omdb o JOIN tomatoes t ON t.ID = o.ID'''
+FROM omdb o JOIN tomatoes t ON t.ID = o.ID"""
 
 # %% ../nbs/1_service/01_catalogue.ipynb #5d15b791
 def _items(text):
@@ -69,12 +76,18 @@ def _items(text):
 
 # %% ../nbs/1_service/01_catalogue.ipynb #d4d1f455
 class CatalogueError(ValueError):
-    "A file of films that cannot be used. `problems` lists (row, column, value, what was expected), rows counted from 0."
+    """A file of films that cannot be used.
+
+    `problems` lists (row, column, value, what was expected), rows counted from 0.
+    """
     def __init__(self, path, problems):
         self.problems = problems
-        shown = [f'row {r}, {c}: {v!r}; expected {_ALLOWED[c]}' for r, c, v, in (p[:3] for p in problems[:20])]
-        more = [f'... and {len(problems)-20} more'] if len(problems) > 20 else []
-        super().__init__('\n'.join([f'{path}: {len(problems)} bad values', *shown, *more]))
+        lines = [f'{path}: {len(problems)} bad values']
+        for row, column, value, *_ in problems[:20]:
+            lines.append(f'row {row}, {column}: {value!r}; expected {_ALLOWED[column]}')
+        if len(problems) > 20:
+            lines.append(f'... and {len(problems)-20} more')
+        super().__init__('\n'.join(lines))
 
 # %% ../nbs/1_service/01_catalogue.ipynb #45497be8
 def _number(s, low, high, whole=False, optional=False):
@@ -95,33 +108,56 @@ def _valid(df):
     text = lambda s: s.notna() & (s.astype(str).str.strip() != '')
     when = pd.to_datetime(df['arrived'], errors='coerce')
     given = text(df['arrived'])
-    return {'film_id': text(df.film_id) & ~df.film_id.astype(str).duplicated(), 'title': text(df.title), 'year': _number(df.year, 1880, 2100, whole=True),
-            'arrived': ~given | (when.dt.year == pd.to_numeric(df.year, errors='coerce')), 'runtime': _number(df.runtime, 1, 1000, optional=True),
-            'critic_score': _number(df.critic_score, 0, 100, optional=True), 'critic_count': _number(df.critic_count, 0, np.inf, whole=True, optional=True),
-            **{name: df[name].map(_is_list) for name in LISTS}}
+    return {
+        'film_id': text(df.film_id) & ~df.film_id.astype(str).duplicated(),
+        'title': text(df.title),
+        'year': _number(df.year, 1880, 2100, whole=True),
+        'arrived': ~given | (when.dt.year == pd.to_numeric(df.year, errors='coerce')),
+        'runtime': _number(df.runtime, 1, 1000, optional=True),
+        'critic_score': _number(df.critic_score, 0, 100, optional=True),
+        'critic_count': _number(df.critic_count, 0, np.inf, whole=True, optional=True),
+        **{name: df[name].map(_is_list) for name in LISTS},
+    }
+
 
 def _problems(df):
     "(row, column, value, expected) for every value that is not allowed."
-    return sorted(((int(r), c, df[c].iloc[r], _ALLOWED[c]) for c, ok in _valid(df).items() for r in np.flatnonzero(~ok.to_numpy(bool))), key=lambda p: p[:2])
+    return sorted(
+        (
+            (int(r), c, df[c].iloc[r], _ALLOWED[c])
+            for c, ok in _valid(df).items()
+            for r in np.flatnonzero(~ok.to_numpy(bool))
+        ),
+        key=lambda p: p[:2],
+    )
 
 # %% ../nbs/1_service/01_catalogue.ipynb #f82f7578
 def _read(path):
     "The rows of a CSV, Parquet or SQLite file, as they are."
     kind = Path(path).suffix.lower()
-    if kind == '.csv': return pd.read_csv(path, dtype={'film_id': str, 'title': str}, keep_default_na=False, na_values=[''])
-    if kind == '.parquet': return pd.read_parquet(path)
+    if kind == '.csv':
+        return pd.read_csv(
+            path, dtype={'film_id': str, 'title': str}, keep_default_na=False, na_values=['']
+        )
+    if kind == '.parquet':
+        return pd.read_parquet(path)
     if kind in ('.db', '.sqlite', '.sqlite3'):
         with sqlite3.connect(f'file:{Path(path).resolve().as_posix()}?mode=ro', uri=True) as db:
-            tables = {t for t, in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if 'films' not in tables and not {'omdb', 'tomatoes'} <= tables: raise ValueError(f'{path}: no table films among {sorted(tables)}')
+            tables = {
+                t for (t,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            }
+            if 'films' not in tables and not {'omdb', 'tomatoes'} <= tables:
+                raise ValueError(f'{path}: no table films among {sorted(tables)}')
             return pd.read_sql('SELECT * FROM films' if 'films' in tables else _SQL, db)
     raise ValueError(f'{path}: expected a .csv, .parquet, .db, .sqlite or .sqlite3 file')
 
 # %% ../nbs/1_service/01_catalogue.ipynb #4195e1d5
 def _fill(df, path):
-    "All columns of the record, missing ones empty; ValueError if a column that must be there is not."
+    "All columns of the record, empty where missing; ValueError without one that is needed."
     missing = [c for c in ('film_id', 'title', 'year', 'genres') if c not in df]
-    if missing: raise ValueError(f'{path}: no column {", ".join(missing)}; the file has {", ".join(map(str, df.columns))}')
+    if missing:
+        raise ValueError(f'{path}: no column {", ".join(missing)}; '
+                         f'the file has {", ".join(map(str, df.columns))}')
     df = df.reset_index(drop=True)
     if 'arrived' not in df: df['arrived'] = pd.NaT
     if 'released' not in df: df['released'] = pd.NaT
@@ -129,11 +165,14 @@ def _fill(df, path):
 
 def _tidy(df):
     "The Films record, typed and in order of arrival."
-    out = pd.DataFrame({'film_id': df.film_id.astype(str), 'title': df.title.astype(str), 'year': pd.to_numeric(df.year).astype(int)})
-    made = _arrived(out.film_id, out.year, pd.to_datetime(df.released, errors='coerce'))
+    out = pd.DataFrame({'film_id': df.film_id.astype(str), 'title': df.title.astype(str),
+                        'year': pd.to_numeric(df.year).astype(int)})
+    released = pd.to_datetime(df.released, errors='coerce')
+    made = _arrived(out.film_id, out.year, released)
     out['arrived'] = pd.to_datetime(df.arrived).astype('datetime64[s]').fillna(made)
     out['runtime'] = pd.to_numeric(df.runtime).astype(float)
-    for name in LISTS: out[name] = df[name].map(_items).astype(object)
+    for name in LISTS:
+        out[name] = df[name].map(_items).astype(object)
     out['studio'] = df.studio.fillna('').astype(str)
     out['critic_score'] = pd.to_numeric(df.critic_score).astype(float)
     out['critic_count'] = pd.to_numeric(df.critic_count).fillna(0).astype(int)
@@ -141,9 +180,13 @@ def _tidy(df):
 
 # %% ../nbs/1_service/01_catalogue.ipynb #08acd168
 def load_films(
-    path=None, # A .csv, .parquet or SQLite file (table `films`) with the columns of the record; None: the package's films
-)->pd.DataFrame: # The Films record in order of arrival; `attrs['dropped']` counts what was left out, by reason
-    "Films that have at least one of `GENRES`; raises `CatalogueError` with every bad value, ValueError for a file that has no films in it."
+    path=None, # A .csv, .parquet or SQLite file (table `films`); None: the package's films
+)->pd.DataFrame: # The Films record in order of arrival
+    """Films that have at least one of `GENRES`.
+
+    `attrs['dropped']` of the result counts what was left out, by reason.
+    Raises `CatalogueError` with every bad value, ValueError for a file without films.
+    """
     where = path or source_file()
     df = _fill(_read(where), where)
     problems = _problems(df)
@@ -157,7 +200,10 @@ def _keep_labelled(films):
     none = films.genres.map(len) == 0
     keep = labels(films).any(axis=1)
     out = films[keep].reset_index(drop=True)
-    out.attrs['dropped'] = {'no genre at all': int(none.sum()), 'none of the 12 genres': int((~keep & ~none).sum())}
+    out.attrs['dropped'] = {
+        'no genre at all': int(none.sum()),
+        'none of the 12 genres': int((~keep & ~none).sum()),
+    }
     return out
 
 # %% ../nbs/1_service/01_catalogue.ipynb #936afdf0
@@ -170,13 +216,18 @@ def labels(films:pd.DataFrame)->np.ndarray: # uint8 array (films, 12), a column 
     return out
 
 # %% ../nbs/1_service/01_catalogue.ipynb #94c12ef7
-def genre_shares(films:pd.DataFrame)->pd.DataFrame: # A row a year, a column a genre, values from 0 to 1
+def genre_shares(
+    films: pd.DataFrame,  # The Films record
+) -> pd.DataFrame:  # A row a year, a column a genre, values from 0 to 1
     "Share of each year's films that have each genre."
     return pd.DataFrame(labels(films), columns=list(GENRES)).groupby(films.year.to_numpy()).mean()
 
-def new_name_share(films:pd.DataFrame)->pd.Series: # Share from 0 to 1, by year
+
+def new_name_share(films: pd.DataFrame) -> pd.Series:  # Share from 0 to 1, by year
     "Of the people credited on a year's films, the share that no earlier year had seen."
-    people = pd.DataFrame({'year': films.year, 'name': films.directors + films.writers + films['cast']}).explode('name').dropna().drop_duplicates()
+    names = films.directors + films.writers + films['cast']
+    credits = pd.DataFrame({'year': films.year, 'name': names}).explode('name')
+    people = credits.dropna().drop_duplicates()
     first = people.groupby('name').year.transform('min')
     return (first == people.year).groupby(people.year).mean().rename_axis(None)
 
@@ -195,12 +246,20 @@ def replay_weeks(
     weeks:int=52,           # How many weeks to yield
     months_per_week:int=1,  # Film history that a week brings in
 )->Iterator[Week]:          # One `Week` after the other
-    "The films week by week, as the service would have met them; ValueError for a start that is not a month or counts below 1."
+    """The films week by week, as the service would have met them.
+
+    Raises ValueError for a start that is not a month, and for counts below 1.
+    """
     first = _month(start)
-    if weeks < 1 or months_per_week < 1: raise ValueError(f'weeks = {weeks!r}, months_per_week = {months_per_week!r}: expected at least 1')
-    edges = pd.date_range(first, periods=weeks+1, freq=pd.DateOffset(months=months_per_week))
+    if weeks < 1 or months_per_week < 1:
+        raise ValueError(f'weeks = {weeks!r}, months_per_week = {months_per_week!r}: '
+                         'expected at least 1')
+    step = pd.DateOffset(months=months_per_week)
+    edges = pd.date_range(first, periods=weeks+1, freq=step)
     cuts = np.searchsorted(films.arrived.to_numpy(), edges.to_numpy())
-    for n in range(weeks): yield Week(n, edges[n], films.iloc[cuts[n]:cuts[n+1]].reset_index(drop=True))
+    for n in range(weeks):
+        arrivals = films.iloc[cuts[n]:cuts[n+1]]
+        yield Week(n, edges[n], arrivals.reset_index(drop=True))
 
 def before(films:pd.DataFrame, start='2008-01')->pd.DataFrame: # The Films record
     "The films that arrived before the replay starts."
@@ -209,7 +268,8 @@ def before(films:pd.DataFrame, start='2008-01')->pd.DataFrame: # The Films recor
 # %% ../nbs/1_service/01_catalogue.ipynb #5a99e1ab
 def _month(text):
     "The first day of a month written like 2008-01."
-    if not re.fullmatch(r'\d{4}-(0[1-9]|1[0-2])', str(text)): raise ValueError(f'start = {text!r}: expected a month like 2008-01')
+    if not re.fullmatch(r'\d{4}-(0[1-9]|1[0-2])', str(text)):
+        raise ValueError(f'start = {text!r}: expected a month like 2008-01')
     return pd.Timestamp(f'{text}-01')
 
 # %% ../nbs/1_service/01_catalogue.ipynb #c87da305
@@ -243,18 +303,19 @@ def write_clock(
 
 # %% ../nbs/1_service/01_catalogue.ipynb #136045f5
 def write_weeks(
-    films:pd.DataFrame,    # The Films record
-    folder,                # Where the files go; made if need be
-    start='2008-01',       # Month of film history that week 0 brings in
-    months_per_week:int=1, # Film history that a week brings in
-)->int:                    # How many weeks were written
+    films: pd.DataFrame,  # The Films record
+    folder,  # Where the files go; made if need be
+    start='2008-01',  # Month of film history that week 0 brings in
+    months_per_week: int = 1,  # Film history that a week brings in
+) -> int:  # How many weeks were written
     "One Parquet file for each service week, and `history.parquet` for what arrived before."
     folder, month = Path(folder), _month(start)
     folder.mkdir(parents=True, exist_ok=True)
     last = films.arrived.max()
-    n = max(0, (last.year-month.year)*12 + last.month-month.month) // months_per_week + 1
-    before(films, start).to_parquet(folder/'history.parquet', index=False)
-    for w in replay_weeks(films, start, n, months_per_week): w.films.to_parquet(folder/f'week-{w.number:04}.parquet', index=False)
+    n = max(0, (last.year - month.year) * 12 + last.month - month.month) // months_per_week + 1
+    before(films, start).to_parquet(folder / 'history.parquet', index=False)
+    for w in replay_weeks(films, start, n, months_per_week):
+        w.films.to_parquet(folder / f'week-{w.number:04}.parquet', index=False)
     return n
 
 # %% ../nbs/1_service/01_catalogue.ipynb #d9ad9268

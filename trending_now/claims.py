@@ -13,8 +13,14 @@ from pathlib import Path
 import pandas as pd
 
 # %% ../nbs/1_service/11_claims.ipynb #02658f4c
-_COMPARE = {'>': lambda a, b: a > b, '>=': lambda a, b: a >= b, '<': lambda a, b: a < b, '<=': lambda a, b: a <= b,
-            'between': lambda a, b: b[0] <= a <= b[1]}
+_COMPARE = {
+    '>': lambda a, b: a > b,
+    '>=': lambda a, b: a >= b,
+    '<': lambda a, b: a < b,
+    '<=': lambda a, b: a <= b,
+    'between': lambda a, b: b[0] <= a <= b[1],
+}
+
 
 def _digits(x):
     "`x` with four significant digits: enough for a reader, and the same file from run to run."
@@ -24,19 +30,20 @@ def _digits(x):
 @dataclass(frozen=True)
 class Claim:
     "A headline figure: what the source says, what our run gives, and when the sentence holds."
-    id:str              # Short name, unique in the ledger
-    sentence:str        # What is claimed
-    source:str          # Author, year, place; or the part of the course text
-    theirs:str          # The source's value, in its words
-    ours:float          # Our value
-    low:float|None      # Lower end of its 95% interval
-    high:float|None     # Upper end
-    seed:int|str|None   # The seed, or how many; None where no chance is involved
-    condition:tuple     # (field, comparison, bound), such as ('low', '>', 0)
-    reproduces:bool     # Whether the condition is expected to hold
-    reason:str          # Why it does not, where it does not
-    module:str          # The module whose page recorded it, such as 'ab.sizing'
-    unit:str            # Unit of ours, low and high
+
+    id: str  # Short name, unique in the ledger
+    sentence: str  # What is claimed
+    source: str  # Author, year, place; or the part of the course text
+    theirs: str  # The source's value, in its words
+    ours: float  # Our value
+    low: float | None  # Lower end of its 95% interval
+    high: float | None  # Upper end
+    seed: int | str | None  # The seed, or how many; None where no chance is involved
+    condition: tuple  # (field, comparison, bound), such as ('low', '>', 0)
+    reproduces: bool  # Whether the condition is expected to hold
+    reason: str  # Why it does not, where it does not
+    module: str  # The module whose page recorded it, such as 'ab.sizing'
+    unit: str  # Unit of ours, low and high
 
     @property
     def holds(self):
@@ -51,15 +58,19 @@ class Claim:
 
     def _repr_markdown_(self):
         verdict = 'holds' if self.holds else f'does not hold: {escape(self.reason)}'
-        return (f'<span id="claim-{self.id}"></span>**{escape(self.sentence)}** Source: {escape(self.source)}, {escape(self.theirs)}. '
-                f'Ours: {escape(self.value())}, seed {self.seed}; {" ".join(map(str, self.condition))}: *{verdict}*.')
+        return (
+            f'<span id="claim-{self.id}"></span>**{escape(self.sentence)}** Source: '
+            f'{escape(self.source)}, {escape(self.theirs)}. '
+            f'Ours: {escape(self.value())}, seed {self.seed}; '
+            f'{" ".join(map(str, self.condition))}: *{verdict}*.'
+        )
 
 # %% ../nbs/1_service/11_claims.ipynb #c58d05f3
 def _book(folder=None):
-    "The folder of the pages: `nbs` of the project around `folder` (None: the current one), or None."
+    "The folder `nbs` of the project around `folder` (None: the current one), or None."
     here = Path(folder or '.').resolve()
-    return next((p/'nbs' for p in (here, *here.parents)
-                 if (p/'pyproject.toml').exists() and (p/'nbs').is_dir()), None)
+    for p in (here, *here.parents):
+        if (p/'pyproject.toml').exists() and (p/'nbs').is_dir(): return p/'nbs'
 
 def _folder():
     "Where claims lie: `nbs/claims` of the project, else `claims` in the current folder."
@@ -98,15 +109,24 @@ def record(
     reason:str='',    # Why it does not hold
     folder=None,      # Where the ledger lies; None: `nbs/claims` of this project
 )->Claim:             # Shows itself
-    "Check a headline figure and write it to the ledger; AssertionError if it holds when it should not, or the reverse."
-    c = Claim(id, sentence, source, theirs, _digits(ours), _digits(low), _digits(high), seed, tuple(condition), reproduces, reason, module, unit)
+    """Check a headline figure and write it to the ledger.
+
+    Raises AssertionError if it holds when it should not, or the reverse, and ValueError
+    for a claim that cannot be judged.
+    """
+    c = Claim(id, sentence, source, theirs, _digits(ours), _digits(low), _digits(high),
+              seed, tuple(condition), reproduces, reason, module, unit)
     _validate(c)
-    if c.holds != reproduces: raise AssertionError(f'claim {id}: {" ".join(map(str, condition))} is {c.holds} for {c.value()}, expected {reproduces}')
+    if c.holds != reproduces:
+        rule = ' '.join(map(str, condition))
+        raise AssertionError(f'claim {id}: {rule} is {c.holds} for {c.value()}, '
+                             f'expected {reproduces}')
     path = Path(folder or _folder())/f'{module}.json'
     entries = {**{k.id: k for k in _read(path)}, id: c}
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(f'.{os.getpid()}.tmp')
-    new.write_text(json.dumps([asdict(entries[k]) for k in sorted(entries)], indent=1, ensure_ascii=False) + '\n')
+    rows = [asdict(entries[k]) for k in sorted(entries)]
+    new.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + '\n')
     new.replace(path)
     return c
 

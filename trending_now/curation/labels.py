@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import entr
 from .. import checks
-from ..catalogue import GENRES, labels
+from ..catalogue import labels
 from ..genres.booster import N_HASH, FilmFeatures, GenreBooster
 from ..genres.scores import evaluate
 

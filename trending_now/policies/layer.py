@@ -17,7 +17,6 @@ from ..ab.sequential import always_valid
 from ..bandits.arms import GaussianThompson
 from ..catalogue import GENRES
 from ..diners.pages import build_page, join_pages
-from ..diners.visits import Diners
 from ..settings import PolicyKnobs as Knobs
 from ..settings import stream
 

@@ -8,7 +8,6 @@ __all__ = ['QuickBooster', 'refresh_leaves', 'Refresh', 'Saving', 'saving', 'Per
 # %% ../../nbs/2_retraining/11_trees.ipynb #bbdeef9a
 from dataclasses import dataclass
 import numpy as np
-import pandas as pd
 from .. import checks
 from ..catalogue import labels
 from ..genres.booster import GenreBooster, load_xgboost
