@@ -318,7 +318,7 @@ def forgetting(
     drop = [float(task[:-1].max() - task[-1]) for task in learned]
     return Forgetting(float(np.mean(transfer)), float(np.mean(drop)), tuple(drop))
 
-# %% ../../nbs/2_retraining/10_strategies.ipynb #c7468656
+# %% ../../nbs/2_retraining/10_strategies.ipynb #8fb3fb5d
 def _accuracy_matrix(scores):
     "Scores as (times, tasks), or ValueError."
     R = np.asarray(scores, float)
