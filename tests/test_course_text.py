@@ -10,16 +10,21 @@ NBS = Path(__file__).parents[1] / "nbs"
 
 # section, what the text says (in our words), page, a piece of the cell that is its counterpart
 STATEMENTS = [
-    ("12.2.1", "schedules: hourly, daily, weekly, monthly", "when", "LINES = {'hourly'"),
-    ("12.2.1", "a schedule is simple and may not meet the need", "when", "def watched(trigger)"),
+    ("12.2.1", "schedules: hourly, daily, weekly, monthly", "when", "'hourly': '0 * * * *'"),
+    (
+        "12.2.1",
+        "a schedule is simple and may not meet the need",
+        "when",
+        "pd.DataFrame(table).astype('Int64')",
+    ),
     ("12.2.1", "performance below a threshold", "when", "patient = PerformanceTrigger("),
-    ("12.2.1", "data drift", "when", "for t in ('psi', 'chi2', 'classifier')"),
-    ("12.2.1", "concept drift", "drift", "found = page_hinkley(stream_of_clicks"),
+    ("12.2.1", "data drift", "when", "for test in ('psi', 'chi2', 'classifier')"),
+    ("12.2.1", "concept drift", "drift", "found = page_hinkley(clicked"),
     (
         "12.2.1",
         "drift alarms on concept drift of known size",
         "drift",
-        "score_card = marks(marked)",
+        "pd.DataFrame(said, score_card.index)",
     ),
     ("12.2.1", "enough new data", "when", "VolumeTrigger(200).check(Status(new_rows=200))"),
     ("12.2.1", "by hand, for urgent fixes", "when", "request='Ana: studio names were mended'"),
@@ -40,7 +45,7 @@ STATEMENTS = [
         "12.2.1",
         "gain against machine, operational and environmental cost",
         "freshness",
-        "best_interval(line['best guess'], round(cost, 1)",
+        "weeks = {said: [cadence(views, said).weeks",
     ),
     (
         "12.2.1",

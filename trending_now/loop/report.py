@@ -23,7 +23,15 @@ def f1(
     table:pd.DataFrame, # As `year_table` gives it
     policy:str,         # One of `POLICIES`
 )->float:               # Micro-F1 over all its weeks, NaN without films
-    "Micro-F1 from the pooled counts of all weeks."
+    """Micro-F1 from the pooled counts of all weeks.
+
+    Examples
+    --------
+    >>> weeks = pd.DataFrame({'tp_never': [6, 2], 'fp_never': [1, 1], 'fn_never': [1, 1]})
+    >>> f1(weeks, 'never')
+    0.8
+
+    """
     tp, fp, fn = (table[f'{name}_{policy}'].sum() for name in ('tp', 'fp', 'fn'))
     return float(2*tp / (2*tp + fp + fn)) if tp + fp + fn else float('nan')
 
