@@ -137,11 +137,11 @@ def test_a_dial_finds_the_better_value_and_refuses_what_is_none():
         shown = [dial.pick(rng) for _ in range(60)]
         dial.see(shown, rng.poisson([3 + (v == 2) for v in shown]))
     assert np.mean([dial.pick(rng) == 2 for _ in range(50)]) > 0.9
-    before = dial.bandit.to_json()
+    before = dial.bandit.state()
     for values, rewards in (([5], [1.0]), ([1], [float("nan")]), ([1, 2], [1.0])):
         with pytest.raises(ValueError, match="expected values of"):
             dial.see(values, rewards)
-    assert dial.bandit.to_json() == before
+    assert dial.bandit.state() == before
 
 
 # ---------------------------------------------------------------- guardrails

@@ -422,7 +422,7 @@ def from_state(cls:Layer, state:dict)->Layer:
     try:
         layer = cls(Knobs(**state['knobs']))
         layer._restore(state)
-    except (KeyError, TypeError, IndexError, AttributeError) as e:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as e:
         told = str(state)[:60]
         raise ValueError(f'state {told}: expected what `state` gave ({e!r})') from None
     return layer
