@@ -95,7 +95,7 @@ class Saving:
     def _repr_markdown_(self): return repr(self)
     def _repr_html_(self): return f'<p>{self!r}</p>'
 
-def _rows_of(runs, argument, name):
+def _runs_with(runs, argument, name):
     "The weeks of one strategy, in order; ValueError for a name that is not there."
     checks.one_of(argument, name, sorted(set(runs.strategy)))
     return runs[runs.strategy == name].sort_values('week')
@@ -124,7 +124,7 @@ def saving(
 
     ValueError for a name that is not in `runs`.
     """
-    a, b = _rows_of(runs, 'cheap', cheap), _rows_of(runs, 'dear', dear)
+    a, b = _runs_with(runs, 'cheap', cheap), _runs_with(runs, 'dear', dear)
     rng = stream(7, 'saving') if rng is None else checks.generator(rng)
     draws = rng.multinomial(len(a), np.full(len(a), 1/len(a)), n_boot)
     weights = np.vstack([np.ones(len(a)), draws])  # first the weeks as they were
