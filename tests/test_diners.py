@@ -264,7 +264,7 @@ def test_delays_have_the_stated_mean_and_reach_into_later_weeks(log, page):
 def test_dwell_is_shorter_for_a_film_that_its_row_misnames(busy, poor):
     e = busy.visit(poor, stream(7, "dwell"))
     clicks = e[(e.kind == "click")]
-    wrong = poor._flat[2][0][clicks.position]
+    wrong = poor.flat[2][0][clicks.position]
     dwell = np.log(clicks.value.to_numpy())
     assert (clicks.value > 0).all() and dwell[wrong].mean() < dwell[~wrong].mean() - 0.4
 
@@ -337,7 +337,7 @@ def test_two_pages_meet_the_same_visits_and_the_same_luck(page, poor):
         for e in (a, b)
     ]
     same = [
-        (page.slots[0].ravel() == poor.slots[0].ravel()) & ~(page._flat[2][0] ^ poor._flat[2][0])
+        (page.slots[0].ravel() == poor.slots[0].ravel()) & ~(page.flat[2][0] ^ poor.flat[2][0])
     ][0]
     pick = [
         e[(e.kind == "click") & e.position.isin(np.flatnonzero(same))].event_id.tolist()

@@ -41,7 +41,7 @@ def examination(self:Clickers,
 @patch
 def _film_odds(self:Clickers, pages):
     "(films in use,) log odds of a click on a film that has been looked at, apart from taste."
-    used = pages._flat[0]
+    used = pages.flat[0]
     critics = _CRITIC*(pages.critic[used]-60)/25
     charm = _APPEAL*_hidden_appeal(pages.film_id[used], self.seed)
     return (_BASE + critics + charm).astype(np.float32)
@@ -61,7 +61,7 @@ def _novelty(self:Clickers, pages, visitors, page):
 @patch
 def _chances(self:Clickers, pages, visitors, page, talk, odds):
     "(visitors, slots) true click probabilities; `page` and `talk` for each visitor; with bots."
-    used, where, wrong, taken = pages._flat
+    used, where, wrong, taken = pages.flat
     people = np.minimum(visitors, self.n-1)
     tags = pages.truth[used].T.astype(np.float32)
     logit = self.tastes(pages.week, people) @ tags*np.float32(_TASTE) + odds

@@ -72,8 +72,13 @@ def _check_indices(self:Pages):
                          f'expected {low} to {high}')
 
 @patch(as_prop=True)
-def _flat(self:Pages):
-    "Films in use; (K, S): their positions there, row's genre is wrong, slot is taken."
+def flat(self:Pages)->tuple: # (films in use, where, strange, taken)
+    """The slots of each page in one line, for code that works on all of them at once.
+
+    `films` holds the rows of the pool that stand on some page. The other three have the shape
+    (pages, slots): where a slot's film is in `films`, whether the film has not the genre that
+    its row promises, and whether the slot is taken.
+    """
     if '_flattened' not in self.__dict__: object.__setattr__(self, '_flattened', self._flatten())
     return self._flattened
 

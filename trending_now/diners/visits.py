@@ -72,7 +72,7 @@ def _talk(self:Diners, pages, views, page):
 # %% ../../nbs/1_service/08_visits.ipynb #4793fe99
 def _chunks(pages, n):
     "Slices of views, small enough (250,000 cells a step) to stay in the processor's cache."
-    step = max(1, 250_000 // max(len(pages._flat[0]), pages.slots[0].size))
+    step = max(1, 250_000 // max(len(pages.flat[0]), pages.slots[0].size))
     return [slice(i, min(i+step, n)) for i in range(0, n, step)]
 
 # %% ../../nbs/1_service/08_visits.ipynb #e9343154
@@ -101,7 +101,7 @@ def _feedback(self:Diners, pages, views, page, clicked, root):
     def luck(name): return _uniform(root, name, view, slot)
     film = pages.slots.reshape(len(pages), -1)[page[view], slot]
     visitor = views.visitor.to_numpy()[view]
-    people, strange = ~self.bot[visitor], pages._flat[2][page[view], slot]
+    people, strange = ~self.bot[visitor], pages.flat[2][page[view], slot]
     taste = self.tastes(pages.week, np.minimum(visitor, self.n-1))
     match = (taste*pages.truth[film]).sum(1)
     minutes = np.exp(5. + 2*match - .7*strange + .8*ndtri(luck('dwell')))
@@ -235,7 +235,7 @@ def _events(self:Diners, pages, views, page, clicked, root):
     "All events of the week from the clicks."
     seen, us = np.maximum(page, 0), views.ts.astype('int64').to_numpy()
     dwell, rating, correction = self._feedback(pages, views, seen, clicked, root)
-    shown = np.nonzero(pages._flat[3][seen])
+    shown = np.nonzero(pages.flat[3][seen])
     seconds = 2 + clicked[1] + 20*_uniform(root, 'seconds', *clicked)
     at = us[clicked[0]] + (seconds*1e6).astype(np.int64)
     # view, slot, value, moment and code of the events of each kind
