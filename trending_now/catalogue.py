@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 import pandas as pd
+from . import checks
 
 # %% ../nbs/1_service/01_catalogue.ipynb #7d07cc11
 def source_file()->Path: # The SQLite file of the package `bokeh-sampledata`
@@ -29,6 +30,8 @@ GENRES = ('Drama', 'Comedy', 'Romance', 'Action', 'Crime', 'Thriller',
 
 # %% ../nbs/1_service/01_catalogue.ipynb #976c24df
 LISTS = ('genres', 'directors', 'writers', 'cast', 'countries', 'languages')
+COLUMNS = ('film_id', 'title', 'year', 'arrived', 'runtime', *LISTS,
+           'studio', 'critic_score', 'critic_count')
 _ALLOWED = {
     'film_id': 'a text that no other row has',
     'title': 'a text that is not empty',
@@ -38,10 +41,7 @@ _ALLOWED = {
     'critic_score': 'a number from 0 to 100, or nothing',
     'critic_count': 'a whole number from 0',
     'studio': 'a text',
-    **dict.fromkeys(LISTS, 'a list of texts that are not empty'),
-}
-COLUMNS = ('film_id', 'title', 'year', 'arrived', 'runtime', *LISTS,
-           'studio', 'critic_score', 'critic_count')
+    **dict.fromkeys(LISTS, 'a list of texts that are not empty')}
 
 # %% ../nbs/1_service/01_catalogue.ipynb #3f2e562b
 def _day_of_year(film_id, year):
@@ -50,184 +50,180 @@ def _day_of_year(film_id, year):
     return 1 + int.from_bytes(digest) % 365
 
 def _arrived(film_id, year, released):
-    "`released`; films dated 1 January or not at all are spread over their year by a hash."
-    days = np.array([_day_of_year(i, y) for i, y in zip(film_id, year)])
+    "`released`, but films dated 1 January or not at all are spread over their year."
+    days = np.array([_day_of_year(*film) for film in zip(film_id, year)])
     new_year = pd.to_datetime(year.astype(str) + '-01-01')
     spread = new_year + pd.to_timedelta(days-1, unit='D')
-    placeholder = (released.dt.month == 1) & (released.dt.day == 1)
-    known = released.notna() & ~placeholder
+    known = released.notna() & ~((released.dt.month == 1) & (released.dt.day == 1))
     return released.where(known, spread).astype('datetime64[s]')
 
 # %% ../nbs/1_service/01_catalogue.ipynb #5bd1e9c2
-_SQL = """
-SELECT o.ID AS film_id, o.Title AS title, o.Year AS year, o.Released AS released,
+_SQL = '''SELECT o.ID AS film_id, o.Title AS title, o.Year AS year, o.Released AS released,
     o.Runtime AS runtime, o.Genre AS genres, o.Director AS directors, o.Writer AS writers,
     o."Cast" AS "cast", o.Country AS countries, o.Language AS languages,
     t.Production AS studio, t.Meter AS critic_score, t.Reviews AS critic_count
-FROM omdb o JOIN tomatoes t ON t.ID = o.ID"""
+FROM omdb o JOIN tomatoes t ON t.ID = o.ID'''
 
-# %% ../nbs/1_service/01_catalogue.ipynb #5d15b791
+def _read_sqlite(path):
+    "The rows of the table `films`, or of the two tables of the package's file."
+    with sqlite3.connect(f'file:{Path(path).resolve().as_posix()}?mode=ro', uri=True) as db:
+        named = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        tables = {name for name, in named}
+        if 'films' in tables: return pd.read_sql('SELECT * FROM films', db)
+        if {'omdb', 'tomatoes'} <= tables: return pd.read_sql(_SQL, db)
+    raise ValueError(f'{path}: no table films among {sorted(tables)}')
+
+def _read(path):
+    "The rows of a CSV, Parquet or SQLite file, as they are."
+    kind, texts = Path(path).suffix.lower(), {'film_id': str, 'title': str}
+    if kind == '.csv': return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[''])
+    if kind == '.parquet': return pd.read_parquet(path)
+    if kind in ('.db', '.sqlite', '.sqlite3'): return _read_sqlite(path)
+    raise ValueError(f'{path}: expected a .csv, .parquet, .db, .sqlite or .sqlite3 file')
+
 def _items(text):
     "A list of names from a list, a JSON list, or names with commas between."
-    if isinstance(text, (list, tuple, np.ndarray)): return [str(t) for t in text]
+    if isinstance(text, (list, tuple, np.ndarray)): return [str(name) for name in text]
     if not isinstance(text, str): return []
     if text.lstrip().startswith('['): return json.loads(text)
-    return [t for t in (t.strip() for t in text.split(',')) if t]
+    names = (name.strip() for name in text.split(','))
+    return [name for name in names if name]
 
 # %% ../nbs/1_service/01_catalogue.ipynb #d4d1f455
 class CatalogueError(ValueError):
-    """A file of films that cannot be used.
-
-    `problems` lists (row, column, value, what was expected), rows counted from 0.
-    """
-    def __init__(self, path, problems):
+    "A file of films that cannot be used; `problems` lists (row from 0, column, value, expected)."
+    def __init__(self,
+        path,     # The file
+        problems, # (row, column, value, expected) for each bad value
+    ):
         self.problems = problems
         lines = [f'{path}: {len(problems)} bad values']
         for row, column, value, *_ in problems[:20]:
             lines.append(f'row {row}, {column}: {value!r}; expected {_ALLOWED[column]}')
-        if len(problems) > 20:
-            lines.append(f'... and {len(problems)-20} more')
+        if len(problems) > 20: lines.append(f'... and {len(problems)-20} more')
         super().__init__('\n'.join(lines))
 
 # %% ../nbs/1_service/01_catalogue.ipynb #45497be8
-def _number(s, low, high, whole=False, optional=False):
-    "Which values of `s` are numbers within bounds."
-    x = pd.to_numeric(s, errors='coerce')
-    ok = x.between(low, high) & (~pd.Series(whole, s.index) | (x % 1 == 0))
-    return ok | (s.isna() | (s.astype(str).str.strip() == '')) if optional else ok
+def _number(values, low, high, whole=False, optional=False):
+    "Which values are numbers within bounds."
+    number = pd.to_numeric(values, errors='coerce')
+    ok = number.between(low, high)
+    if whole: ok = ok & (number % 1 == 0)
+    if optional: ok = ok | ~_text(values)
+    return ok
 
-def _is_list(v):
-    "Whether `v` can be read as a list of names."
-    try: names = _items(v)
+def _text(values):
+    "Which values are there, and not empty."
+    return values.notna() & (values.astype(str).str.strip() != '')
+
+def _is_list(value):
+    "Whether a value can be read as a list of names."
+    try: names = _items(value)
     except ValueError: return False
-    return all(isinstance(n, str) and n.strip() for n in names)
+    return all(isinstance(name, str) and name.strip() for name in names)
 
-# %% ../nbs/1_service/01_catalogue.ipynb #6fd8b8d0
 def _valid(df):
     "For each column, which rows hold an allowed value."
-    text = lambda s: s.notna() & (s.astype(str).str.strip() != '')
-    when = pd.to_datetime(df['arrived'], errors='coerce')
-    given = text(df['arrived'])
-    return {
-        'film_id': text(df.film_id) & ~df.film_id.astype(str).duplicated(),
-        'title': text(df.title),
-        'year': _number(df.year, 1880, 2100, whole=True),
-        'arrived': ~given | (when.dt.year == pd.to_numeric(df.year, errors='coerce')),
-        'runtime': _number(df.runtime, 1, 1000, optional=True),
-        'critic_score': _number(df.critic_score, 0, 100, optional=True),
-        'critic_count': _number(df.critic_count, 0, np.inf, whole=True, optional=True),
-        **{name: df[name].map(_is_list) for name in LISTS},
-    }
-
+    year_of = pd.to_datetime(df.arrived, errors='coerce').dt.year
+    same_year = year_of == pd.to_numeric(df.year, errors='coerce')
+    return {'film_id': _text(df.film_id) & ~df.film_id.astype(str).duplicated(),
+            'title': _text(df.title),
+            'year': _number(df.year, 1880, 2100, whole=True),
+            'arrived': ~_text(df.arrived) | same_year,
+            'runtime': _number(df.runtime, 1, 1000, optional=True),
+            'critic_score': _number(df.critic_score, 0, 100, optional=True),
+            'critic_count': _number(df.critic_count, 0, np.inf, whole=True, optional=True),
+            **{name: df[name].map(_is_list) for name in LISTS}}
 
 def _problems(df):
     "(row, column, value, expected) for every value that is not allowed."
-    return sorted(
-        (
-            (int(r), c, df[c].iloc[r], _ALLOWED[c])
-            for c, ok in _valid(df).items()
-            for r in np.flatnonzero(~ok.to_numpy(bool))
-        ),
-        key=lambda p: p[:2],
-    )
-
-# %% ../nbs/1_service/01_catalogue.ipynb #f82f7578
-def _read(path):
-    "The rows of a CSV, Parquet or SQLite file, as they are."
-    kind = Path(path).suffix.lower()
-    if kind == '.csv':
-        return pd.read_csv(
-            path, dtype={'film_id': str, 'title': str}, keep_default_na=False, na_values=['']
-        )
-    if kind == '.parquet':
-        return pd.read_parquet(path)
-    if kind in ('.db', '.sqlite', '.sqlite3'):
-        with sqlite3.connect(f'file:{Path(path).resolve().as_posix()}?mode=ro', uri=True) as db:
-            tables = {
-                t for (t,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            }
-            if 'films' not in tables and not {'omdb', 'tomatoes'} <= tables:
-                raise ValueError(f'{path}: no table films among {sorted(tables)}')
-            return pd.read_sql('SELECT * FROM films' if 'films' in tables else _SQL, db)
-    raise ValueError(f'{path}: expected a .csv, .parquet, .db, .sqlite or .sqlite3 file')
+    found = []
+    for column, ok in _valid(df).items():
+        for row in np.flatnonzero(~ok.to_numpy(bool)):
+            found.append((int(row), column, df[column].iloc[row], _ALLOWED[column]))
+    return sorted(found, key=lambda problem: problem[:2])
 
 # %% ../nbs/1_service/01_catalogue.ipynb #4195e1d5
 def _fill(df, path):
-    "All columns of the record, empty where missing; ValueError without one that is needed."
-    missing = [c for c in ('film_id', 'title', 'year', 'genres') if c not in df]
+    "All columns of the record, missing ones empty; ValueError if one that must be there is not."
+    missing = [name for name in ('film_id', 'title', 'year', 'genres') if name not in df]
     if missing:
         raise ValueError(f'{path}: no column {", ".join(missing)}; '
                          f'the file has {", ".join(map(str, df.columns))}')
     df = df.reset_index(drop=True)
-    if 'arrived' not in df: df['arrived'] = pd.NaT
-    if 'released' not in df: df['released'] = pd.NaT
-    return df.assign(**{c: None for c in COLUMNS if c not in df})
+    for name in ('arrived', 'released'):
+        if name not in df: df[name] = pd.NaT
+    return df.assign(**{name: None for name in COLUMNS if name not in df})
 
 def _tidy(df):
     "The Films record, typed and in order of arrival."
-    out = pd.DataFrame({'film_id': df.film_id.astype(str), 'title': df.title.astype(str),
-                        'year': pd.to_numeric(df.year).astype(int)})
-    released = pd.to_datetime(df.released, errors='coerce')
-    made = _arrived(out.film_id, out.year, released)
+    out = pd.DataFrame({'film_id': df.film_id.astype(str), 'title': df.title.astype(str)})
+    out['year'] = pd.to_numeric(df.year).astype(int)
+    made = _arrived(out.film_id, out.year, pd.to_datetime(df.released, errors='coerce'))
     out['arrived'] = pd.to_datetime(df.arrived).astype('datetime64[s]').fillna(made)
     out['runtime'] = pd.to_numeric(df.runtime).astype(float)
-    for name in LISTS:
-        out[name] = df[name].map(_items).astype(object)
+    for name in LISTS: out[name] = df[name].map(_items).astype(object)
     out['studio'] = df.studio.fillna('').astype(str)
     out['critic_score'] = pd.to_numeric(df.critic_score).astype(float)
     out['critic_count'] = pd.to_numeric(df.critic_count).fillna(0).astype(int)
     return out.sort_values(['arrived', 'film_id'], ignore_index=True)
 
-# %% ../nbs/1_service/01_catalogue.ipynb #08acd168
-def load_films(
-    path=None, # A .csv, .parquet or SQLite file (table `films`); None: the package's films
-)->pd.DataFrame: # The Films record in order of arrival
-    """Films that have at least one of `GENRES`.
-
-    `attrs['dropped']` of the result counts what was left out, by reason.
-    Raises `CatalogueError` with every bad value, ValueError for a file without films.
-    """
-    where = path or source_file()
-    df = _fill(_read(where), where)
-    problems = _problems(df)
-    if problems: raise CatalogueError(where, problems)
-    films = _tidy(df)
-    return _keep_labelled(films)
-
-# %% ../nbs/1_service/01_catalogue.ipynb #03f6cd56
 def _keep_labelled(films):
     "Films with at least one of `GENRES`; the others are counted in `attrs['dropped']`."
     none = films.genres.map(len) == 0
     keep = labels(films).any(axis=1)
     out = films[keep].reset_index(drop=True)
-    out.attrs['dropped'] = {
-        'no genre at all': int(none.sum()),
-        'none of the 12 genres': int((~keep & ~none).sum()),
-    }
+    out.attrs['dropped'] = {'no genre at all': int(none.sum()),
+                            'none of the 12 genres': int((~keep & ~none).sum())}
     return out
 
+# %% ../nbs/1_service/01_catalogue.ipynb #08acd168
+def load_films(
+    path=None, # CSV, Parquet or SQLite file with the record's columns; None: the package's films
+)->pd.DataFrame: # In order of arrival; `attrs['dropped']` counts what was left out, by reason
+    """The Films record: films that have at least one of `GENRES`.
+
+    `CatalogueError` with every bad value, ValueError for a file that has no films in it.
+
+    Examples
+    --------
+    >>> films = load_films()
+    >>> films.shape
+    (16758, 14)
+    """
+    where = path or source_file()
+    df = _fill(_read(where), where)
+    problems = _problems(df)
+    if problems: raise CatalogueError(where, problems)
+    return _keep_labelled(_tidy(df))
+
 # %% ../nbs/1_service/01_catalogue.ipynb #936afdf0
-def labels(films:pd.DataFrame)->np.ndarray: # uint8 array (films, 12), a column for each of `GENRES`
-    "Which of the twelve genres each film has."
-    column = {g: j for j, g in enumerate(GENRES)}
+def labels(
+    films:pd.DataFrame, # The Films record
+)->np.ndarray:          # uint8 (films, 12), a column for each of `GENRES`
+    "Which of the twelve genres each film has, 0 or 1."
+    column = {genre: j for j, genre in enumerate(GENRES)}
     out = np.zeros((len(films), len(GENRES)), np.uint8)
-    for i, names in enumerate(films.genres):
-        for j in (column[g] for g in names if g in column): out[i, j] = 1
+    for row, names in enumerate(films.genres):
+        for name in names:
+            if name in column: out[row, column[name]] = 1
     return out
 
 # %% ../nbs/1_service/01_catalogue.ipynb #94c12ef7
 def genre_shares(
-    films: pd.DataFrame,  # The Films record
-) -> pd.DataFrame:  # A row a year, a column a genre, values from 0 to 1
+    films:pd.DataFrame, # The Films record
+)->pd.DataFrame:        # A row a year, a column a genre, values from 0 to 1
     "Share of each year's films that have each genre."
-    return pd.DataFrame(labels(films), columns=list(GENRES)).groupby(films.year.to_numpy()).mean()
+    table = pd.DataFrame(labels(films), columns=list(GENRES))
+    return table.groupby(films.year.to_numpy()).mean()
 
-
-def new_name_share(films: pd.DataFrame) -> pd.Series:  # Share from 0 to 1, by year
+def new_name_share(
+    films:pd.DataFrame, # The Films record
+)->pd.Series:           # Share from 0 to 1, by year
     "Of the people credited on a year's films, the share that no earlier year had seen."
-    names = films.directors + films.writers + films['cast']
-    credits = pd.DataFrame({'year': films.year, 'name': names}).explode('name')
-    people = credits.dropna().drop_duplicates()
+    credited = films.directors + films.writers + films['cast']
+    people = pd.DataFrame({'year': films.year, 'name': credited}).explode('name')
+    people = people.dropna().drop_duplicates()
     first = people.groupby('name').year.transform('min')
     return (first == people.year).groupby(people.year).mean().rename_axis(None)
 
@@ -248,22 +244,21 @@ def replay_weeks(
 )->Iterator[Week]:          # One `Week` after the other
     """The films week by week, as the service would have met them.
 
-    Raises ValueError for a start that is not a month, and for counts below 1.
+    ValueError for a start that is not a month or counts below 1. Dawid (1984).
+
+    Examples
+    --------
+    >>> week = next(replay_weeks(load_films(), '2008-01'))
+    >>> week.number, len(week.films)
+    (0, 58)
     """
-    first = _month(start)
-    if weeks < 1 or months_per_week < 1:
-        raise ValueError(f'weeks = {weeks!r}, months_per_week = {months_per_week!r}: '
-                         'expected at least 1')
-    step = pd.DateOffset(months=months_per_week)
+    first, weeks = _month(start), checks.whole('weeks', weeks, 1)
+    step = pd.DateOffset(months=checks.whole('months_per_week', months_per_week, 1))
     edges = pd.date_range(first, periods=weeks+1, freq=step)
     cuts = np.searchsorted(films.arrived.to_numpy(), edges.to_numpy())
-    for n in range(weeks):
-        arrivals = films.iloc[cuts[n]:cuts[n+1]]
-        yield Week(n, edges[n], arrivals.reset_index(drop=True))
-
-def before(films:pd.DataFrame, start='2008-01')->pd.DataFrame: # The Films record
-    "The films that arrived before the replay starts."
-    return films[films.arrived < _month(start)].reset_index(drop=True)
+    for number in range(weeks):
+        here = slice(cuts[number], cuts[number+1])
+        yield Week(number, edges[number], films.iloc[here].reset_index(drop=True))
 
 # %% ../nbs/1_service/01_catalogue.ipynb #5a99e1ab
 def _month(text):
@@ -271,6 +266,13 @@ def _month(text):
     if not re.fullmatch(r'\d{4}-(0[1-9]|1[0-2])', str(text)):
         raise ValueError(f'start = {text!r}: expected a month like 2008-01')
     return pd.Timestamp(f'{text}-01')
+
+def before(
+    films:pd.DataFrame, # The Films record
+    start='2008-01',    # Month of film history that week 0 brings in
+)->pd.DataFrame:        # The Films record
+    "The films that arrived before the replay starts."
+    return films[films.arrived < _month(start)].reset_index(drop=True)
 
 # %% ../nbs/1_service/01_catalogue.ipynb #c87da305
 def _write_json(path, record):
@@ -303,19 +305,19 @@ def write_clock(
 
 # %% ../nbs/1_service/01_catalogue.ipynb #136045f5
 def write_weeks(
-    films: pd.DataFrame,  # The Films record
-    folder,  # Where the files go; made if need be
-    start='2008-01',  # Month of film history that week 0 brings in
-    months_per_week: int = 1,  # Film history that a week brings in
-) -> int:  # How many weeks were written
+    films:pd.DataFrame,    # The Films record
+    folder,                # Where the files go; made if need be
+    start='2008-01',       # Month of film history that week 0 brings in
+    months_per_week:int=1, # Film history that a week brings in
+)->int:                    # How many weeks were written
     "One Parquet file for each service week, and `history.parquet` for what arrived before."
     folder, month = Path(folder), _month(start)
     folder.mkdir(parents=True, exist_ok=True)
     last = films.arrived.max()
-    n = max(0, (last.year - month.year) * 12 + last.month - month.month) // months_per_week + 1
-    before(films, start).to_parquet(folder / 'history.parquet', index=False)
-    for w in replay_weeks(films, start, n, months_per_week):
-        w.films.to_parquet(folder / f'week-{w.number:04}.parquet', index=False)
+    n = max(0, (last.year-month.year)*12 + last.month-month.month) // months_per_week + 1
+    before(films, start).to_parquet(folder/'history.parquet', index=False)
+    for week in replay_weeks(films, start, n, months_per_week):
+        week.films.to_parquet(folder/f'week-{week.number:04}.parquet', index=False)
     return n
 
 # %% ../nbs/1_service/01_catalogue.ipynb #d9ad9268

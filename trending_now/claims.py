@@ -9,88 +9,52 @@ __all__ = ['Claim', 'record', 'page_of', 'ledger', 'ledger_table']
 import json, math, os
 from dataclasses import asdict, dataclass
 from html import escape
+from operator import ge, gt, le, lt
 from pathlib import Path
 import pandas as pd
 
 # %% ../nbs/1_service/11_claims.ipynb #02658f4c
-_COMPARE = {
-    '>': lambda a, b: a > b,
-    '>=': lambda a, b: a >= b,
-    '<': lambda a, b: a < b,
-    '<=': lambda a, b: a <= b,
-    'between': lambda a, b: b[0] <= a <= b[1],
-}
+def _between(value, bounds): return bounds[0] <= value <= bounds[1]
 
-
-def _digits(x):
-    "`x` with four significant digits: enough for a reader, and the same file from run to run."
-    return None if x is None else float(f'{x:.4g}')
+_COMPARE = {'>': gt, '>=': ge, '<': lt, '<=': le, 'between': _between}
 
 # %% ../nbs/1_service/11_claims.ipynb #0a8baeea
 @dataclass(frozen=True)
 class Claim:
     "A headline figure: what the source says, what our run gives, and when the sentence holds."
-
-    id: str  # Short name, unique in the ledger
-    sentence: str  # What is claimed
-    source: str  # Author, year, place; or the part of the course text
-    theirs: str  # The source's value, in its words
-    ours: float  # Our value
-    low: float | None  # Lower end of its 95% interval
-    high: float | None  # Upper end
-    seed: int | str | None  # The seed, or how many; None where no chance is involved
-    condition: tuple  # (field, comparison, bound), such as ('low', '>', 0)
-    reproduces: bool  # Whether the condition is expected to hold
-    reason: str  # Why it does not, where it does not
-    module: str  # The module whose page recorded it, such as 'ab.sizing'
-    unit: str  # Unit of ours, low and high
+    id:str              # Short name, unique in the ledger
+    sentence:str        # What is claimed
+    source:str          # Author, year, place; or the part of the course text
+    theirs:str          # The source's value, in its words
+    ours:float          # Our value
+    low:float|None      # Lower end of its 95% interval
+    high:float|None     # Upper end
+    seed:int|str|None   # The seed, or how many; None where no chance is involved
+    condition:tuple     # (field, comparison, bound), such as ('low', '>', 0)
+    reproduces:bool     # Whether the condition is expected to hold
+    reason:str          # Why it does not, where it does not
+    module:str          # The module whose page recorded it, such as 'ab.sizing'
+    unit:str            # Unit of ours, low and high
 
     @property
     def holds(self):
         "Whether the recorded values meet the condition."
-        name, op, bound = self.condition
-        return _COMPARE[op](getattr(self, name), bound)
+        name, comparison, bound = self.condition
+        return _COMPARE[comparison](getattr(self, name), bound)
 
     def value(self):
         "Our value with its interval, as a reader wants it."
-        ci = '' if self.low is None else f' ({self.low:.4g} to {self.high:.4g})'
-        return f'{self.ours:.4g}{ci} {self.unit}'.strip()
+        interval = '' if self.low is None else f' ({self.low:.4g} to {self.high:.4g})'
+        return f'{self.ours:.4g}{interval} {self.unit}'.strip()
+
+    def _condition_in_words(self): return ' '.join(map(str, self.condition))
 
     def _repr_markdown_(self):
         verdict = 'holds' if self.holds else f'does not hold: {escape(self.reason)}'
-        return (
-            f'<span id="claim-{self.id}"></span>**{escape(self.sentence)}** Source: '
-            f'{escape(self.source)}, {escape(self.theirs)}. '
-            f'Ours: {escape(self.value())}, seed {self.seed}; '
-            f'{" ".join(map(str, self.condition))}: *{verdict}*.'
-        )
-
-# %% ../nbs/1_service/11_claims.ipynb #c58d05f3
-def _book(folder=None):
-    "The folder `nbs` of the project around `folder` (None: the current one), or None."
-    here = Path(folder or '.').resolve()
-    for p in (here, *here.parents):
-        if (p/'pyproject.toml').exists() and (p/'nbs').is_dir(): return p/'nbs'
-
-def _folder():
-    "Where claims lie: `nbs/claims` of the project, else `claims` in the current folder."
-    book = _book()
-    return book/'claims' if book else Path('claims').resolve()
-
-def _validate(c):
-    "Raise ValueError for a claim that cannot be judged."
-    name, op, bound = c.condition
-    if name not in ('ours', 'low', 'high') or op not in _COMPARE:
-        raise ValueError(f'condition {c.condition!r} of claim {c.id}: expected '
-                         f'(ours, low or high; {", ".join(_COMPARE)}; bound)')
-    for n in ('ours', 'low', 'high'):
-        v = getattr(c, n)
-        if v is not None and not math.isfinite(v):
-            raise ValueError(f'claim {c.id}: {n} = {v!r} is not a finite number')
-    if getattr(c, name) is None:
-        raise ValueError(f'claim {c.id}: the condition needs {name}, which is missing')
-    if not c.reproduces and not c.reason:
-        raise ValueError(f'claim {c.id} does not reproduce: give the reason')
+        return (f'<span id="claim-{self.id}"></span>**{escape(self.sentence)}** '
+                f'Source: {escape(self.source)}, {escape(self.theirs)}. '
+                f'Ours: {escape(self.value())}, seed {self.seed}; '
+                f'{self._condition_in_words()}: *{verdict}*.')
 
 # %% ../nbs/1_service/11_claims.ipynb #a4b263a5
 def record(
@@ -102,7 +66,8 @@ def record(
     theirs:str,       # The source's value, in its words
     ours:float,       # Our value
     condition:tuple,  # ('ours', 'low' or 'high'; '>', '>=', '<', '<=' or 'between'; bound)
-    low=None, high=None, # 95% interval
+    low=None,         # Lower end of its 95% interval
+    high=None,        # Upper end
     seed=None,        # Seed or number of seeds
     unit:str='',      # Unit of ours, low and high
     reproduces:bool=True, # False: known not to hold, for the reason given
@@ -111,65 +76,116 @@ def record(
 )->Claim:             # Shows itself
     """Check a headline figure and write it to the ledger.
 
-    Raises AssertionError if it holds when it should not, or the reverse, and ValueError
-    for a claim that cannot be judged.
+    AssertionError if it holds when it should not, or the reverse; ValueError for a claim
+    that cannot be judged.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> coin = record('coin', 'A coin shows heads half of the time.', module='settings',
+    ...     source='folklore', theirs='one half', ours=.51, low=.46, high=.56,
+    ...     condition=('low', '<', .5), folder=mkdtemp())
+    >>> coin.holds, coin.value()
+    (True, '0.51 (0.46 to 0.56)')
     """
-    c = Claim(id, sentence, source, theirs, _digits(ours), _digits(low), _digits(high),
-              seed, tuple(condition), reproduces, reason, module, unit)
-    _validate(c)
-    if c.holds != reproduces:
-        rule = ' '.join(map(str, condition))
-        raise AssertionError(f'claim {id}: {rule} is {c.holds} for {c.value()}, '
-                             f'expected {reproduces}')
-    path = Path(folder or _folder())/f'{module}.json'
-    entries = {**{k.id: k for k in _read(path)}, id: c}
+    claim = Claim(id, sentence, source, theirs, _digits(ours), _digits(low), _digits(high), seed,
+                  tuple(condition), reproduces, reason, module, unit)
+    _validate(claim)
+    if claim.holds != reproduces:
+        raise AssertionError(f'claim {id}: {claim._condition_in_words()} is {claim.holds} '
+                             f'for {claim.value()}, expected {reproduces}')
+    _write(claim, Path(folder or _folder())/f'{module}.json')
+    return claim
+
+# %% ../nbs/1_service/11_claims.ipynb #8641e8f3
+def _digits(value):
+    "Four significant digits: enough for a reader."
+    return None if value is None else float(f'{value:.4g}')
+
+def _validate(claim):
+    "ValueError for a claim that cannot be judged."
+    name, comparison, _ = claim.condition
+    if name not in ('ours', 'low', 'high') or comparison not in _COMPARE:
+        raise ValueError(f'condition {claim.condition!r} of claim {claim.id}: expected '
+                         f'(ours, low or high; {", ".join(_COMPARE)}; bound)')
+    for field in ('ours', 'low', 'high'):
+        value = getattr(claim, field)
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f'claim {claim.id}: {field} = {value!r} is not a finite number')
+    if getattr(claim, name) is None:
+        raise ValueError(f'claim {claim.id}: the condition needs {name}, which is missing')
+    if not claim.reproduces and not claim.reason:
+        raise ValueError(f'claim {claim.id} does not reproduce: give the reason')
+
+# %% ../nbs/1_service/11_claims.ipynb #ddda68dc
+def _write(claim, path):
+    "Put a claim into its module's file."
+    entries = {old.id: old for old in _read(path)}
+    entries[claim.id] = claim
+    in_order = [asdict(entries[id]) for id in sorted(entries)]
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(f'.{os.getpid()}.tmp')
-    rows = [asdict(entries[k]) for k in sorted(entries)]
-    new.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + '\n')
+    new.write_text(json.dumps(in_order, indent=1, ensure_ascii=False) + '\n')
     new.replace(path)
-    return c
 
-# %% ../nbs/1_service/11_claims.ipynb #ccc5973f
-def _tuples(items): return tuple(tuple(x) if isinstance(x, list) else x for x in items)
+# %% ../nbs/1_service/11_claims.ipynb #a16ff3dc
+def _tuples(items): return tuple(tuple(item) if isinstance(item, list) else item for item in items)
 
 def _read(path):
     "Claims in one module's file; none if there is no file."
     if not Path(path).exists(): return []
     entries = json.loads(Path(path).read_text())
-    return [Claim(**{**e, 'condition': _tuples(e['condition'])}) for e in entries]
+    return [Claim(**{**entry, 'condition': _tuples(entry['condition'])}) for entry in entries]
 
+# %% ../nbs/1_service/11_claims.ipynb #c58d05f3
+def _book(folder=None):
+    "The folder of the pages: `nbs` of the project around `folder`, or None."
+    here = Path(folder or '.').resolve()
+    for project in (here, *here.parents):
+        if (project/'pyproject.toml').exists() and (project/'nbs').is_dir(): return project/'nbs'
+
+def _folder():
+    "Where claims lie: `nbs/claims` of the project, else `claims` in the current folder."
+    book = _book()
+    return book/'claims' if book else Path('claims').resolve()
+
+# %% ../nbs/1_service/11_claims.ipynb #ccc5973f
 def page_of(
     module,    # As in a claim, such as 'ab.sizing'
     book=None, # Folder of the pages; None: that of this project
 )->str:        # Path below `book`; a name that sorts last where there is no such page
-    "The page that exports a module: its name ends, after the number, with the module's last part."
+    "The page that exports a module: after the number, its name is the module's last part."
     book = Path(book) if book else _book()
-    last = {'settings': 'ground_rules', 'cli': 'command_line'}.get(module, module.split('.')[-1])
-    found = sorted(book.glob(f'[0-9]_*/[0-9][0-9]_{last}.ipynb')) if book else []
-    return found[0].relative_to(book).as_posix() if found else f'{last}.ipynb'
+    other_names = {'settings': 'ground_rules', 'cli': 'command_line'}
+    name = other_names.get(module, module.split('.')[-1])
+    found = sorted(book.glob(f'[0-9]_*/[0-9][0-9]_{name}.ipynb')) if book else []
+    return found[0].relative_to(book).as_posix() if found else f'{name}.ipynb'
 
 # %% ../nbs/1_service/11_claims.ipynb #0505596d
 def ledger(
     folder=None, # Where the claims lie; None: `nbs/claims` of this project
 )->list:         # `Claim`s in the order of the pages
     "All recorded claims."
-    paths = Path(folder or _folder()).glob('*.json')
-    return [c for path in sorted(paths, key=lambda p: page_of(p.stem)) for c in _read(path)]
+    def place(path): return page_of(path.stem)
+    claims = []
+    for path in sorted(Path(folder or _folder()).glob('*.json'), key=place): claims += _read(path)
+    return claims
 
 # %% ../nbs/1_service/11_claims.ipynb #b9dd894c
-def _verdict(claim): return 'pass' if claim.holds else f'fail: {claim.reason}'
+def _row(claim):
+    "A claim as a row of the table."
+    return {
+        'claim': claim.sentence,
+        'source': f'{claim.source}: {claim.theirs}',
+        'ours': claim.value(),
+        'condition': claim._condition_in_words(),
+        'seed': '' if claim.seed is None else str(claim.seed),
+        'verdict': 'pass' if claim.holds else f'fail: {claim.reason}',
+        'cell': f'[{claim.id}](../{page_of(claim.module)}#claim-{claim.id})',
+    }
 
 def ledger_table(
     claims, # From `ledger`
 )->pd.DataFrame: # A row a claim; its cell as a link from a page in a part's folder
     "The ledger as a table."
-    return pd.DataFrame([{
-        'claim': c.sentence,
-        'source': f'{c.source}: {c.theirs}',
-        'ours': c.value(),
-        'condition': ' '.join(map(str, c.condition)),
-        'seed': '' if c.seed is None else str(c.seed),
-        'verdict': _verdict(c),
-        'cell': f'[{c.id}](../{page_of(c.module)}#claim-{c.id})',
-    } for c in claims])
+    return pd.DataFrame([_row(claim) for claim in claims])

@@ -7,6 +7,9 @@ __all__ = ['Pages', 'trending', 'build_page', 'join_pages']
 
 # %% ../../nbs/1_service/06_pages.ipynb #e3d2258b
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
@@ -17,79 +20,77 @@ from .visitors import service_time
 # %% ../../nbs/1_service/06_pages.ipynb #7bd58816
 @dataclass(frozen=True, eq=False, repr=False)
 class Pages:
-    """Pages of a service week: K pages of R rows and C columns, on F films, by M model versions.
-
-    ValueError for parts that do not fit together.
-    """
+    "K pages of R rows and C columns, on F films, made by M model versions, for one service week."
     week:int            # Service week, from 0
     start:pd.Timestamp  # When the week starts, UTC
     film_id:np.ndarray  # (F,) ids
     truth:np.ndarray    # (F, 12) 0/1: the films' real genres
     critic:np.ndarray   # (F,) critics' score, 0 to 100
     slots:np.ndarray    # (K, R, C) index of the film on each slot; -1: empty
-    tags:np.ndarray     # (K, R) genre that a row is named after, as an index; -1: none (trending)
+    tags:np.ndarray     # (K, R) index of the genre that names a row; -1: none (trending)
     shown:np.ndarray    # (M, F, 12) 0/1: genres that each model version shows for each film
     versions:tuple      # (M,) model versions
     model:np.ndarray    # (K,) index of the version that made each page
     variants:tuple      # (K,) name of each page in the experiment
     experiment:str = '' # Name of the experiment; '' outside of one
-    changed:tuple = ()  # (K,) week in which visitors first saw this page's novelty; empty: never
+    changed:tuple = ()  # (K,) week in which visitors first saw something new; empty: never
 
     def __post_init__(self):
-        self._check_shapes()
-        self._check_indices()
-        checks.number('week', self.week, least=0)
-        size = self.slots[0].size
-        if size > 4096: raise ValueError(f'{size} slots on a page: expected at most 4096')
+        _check_shapes(self)
+        _check_indices(self)
+        checks.whole('week', self.week)
+
+    @cached_property
+    def flat(self):
+        "`films` in use, and (K, R*C) `where`, `strange` and `taken`: slots in one row."
+        return _flatten(self)
 
     def __len__(self): return len(self.slots)
 
     def __repr__(self):
-        _, rows, films = self.slots.shape
-        versions = ', '.join(self.versions)
-        return f'Pages(week {self.week}, {len(self)} x {rows} rows x {films} films, {versions})'
+        _, rows, columns = self.slots.shape
+        return (f'Pages(week {self.week}, {len(self)} x {rows} rows x {columns} films, '
+                f'{", ".join(self.versions)})')
 
-# %% ../../nbs/1_service/06_pages.ipynb #9f922c1c
-@patch
-def _check_shapes(self:Pages):
-    k, films = len(self.slots), len(self.film_id)
-    shapes = dict(truth=(films, 12), critic=(films,), tags=self.slots.shape[:2],
-                  shown=(len(self.versions), films, 12), model=(k,))
+# %% ../../nbs/1_service/06_pages.ipynb #f6c022f9
+def _check_shapes(pages):
+    "ValueError for the first array that does not fit the others."
+    k, f, m = len(pages.slots), len(pages.film_id), len(pages.versions)
+    shapes = {'truth': (f, 12), 'critic': (f,), 'tags': pages.slots.shape[:2],
+              'shown': (m, f, 12), 'model': (k,)}
     for name, shape in shapes.items():
-        have = getattr(self, name).shape
-        if have != shape: raise ValueError(f'{name} has shape {have}: expected {shape}')
-    if len(self.variants) == k and len(self.changed) in (0, k): return
-    raise ValueError(f'{len(self.variants)} variants, {len(self.changed)} changed: '
-                     f'expected one for each of {k} pages')
+        came = getattr(pages, name).shape
+        if came != shape: raise ValueError(f'{name} has shape {came}: expected {shape}')
+    named, changed = len(pages.variants), len(pages.changed)
+    if named != k or changed not in (0, k):
+        raise ValueError(f'{named} variants, {changed} changed: expected one for each of {k} pages')
+    if pages.slots[0].size > 4096:
+        raise ValueError(f'{pages.slots[0].size} slots on a page: expected at most 4096')
 
-@patch
-def _check_indices(self:Pages):
-    highest = dict(slots=len(self.film_id)-1, tags=11, model=len(self.versions)-1)
+def _check_indices(pages):
+    "ValueError for an index of a film, a genre or a model version that there is not."
+    highest = {'slots': len(pages.film_id) - 1, 'tags': 11, 'model': len(pages.versions) - 1}
     for name, high in highest.items():
-        x, low = getattr(self, name), 0 if name == 'model' else -1
-        if not x.size or (low <= x.min() and x.max() <= high): continue
-        raise ValueError(f'{name} has values from {x.min()} to {x.max()}: '
-                         f'expected {low} to {high}')
+        values, low = getattr(pages, name), 0 if name == 'model' else -1
+        if values.size and (values.min() < low or values.max() > high):
+            raise ValueError(f'{name} has values from {values.min()} to {values.max()}: '
+                             f'expected {low} to {high}')
 
-@patch(as_prop=True)
-def flat(self:Pages)->tuple: # (films in use, where, strange, taken)
-    """The slots of each page in one line, for code that works on all of them at once.
+# %% ../../nbs/1_service/06_pages.ipynb #320f467d
+class _Flat(NamedTuple):
+    "Pages as S slots in a row, on the films that they use."
+    films:np.ndarray   # Indices into `film_id` of the films in use
+    where:np.ndarray   # (K, S) which of these stands on each slot
+    strange:np.ndarray # (K, S) the row is named after a genre that the film lacks
+    taken:np.ndarray   # (K, S) whether there is a film
 
-    `films` holds the rows of the pool that stand on some page. The other three have the shape
-    (pages, slots): where a slot's film is in `films`, whether the film has not the genre that
-    its row promises, and whether the slot is taken.
-    """
-    if '_flattened' not in self.__dict__: object.__setattr__(self, '_flattened', self._flatten())
-    return self._flattened
-
-@patch
-def _flatten(self:Pages):
-    flat = self.slots.reshape(len(self), -1)
-    film = np.maximum(flat, 0)
-    used, where = np.unique(film, return_inverse=True)
-    tag = np.repeat(self.tags, self.slots.shape[2], axis=1)
-    wrong = (tag >= 0) & (self.truth[film, tag] == 0)
-    return used, where.reshape(flat.shape), wrong, flat >= 0
+def _flatten(pages):
+    slots = pages.slots.reshape(len(pages), -1)
+    film = np.maximum(slots, 0)
+    films, where = np.unique(film, return_inverse=True)
+    genre = np.repeat(pages.tags, pages.slots.shape[2], axis=1)
+    strange = (genre >= 0) & (pages.truth[film, genre] == 0)
+    return _Flat(films, where.reshape(slots.shape), strange, slots >= 0)
 
 # %% ../../nbs/1_service/06_pages.ipynb #f4f31639
 def trending(
@@ -99,36 +100,38 @@ def trending(
 )->pd.Series:              # Score by film_id, highest first
     "Recent clicks of each film, with exponential decay."
     clicks = events[(events.kind == 'click') & (events.ts < now)]
-    age = (now - clicks.ts)/pd.Timedelta(days=1)
+    age = (now - clicks.ts) / pd.Timedelta(days=1)
     weight = .5**(age/half_life)
     return weight.groupby(clicks.film_id).sum().sort_values(ascending=False)
 
 # %% ../../nbs/1_service/06_pages.ipynb #796f0c1a
-def _check_proba(name, p, shape):
-    "`p` as a float array of that shape, or ValueError."
-    p = np.asarray(p, float)
+def _check_proba(name, proba, shape):
+    "`proba` as a float array of that shape, or ValueError."
+    p = np.asarray(proba, float)
     if p.shape != shape: raise ValueError(f'{name} has shape {p.shape}: expected {shape}')
-    bad = p[~((p >= 0) & (p <= 1))]
-    if bad.size: raise ValueError(f'{name} holds {bad[0]!r}: expected numbers from 0 to 1')
+    wrong = p[~((p >= 0) & (p <= 1))]
+    if wrong.size: raise ValueError(f'{name} holds {wrong[0]}: expected numbers from 0 to 1')
     return p
 
-def _fill_rows(order, allowed, columns):
-    "For each row, the first films of its order that are allowed and not yet on the page; else -1."
-    slots, free = np.full((len(order), columns), -1, np.int32), np.ones(allowed.shape[1], bool)
-    for row, ranked, may in zip(slots, order, allowed):
-        pick = ranked[may[ranked] & free[ranked]][:columns]
-        row[:len(pick)] = pick
-        free[pick] = False
-    return slots
-
-def _check_page(films, rows, columns):
+def _check_films(films, rows):
+    "ValueError for no films, a film that is there twice, or genres that there are not."
     twice = films.film_id.duplicated().sum()
-    if len(films) == 0 or twice:
-        raise ValueError(f'{len(films)} films, {twice} of them twice: '
-                         'expected at least one, each once')
-    if columns < 1 or ((rows < 0) | (rows > 11)).any():
-        raise ValueError(f'columns = {columns!r}, rows = {rows}: '
-                         'expected at least 1 column and genres from 0 to 11')
+    if twice or not len(films):
+        raise ValueError(f'{len(films)} films, {twice} of them twice: expected at least one, '
+                         'each once')
+    if ((rows < 0) | (rows > 11)).any():
+        raise ValueError(f'rows = {rows}: expected genres from 0 to 11')
+
+# %% ../../nbs/1_service/06_pages.ipynb #86bca654
+def _fill_rows(order, allowed, columns):
+    "In each row the first films of its order that are allowed and not yet shown; else -1."
+    slots = np.full((len(order), columns), -1, np.int32)
+    free = np.ones(allowed.shape[1], bool)
+    for row, ranked in enumerate(order):
+        chosen = ranked[allowed[row, ranked] & free[ranked]][:columns]
+        slots[row, :len(chosen)] = chosen
+        free[chosen] = False
+    return slots
 
 # %% ../../nbs/1_service/06_pages.ipynb #aa2823ef
 def build_page(
@@ -142,34 +145,47 @@ def build_page(
     model_version:str='',   # Version that made the predictions
     rows=range(12),         # Genres that have a row, top to bottom
     columns:int=4,          # Films in a row
-    quality:float=.3,       # Weight of the critics' score (as a share) beside the probability
-    fresh:float=.3,         # Weight of freshness (0 oldest, 1 newest) beside it
+    quality:float=.3,       # Weight of the critics' score, as a share
+    fresh:float=.3,         # Weight of freshness: 0 for the oldest film, 1 for the newest
     changed:int=-1,         # Week in which visitors first saw something new here; -1: never
 )->Pages:                   # One page
     """Rank films into a trending row and a row for each genre.
 
     ValueError for wrong shapes, probabilities or genres.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import labels, load_films
+    >>> films = load_films().tail(60)
+    >>> build_page(films, labels(films), week=8, model_version='truth')
+    Pages(week 8, 1 x 13 rows x 4 films, truth)
     """
     n, rows = len(films), np.asarray(list(rows), int)
     p = _check_proba('proba', proba, (n, 12))
-    each = np.broadcast_to(thresholds, 12) if np.ndim(thresholds) == 0 else thresholds
-    t = _check_proba('thresholds', each, (12,))
-    _check_page(films, rows, columns)
+    if np.ndim(thresholds) == 0: thresholds = np.broadcast_to(thresholds, 12)
+    tagged = p >= _check_proba('thresholds', thresholds, (12,))
+    _check_films(films, rows)
     critic = films.critic_score.fillna(60.).to_numpy(float)
     extra = quality*critic/100 + fresh*np.arange(n)/max(n-1, 1)
-    score = np.vstack([_trend(films, clicks, extra), *(p[:, genre] + extra for genre in rows)])
-    allowed = np.vstack([np.ones(n, bool), *(p[:, genre] >= t[genre] for genre in rows)])
-    slots = _fill_rows(np.argsort(-score, axis=1, kind='stable'), allowed, columns)
-    begin = service_time(week) if start is None else pd.Timestamp(start)
-    return Pages(
-        int(week), begin, films.film_id.to_numpy(str), labels(films), critic, slots[None],
-        np.concatenate([[-1], rows])[None], (p >= t)[None].astype(np.uint8),
-        (model_version,), np.zeros(1, int), (model_version,), changed=(int(changed),))
+    score = np.vstack([_trending_score(films, clicks, extra), *(p[:, g] + extra for g in rows)])
+    allowed = np.vstack([np.ones(n, bool), *(tagged[:, g] for g in rows)])
+    order = np.argsort(-score, axis=1, kind='stable')
+    slots = _fill_rows(order, allowed, checks.whole('columns', columns, 1))
+    return _one_page(films, critic, slots, rows, tagged, int(week), start, model_version, changed)
 
-def _trend(films, clicks, extra):
-    "Scores of the trending row: recent clicks, and little else."
+# %% ../../nbs/1_service/06_pages.ipynb #82ed4dd6
+def _trending_score(films, clicks, extra):
+    "What the first row sorts by, (films,)."
     if clicks is None: return extra
     return films.film_id.map(clicks).fillna(0).to_numpy(float) + extra/1000
+
+def _one_page(films, critic, slots, rows, tagged, week, start, version, changed):
+    "`Pages` with one page."
+    return Pages(week=week, start=service_time(week) if start is None else pd.Timestamp(start),
+                 film_id=films.film_id.to_numpy(str), truth=labels(films), critic=critic,
+                 slots=slots[None], tags=np.concatenate([[-1], rows])[None],
+                 shown=tagged[None].astype(np.uint8), versions=(version,),
+                 model=np.zeros(1, int), variants=(version,), changed=(int(changed),))
 
 # %% ../../nbs/1_service/06_pages.ipynb #ac172b92
 @patch
@@ -178,9 +194,9 @@ def table(self:Pages,
     page:int=0,       # Which page
 )->pd.DataFrame:      # A row of the page a row, '' where a slot is empty
     "A page as a reader sees it."
-    def name(i): return '' if i < 0 else titles.get(self.film_id[i], self.film_id[i])
-    rows = [[name(i) for i in row] for row in self.slots[page]]
-    return pd.DataFrame(rows, ['Trending' if g < 0 else GENRES[g] for g in self.tags[page]])
+    def name(film): return '' if film < 0 else titles.get(self.film_id[film], self.film_id[film])
+    names = [[name(film) for film in row] for row in self.slots[page]]
+    return pd.DataFrame(names, ['Trending' if g < 0 else GENRES[g] for g in self.tags[page]])
 
 # %% ../../nbs/1_service/06_pages.ipynb #221484ab
 def join_pages(
@@ -188,32 +204,43 @@ def join_pages(
     experiment:str='',   # Name of the experiment
     variants=None,       # A name for each page; None: their own
 )->Pages:                # All of them in one, in this order
-    "Several pages as one, so that visitors can be assigned to them; ValueError for other weeks."
-    first = pages[0]
-    grid = first.week, first.start, first.slots.shape[1:]
-    for page in pages:
-        if (page.week, page.start, page.slots.shape[1:]) != grid:
-            raise ValueError(f'{page!r} beside {first!r}: expected the same week and grid')
+    "Several pages as one, so that visitors can be assigned to them; ValueError for other grids."
+    for page in pages: _check_grid(page, pages[0])
     def joined(name): return np.concatenate([getattr(page, name) for page in pages])
-    def together(name): return sum((getattr(page, name) for page in pages), ())
     ids, at = np.unique(joined('film_id'), return_index=True)
     where = [np.searchsorted(ids, page.film_id) for page in pages]
-    slots = [np.where(p.slots < 0, -1, w[p.slots]) for p, w in zip(pages, where)]
-    shown, model = _join_models(pages, where, len(ids))
-    changed = sum((page.changed or (-1,)*len(page) for page in pages), ())
-    return Pages(
-        first.week, first.start, ids, joined('truth')[at], joined('critic')[at],
-        np.concatenate(slots).astype(np.int32), joined('tags'), shown, together('versions'), model,
-        together('variants') if variants is None else tuple(variants), experiment, changed)
+    shown, model = _joined_models(pages, where, len(ids))
+    changed = [page.changed or (-1,)*len(page) for page in pages]
+    if variants is None: variants = chain.from_iterable(page.variants for page in pages)
+    return Pages(pages[0].week, pages[0].start, ids, joined('truth')[at], joined('critic')[at],
+                 _joined_slots(pages, where), joined('tags'), shown,
+                 tuple(chain.from_iterable(page.versions for page in pages)), model,
+                 tuple(variants), experiment, tuple(chain.from_iterable(changed)))
 
-def _join_models(pages, where, films):
-    "What all model versions show, and which of them made each page."
-    versions = [len(page.versions) for page in pages]
-    ends = np.cumsum([0] + versions)
-    shown = np.zeros((sum(versions), films, 12), np.uint8)
-    for page, at, m in zip(pages, where, ends): shown[m:m+len(page.versions), at] = page.shown
-    return shown, np.concatenate([page.model + m for page, m in zip(pages, ends)])
+# %% ../../nbs/1_service/06_pages.ipynb #820ac3d9
+def _check_grid(page, first):
+    "ValueError for pages that cannot stand side by side."
+    same_week = (page.week, page.start) == (first.week, first.start)
+    if not same_week or page.slots.shape[1:] != first.slots.shape[1:]:
+        raise ValueError(f'{page!r} beside {first!r}: expected the same week and grid')
 
+def _joined_models(pages, where, n_films):
+    "What all model versions show, (M, n_films, 12), and the version of each page among them."
+    shown = np.zeros((sum(len(page.versions) for page in pages), n_films, 12), np.uint8)
+    model, first = [], 0
+    for page, place in zip(pages, where):
+        last = first + len(page.versions)
+        shown[first:last, place] = page.shown
+        model.append(page.model + first)
+        first = last
+    return shown, np.concatenate(model)
+
+def _joined_slots(pages, where):
+    "The slots of all pages as indices into the films of all."
+    slots = [np.where(page.slots < 0, -1, place[page.slots]) for page, place in zip(pages, where)]
+    return np.concatenate(slots).astype(np.int32)
+
+# %% ../../nbs/1_service/06_pages.ipynb #0d9c31d1
 @patch
 def lists(self:Pages,
     slots,           # (K, C) indices into `film_id`, -1 for an empty place
@@ -223,5 +250,5 @@ def lists(self:Pages,
     "The same films as plain lists, one page each: what interleaving and re-ranking show."
     slots = np.asarray(slots, np.int32)
     k = len(slots)
-    return replace(self, slots=slots[:, None], tags=np.full((k, 1), -1), model=np.full(k, model),
-                   variants=(variant,)*k, changed=())
+    return replace(self, slots=slots[:, None], tags=np.full((k, 1), -1),
+                   model=np.full(k, model), variants=(variant,)*k, changed=())

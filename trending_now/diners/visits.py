@@ -7,73 +7,94 @@ __all__ = ['EVENT_KINDS', 'Diners', 'unit_ids', 'slot_counts']
 
 # %% ../../nbs/1_service/08_visits.ipynb #5e97a4e3
 import json, zlib
+from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from fastcore.basics import patch
 from scipy.special import ndtri
-from .. import checks
 from ..catalogue import GENRES
 from .clicks import Clickers
 from .pages import Pages
 
 # %% ../../nbs/1_service/08_visits.ipynb #4e8f3b86
 class Diners(Clickers):
-    "Visitors who look at pages, click, watch, rate and correct; the truth of each is known."
+    """Visitors who look at pages, click, watch, rate and correct; the truth of each is known.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import labels, load_films
+    >>> from trending_now.diners.pages import build_page
+    >>> from trending_now.settings import stream
+    >>> films = load_films().tail(60)
+    >>> page = build_page(films, labels(films), week=8)
+    >>> events = Diners(100, seed=7).visit(page, stream(7, 'visits', 8))
+    >>> events.kind.unique().tolist()[:3]
+    ['exposure', 'impression', 'click']
+    """
 
 # %% ../../nbs/1_service/08_visits.ipynb #4de7b0d3
 _M64 = (1 << 64) - 1
 
 def _uniform(root, name, view, slot):
-    "A uniform number strictly between 0 and 1 for each (view, slot) and use (SplitMix64's mixing)."
+    "A number strictly between 0 and 1 for each (view, slot) and use: SplitMix64's mixing."
     key = (root*0x9E3779B97F4A7C15 + zlib.crc32(name.encode())*0xD1342543DE82EF95) & _M64
     x = (np.asarray(view, np.uint64) << np.uint64(12)) + np.asarray(slot, np.uint64)
     x = x * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    top = (x ^ (x >> np.uint64(31))) >> np.uint64(11)
-    return (top.astype(np.float64) + .5) * 2.**-53
+    x = (x ^ (x >> np.uint64(31))) >> np.uint64(11)
+    return (x.astype(np.float64) + .5) * 2.**-53
 
 # %% ../../nbs/1_service/08_visits.ipynb #f75b26d6
+def _check_assign(page, wanted, unit, n_pages):
+    "ValueError for an assignment of the wrong length, or to a page that there is not."
+    if page.shape != (wanted,):
+        raise ValueError(f'assign has shape {page.shape}: expected ({wanted},), '
+                         f'one for each {unit}')
+    whole = page.dtype.kind in 'iu'
+    if not whole or (page.size and not (-1 <= page.min() and page.max() < n_pages)):
+        raise ValueError(f'assign holds {page.min()} to {page.max()} ({page.dtype}): '
+                         f'expected whole numbers from -1 to {n_pages - 1}')
+
 @patch
 def _page_of(self:Diners, pages, views, assign):
     "Index of the page that each view shows (-1: not in the test), or ValueError."
     if assign is None: return np.zeros(len(views), int)
-    by_view = callable(assign)
-    page = np.asarray(assign(views)) if by_view else np.asarray(assign)
-    wanted, unit = len(self.bot), 'visitor, bots included'
-    if by_view: wanted, unit = len(views), 'view'
-    if page.shape != (wanted,):
-        raise ValueError(f'assign has shape {page.shape}: '
-                         f'expected ({wanted},), one for each {unit}')
-    inside = not page.size or (-1 <= page.min() and page.max() < len(pages))
-    if page.dtype.kind not in 'iu' or not inside:
-        raise ValueError(f'assign holds {page.min()} to {page.max()} ({page.dtype}): '
-                         f'expected whole numbers from -1 to {len(pages)-1}')
-    return page if by_view else page[views.visitor]
+    if callable(assign):
+        page = np.asarray(assign(views))
+        _check_assign(page, len(views), 'view', len(pages))
+        return page
+    page = np.asarray(assign)
+    _check_assign(page, len(self.bot), 'visitor, bots included', len(pages))
+    return page[views.visitor]
 
 # %% ../../nbs/1_service/08_visits.ipynb #90d0c996
 @patch
 def _talk(self:Diners, pages, views, page):
-    "(views,) factor on clicks from what others see: the household, and the day's visitors."
-    s, people = self.settings, ~self.bot[views.visitor]
-    if not (s.household_talk or s.crowd_talk): return np.ones(len(views), np.float32)
+    "(views,) factor on clicks from what the household and the day's visitors see."
+    knobs, people = self.settings, ~self.bot[views.visitor]
+    if not (knobs.household_talk or knobs.crowd_talk): return np.ones(len(views), np.float32)
     value = self.expected_clicks(pages)
     better = np.where(people, (value/value[0] - 1)[page], 0)
     def total(by): return np.bincount(by, better)[by], np.bincount(by, people)[by]
-    (home, homes), (own, owns) = total(views.household), total(views.visitor)
-    day = ((views.ts - pages.start) // pd.Timedelta(days=1)).to_numpy()
-    crowd, crowds = total(day)
-    others = (home-own) / np.maximum(homes-owns, 1)
-    factor = 1 + s.household_talk*others + s.crowd_talk*crowd/np.maximum(crowds, 1)
-    return np.maximum(factor, 0).astype(np.float32)
+    (home, in_home), (own, of_own) = total(views.household), total(views.visitor)
+    crowd, in_crowd = total(((views.ts - pages.start) // pd.Timedelta(days=1)).to_numpy())
+    others = (home - own) / np.maximum(in_home - of_own, 1)
+    crowd_share = knobs.crowd_talk*crowd/np.maximum(in_crowd, 1)
+    return np.maximum(1 + knobs.household_talk*others + crowd_share, 0).astype(np.float32)
 
 # %% ../../nbs/1_service/08_visits.ipynb #4793fe99
-def _chunks(pages, n):
-    "Slices of views, small enough (250,000 cells a step) to stay in the processor's cache."
-    step = max(1, 250_000 // max(len(pages.flat[0]), pages.slots[0].size))
-    return [slice(i, min(i+step, n)) for i in range(0, n, step)]
+@patch
+def _chances_by_chunk(self:Diners, pages, views, page):
+    "(first view, (views, slots) click probabilities) of chunks near 250,000 cells."
+    talk, odds = self._talk(pages, views, page), self._film_odds(pages)
+    visitor = views.visitor.to_numpy()
+    step = max(1, 250_000 // max(len(pages.flat.films), pages.slots[0].size))
+    for first in range(0, len(views), step):
+        here = slice(first, first + step)
+        yield first, self._chances(pages, visitor[here], page[here], talk[here], odds)
 
 # %% ../../nbs/1_service/08_visits.ipynb #e9343154
 @patch
@@ -81,73 +102,88 @@ def truth(self:Diners,
     pages:Pages,  # What is shown
     rng,          # As for `visit`
     assign=None,  # As for `visit`
-)->pd.DataFrame:  # The views, with `page` (-1: not in the test) and `clicks`, the true expectation
-    "What `visit` would give on average over the luck in clicking, for the same views."
+)->pd.DataFrame:  # The views, with `page` (-1: not in the test) and true `clicks`
+    """What `visit` would give on average over the luck in clicking, for the same views.
+
+    Interference and novelty are included, and bots too.
+    """
     views = self.views(pages, rng)
     page = self._page_of(pages, views, assign)
-    seen, who = np.maximum(page, 0), views.visitor.to_numpy()
-    talk, odds = self._talk(pages, views, seen), self._film_odds(pages)
-    clicks = [np.zeros(0)]
-    for part in _chunks(pages, len(views)):
-        chances = self._chances(pages, who[part], seen[part], talk[part], odds)
-        clicks.append(chances.sum(1))
-    return views.assign(page=page, clicks=np.concatenate(clicks))
+    chunks = self._chances_by_chunk(pages, views, np.maximum(page, 0))
+    clicks = [chances.sum(1) for _, chances in chunks]
+    return views.assign(page=page, clicks=np.concatenate(clicks) if clicks else np.zeros(0))
 
 # %% ../../nbs/1_service/08_visits.ipynb #15ac6e31
+class _Clicks(NamedTuple):
+    "What is known about each click."
+    film:np.ndarray    # Index of the film
+    people:np.ndarray  # Whether a person clicked, and not a bot
+    strange:np.ndarray # Whether its row is named after a genre that the film lacks
+    match:np.ndarray   # Share of the visitor's taste that the film has
+    shown:np.ndarray   # (clicks, 12) genres that the model shows for the film
+    wrong:np.ndarray   # (clicks, 12) where they are not the true ones
+
+def _dwell(clicks, luck):
+    "Seconds that the film is watched; a bot leaves at once."
+    noise = .8*ndtri(luck('dwell'))
+    watched = np.exp(5. + 2*clicks.match - .7*clicks.strange + noise)
+    return np.where(clicks.people, watched, 1 + luck('dwell'))
+
+# %% ../../nbs/1_service/08_visits.ipynb #01fe975d
+def _delay(luck, name, mean):
+    "Days until something follows, exponential."
+    return -mean*np.log(luck(name))
+
+def _ratings(clicks, critic, luck, knobs):
+    "Index of the click, stars and delay in days of the clicks that are rated."
+    rated = np.flatnonzero(clicks.people & (luck('rates') < knobs.rating_rate))
+    liking = 2.6 + 2.5*clicks.match + (critic[clicks.film] - 60)/50 - .6*clicks.strange
+    stars = np.clip(np.rint(liking + .8*ndtri(luck('stars'))), 1, 5)
+    return rated, stars[rated], _delay(luck, 'rated', knobs.rating_delay)[rated]
+
+# %% ../../nbs/1_service/08_visits.ipynb #15db7e5b
+def _corrections(clicks, luck, knobs):
+    "Index of the click, whether the film has the genre, delay in days, and code of the text."
+    could = clicks.people & clicks.wrong.any(1)
+    said = np.flatnonzero(could & (luck('corrects') < knobs.correction_rate))
+    wrong = clicks.wrong[said]
+    mistaken = (luck('errs')[said] < knobs.correction_noise) & ~wrong.all(1)
+    about = np.where(mistaken[:, None], ~wrong, wrong)
+    drawn = luck('genre')[said] * about.sum(1)
+    genre = (about.cumsum(1) > drawn[:, None]).argmax(1)
+    missing = 1 - clicks.shown[said, genre]
+    delay = _delay(luck, 'corrected', knobs.correction_delay)[said]
+    return said, missing.astype(float), delay, 1 + 2*genre + missing
+
+# %% ../../nbs/1_service/08_visits.ipynb #3a24bb4c
 @patch
-def _feedback(self:Diners, pages, views, page, clicked, root):
-    "What follows the clicks: dwell seconds; ratings; corrections."
-    s, (view, slot) = self.settings, clicked
-    def luck(name): return _uniform(root, name, view, slot)
+def _clicks(self:Diners, pages, views, page, view, slot):
+    "What is known about the clicks on `slot` in `view`; `page` of each view."
     film = pages.slots.reshape(len(pages), -1)[page[view], slot]
     visitor = views.visitor.to_numpy()[view]
-    people, strange = ~self.bot[visitor], pages.flat[2][page[view], slot]
-    taste = self.tastes(pages.week, np.minimum(visitor, self.n-1))
-    match = (taste*pages.truth[film]).sum(1)
-    minutes = np.exp(5. + 2*match - .7*strange + .8*ndtri(luck('dwell')))
-    dwell = np.where(people, minutes, 1 + luck('dwell'))
-    rates = np.flatnonzero(people & (luck('rates') < s.rating_rate))
-    critics = (pages.critic[film]-60)/50
-    liking = 2.6 + 2.5*match + critics - .6*strange + .8*ndtri(luck('stars'))
-    stars = np.clip(np.rint(liking), 1, 5)
-    rated = -s.rating_delay*np.log(luck('rated'))
-    rating = rates, stars[rates], rated[rates], 0
+    taste = self.tastes(pages.week, np.minimum(visitor, self.n - 1))
     shown = pages.shown[pages.model[page[view]], film]
-    return dwell, rating, self._corrections(shown, pages.truth[film], people, luck)
-
-@patch
-def _corrections(self:Diners, shown, truth, people, luck):
-    "Corrections as (index of the click, value, delay in days, code of the note)."
-    s, wrong = self.settings, shown != truth
-    tells = people & wrong.any(1) & (luck('corrects') < s.correction_rate)
-    at = np.flatnonzero(tells)
-    mistaken = (luck('errs')[at] < s.correction_noise) & ~wrong[at].all(1)
-    about = np.where(mistaken[:, None], ~wrong[at], wrong[at])
-    nth = luck('genre')[at]*about.sum(1)
-    genre = (about.cumsum(1) > nth[:, None]).argmax(1)
-    missing = 1 - shown[at, genre]
-    delay = -s.correction_delay*np.log(luck('corrected'))
-    return at, missing.astype(float), delay[at], 1 + 2*genre + missing
+    return _Clicks(film, ~self.bot[visitor], pages.flat.strange[page[view], slot],
+                   (taste*pages.truth[film]).sum(1), shown, shown != pages.truth[film])
 
 # %% ../../nbs/1_service/08_visits.ipynb #323207f5
 EVENT_KINDS = ('exposure', 'impression', 'click', 'rating', 'correction')
 _DAY = 86_400_000_000  # microseconds
 _STR = pd.StringDtype(na_value=np.nan)
-# Payload of a correction, by its code
-_NOTES = ['{}'] + [json.dumps({'genre': genre, 'wrong': wrong})
-                   for genre in GENRES for wrong in (True, False)]
+# Payloads: that of no correction, then of a correction by its code
+_NOTES = ['{}', *(json.dumps({'genre': genre, 'wrong': wrong})
+                  for genre in GENRES for wrong in (True, False))]
 
 def _texts(values, index=None):
     "Texts of a table, in the order of `index`."
-    ready = isinstance(values, (pa.Array, pa.ChunkedArray))
-    table = values if ready else pa.array(list(values), pa.large_string())
-    table = table.cast(pa.large_string())
-    return table if index is None else table.take(pa.array(index))
+    column = pa.array(list(values), pa.large_string())
+    return column if index is None else column.take(pa.array(index))
 
 def _glue(*texts):
     "Texts joined element by element; a plain text stands for a column of it."
-    parts = [pa.scalar(t, pa.large_string()) if isinstance(t, str) else t for t in (*texts, '')]
-    return pc.binary_join_element_wise(*parts)
+    columns = [pa.scalar(text, pa.large_string()) if isinstance(text, str) else text
+               for text in (*texts, '')]
+    return pc.binary_join_element_wise(*columns)
 
 def _numbered(before, numbers, width=0):
     "Texts like v0000012 for an array of numbers."
@@ -155,102 +191,131 @@ def _numbered(before, numbers, width=0):
     return _glue(before, pc.utf8_lpad(digits, width, '0') if width else digits)
 
 def unit_ids(
-    visitors, # Indices of visitors
-):            # Their texts
+    visitors, # Indices, (n,)
+):            # Series of texts, (n,)
     "The `unit` of the Events record for indices of visitors: v0000012."
     return _STR.__from_arrow__(_numbered('v', np.asarray(visitors), 7))
 
 # %% ../../nbs/1_service/08_visits.ipynb #83fe8191
-@patch
-def _record(self:Diners, pages, views, page, root, kind, view, slot, value, ts, code):
-    "The Events record, in order of time, from arrays with one element an event."
-    order = np.argsort(ts, kind='stable')
-    kind, view, slot, value, ts, code = (x[order] for x in (kind, view, slot, value, ts, code))
-    texts = self._columns(pages, views, page, root, kind, view, slot, code)
-    plain = {'ts': pd.to_datetime(ts, unit='us', utc=True),
-             'position': slot.astype(np.int64), 'value': value}
-    columns = {}
-    for name, column in texts.items():
-        columns[name] = plain[name] if column is None else _STR.__from_arrow__(column)
-    return pd.DataFrame(columns)
+class _Events(NamedTuple):
+    "Arrays with one element an event."
+    kind:np.ndarray  # Index into `EVENT_KINDS`
+    view:np.ndarray  # Index of the view
+    slot:np.ndarray  # Slot on the page; -1: the whole page
+    value:np.ndarray # As in the Events record
+    us:np.ndarray    # Microseconds since 1970
+    code:np.ndarray  # Text of a correction, as an index into `_NOTES`
 
-@patch
-def _columns(self:Diners, pages, views, page, root, kind, view, slot, code):
-    "The columns of the record in their order; None for those that hold no text."
-    seen, flat = np.maximum(page, 0), pages.slots.reshape(len(pages), -1)
-    slots, films = flat.shape[1], len(pages.film_id)
-    ids = _numbered(f'w{pages.week:03}-{root:08x}-', np.arange(len(views)), 6)
-    request = ids.take(pa.array(view))
-    # the end of an event's id, by its kind; f: a fix
-    tail = [f'-{letter}{j}' for letter in 'xicrf' for j in range(-1, slots)]
-    film = np.where(slot < 0, -1, flat[seen[view], slot])
-    def tested(names):
-        return _texts([*names, ''], np.where(page < 0, len(names), page)[view])
-    return dict(
-        event_id=_glue(request, _texts(tail, kind.astype(np.int32)*(slots+1) + slot + 1)),
-        ts=None, kind=_texts(EVENT_KINDS, kind),
-        unit=_numbered('v', views.visitor.to_numpy(), 7).take(pa.array(view)),
-        request_id=request,
-        film_id=_texts([*pages.film_id, ''], np.where(film < 0, films, film)), position=None,
-        model_version=_texts(pages.versions, pages.model[seen][view]),
-        experiment=tested((pages.experiment,)*len(pages)), variant=tested(pages.variants),
-        value=None, payload=self._payload(views, page, kind, view, code))
+    def sorted(self):
+        "The same events in the order of time."
+        order = np.argsort(self.us, kind='stable')
+        return _Events(*(column[order] for column in self))
 
+_TYPES = (np.int8, np.int32, np.int16, float, np.int64, np.int8)
+
+def _part(kind, view, slot, value, us, code=0):
+    "Events of one kind; what is one number is the same for all."
+    columns = (EVENT_KINDS.index(kind), view, slot, value, us, code)
+    return _Events(*(np.broadcast_to(np.asarray(column, dtype), len(view))
+                     for column, dtype in zip(columns, _TYPES)))
+
+def _together(parts):
+    "All parts, one after the other."
+    return _Events(*(np.concatenate(columns) for columns in zip(*parts)))
+
+# %% ../../nbs/1_service/08_visits.ipynb #c44ee629
+def _event_ids(request, events, slots):
+    "A text for each event: its request, the kind by a letter (f: a fix), the slot."
+    tails = [f'-{letter}{slot}' for letter in 'xicrf' for slot in range(-1, slots)]
+    return _glue(request, _texts(tails, events.kind.astype(np.int32)*(slots + 1) + events.slot + 1))
+
+def _payloads(views, page, events):
+    "The visit and the page for an exposure, the genre for a correction, else {}."
+    visit = _numbered('{"visit": ', views.visit.to_numpy())
+    exposures = _glue(visit, _numbered(', "page": ', page), '}')
+    row = np.where(events.kind == 0, np.int32(len(_NOTES)) + events.view, events.code)
+    return pa.concat_arrays([_texts(_NOTES), exposures]).take(pa.array(row))
+
+def _film_ids(pages, seen, events):
+    "The film on the slot, '' for the whole page."
+    film = pages.slots.reshape(len(pages), -1)[seen[events.view], events.slot]
+    nothing = (events.slot < 0) | (film < 0)
+    return _texts([*pages.film_id, ''], np.where(nothing, len(pages.film_id), film))
+
+# %% ../../nbs/1_service/08_visits.ipynb #b3fccbb1
 @patch
-def _payload(self:Diners, views, page, kind, view, code):
-    "Notes of corrections, and the visit and page of exposures."
-    number = _numbered('{"visit": ', views.visit.to_numpy())
-    visits = _glue(number, _numbered(', "page": ', page), '}')
-    notes = pa.concat_arrays([_texts(_NOTES), visits])
-    return notes.take(pa.array(np.where(kind == 0, np.int32(len(_NOTES))+view, code)))
+def _record(self:Diners, pages, views, page, root, events):
+    "The Events record, in order of time."
+    events = events.sorted()
+    view, seen = pa.array(events.view), np.maximum(page, 0)
+    request = _numbered(f'w{pages.week:03}-{root:08x}-', np.arange(len(views)), 6).take(view)
+    tested = np.where(page < 0, len(pages), page)[events.view]
+    columns = {
+        'event_id': _event_ids(request, events, pages.slots[0].size),
+        'ts': pd.to_datetime(events.us, unit='us', utc=True),
+        'kind': _texts(EVENT_KINDS, events.kind),
+        'unit': _numbered('v', views.visitor.to_numpy(), 7).take(view),
+        'request_id': request,
+        'film_id': _film_ids(pages, seen, events),
+        'position': events.slot.astype(np.int64),
+        'model_version': _texts(pages.versions, pages.model[seen][events.view]),
+        'experiment': _texts([*[pages.experiment]*len(pages), ''], tested),
+        'variant': _texts([*pages.variants, ''], tested),
+        'value': events.value,
+        'payload': _payloads(views, page, events)}
+    is_text = {name: isinstance(column, pa.Array) for name, column in columns.items()}
+    return pd.DataFrame({name: _STR.__from_arrow__(column) if is_text[name] else column
+                         for name, column in columns.items()})
 
 # %% ../../nbs/1_service/08_visits.ipynb #f16d8079
 @patch
 def visit(self:Diners,
     pages:Pages,  # What is shown
-    rng,          # Generator or seed; one number is drawn: the same state, the same luck
-    assign=None,  # None (page 0), an index for each visitor, or a function of the `views` table
+    rng,          # One number is drawn: the same state, the same visits and luck for any page
+    assign=None,  # None (page 0), an index for each visitor, or a function of `views`; -1: no test
 )->pd.DataFrame:  # Events record in order of time; exposures have position -1 and film_id ''
-    """A week of visits: exposure, impression, click, rating and correction.
+    """A week of visits: exposures, impressions, clicks, ratings and corrections.
 
-    A click's value is the dwell in seconds, a rating's 1 to 5, a correction's whether the film
-    has the genre; the last two come with delay. `assign` -1: not in the test, sees page 0;
-    ValueError for other pages than there are.
+    The value of a click is its dwell in seconds, of a rating 1 to 5, of a correction 1 where
+    the film has the genre and 0 where it hasn't; the last two come with delay. A visitor who
+    is not in the test (-1) sees page 0.
     """
-    root = int(checks.generator(rng).integers(2**32))
+    root = int(rng.integers(2**32))
     views = self._views(pages.week, pages.start, root)
     page = self._page_of(pages, views, assign)
-    seen, who = np.maximum(page, 0), views.visitor.to_numpy()
-    talk, odds = self._talk(pages, views, seen), self._film_odds(pages)
-    cells, hits = np.arange(pages.slots[0].size), [np.zeros((2, 0), int)]
-    for part in _chunks(pages, len(views)):
-        luck = _uniform(root, 'click', np.arange(part.start, part.stop)[:, None], cells)
-        hit = luck < self._chances(pages, who[part], seen[part], talk[part], odds)
-        hits.append(np.stack(np.nonzero(hit)) + [[part.start], [0]])
-    return self._events(pages, views, page, np.concatenate(hits, 1), root)
+    view, slot = self._clicked(pages, views, np.maximum(page, 0), root)
+    events = self._events(pages, views, np.maximum(page, 0), view, slot, root)
+    return self._record(pages, views, page, root, events)
 
-# %% ../../nbs/1_service/08_visits.ipynb #7fefe3d6
+# %% ../../nbs/1_service/08_visits.ipynb #9b554e5c
 @patch
-def _events(self:Diners, pages, views, page, clicked, root):
-    "All events of the week from the clicks."
-    seen, us = np.maximum(page, 0), views.ts.astype('int64').to_numpy()
-    dwell, rating, correction = self._feedback(pages, views, seen, clicked, root)
-    shown = np.nonzero(pages.flat[3][seen])
-    seconds = 2 + clicked[1] + 20*_uniform(root, 'seconds', *clicked)
-    at = us[clicked[0]] + (seconds*1e6).astype(np.int64)
-    # view, slot, value, moment and code of the events of each kind
-    parts = [(np.arange(len(views)), -1, np.nan, us, 0),
-             (*shown, np.nan, us[shown[0]], 0), (*clicked, dwell, at, 0)]
-    for i, value, days, code in (rating, correction):
-        later = at[i] + (1e6 + days*_DAY).astype(np.int64)
-        parts.append((clicked[0][i], clicked[1][i], value, later, code))
-    sizes = [len(part[0]) for part in parts]
-    kinds = np.repeat(np.arange(len(EVENT_KINDS), dtype=np.int8), sizes)
-    columns = []
-    for values, kind in zip(zip(*parts), (np.int32, np.int16, float, np.int64, np.int8)):
-        filled = [np.broadcast_to(np.asarray(x, kind), n) for x, n in zip(values, sizes)]
-        columns.append(np.concatenate(filled))
-    return self._record(pages, views, page, root, kinds, *columns)
+def _clicked(self:Diners, pages, views, page, root):
+    "View and slot of every click."
+    slots, hits = np.arange(pages.slots[0].size), [np.zeros((2, 0), int)]
+    for first, chances in self._chances_by_chunk(pages, views, page):
+        view = first + np.arange(len(chances))
+        row, slot = np.nonzero(_uniform(root, 'click', view[:, None], slots) < chances)
+        hits.append([view[row], slot])
+    return np.concatenate(hits, axis=1)
+
+# %% ../../nbs/1_service/08_visits.ipynb #57daf153
+@patch
+def _events(self:Diners, pages, views, page, view, slot, root):
+    "All events of the week, from the clicks."
+    def luck(name): return _uniform(root, name, view, slot)
+    clicks = self._clicks(pages, views, page, view, slot)
+    start = views.ts.astype('int64').to_numpy()
+    shown = np.nonzero(pages.flat.taken[page])
+    click_us = start[view] + ((2 + slot + 20*luck('seconds'))*1e6).astype(np.int64)
+    rated, stars, rating_days = _ratings(clicks, pages.critic, luck, self.settings)
+    said, has_it, days, code = _corrections(clicks, luck, self.settings)
+    def later(click, days): return click_us[click] + (1e6 + days*_DAY).astype(np.int64)
+    return _together([
+        _part('exposure', np.arange(len(views)), -1, np.nan, start),
+        _part('impression', *shown, np.nan, start[shown[0]]),
+        _part('click', view, slot, _dwell(clicks, luck), click_us),
+        _part('rating', view[rated], slot[rated], stars, later(rated, rating_days)),
+        _part('correction', view[said], slot[said], has_it, later(said, days), code)])
 
 # %% ../../nbs/1_service/08_visits.ipynb #33b96330
 def slot_counts(
@@ -258,5 +323,5 @@ def slot_counts(
     slots:int,           # Slots on the page
 )->np.ndarray:           # (2, slots): impressions and clicks
     "Impressions and clicks on each position."
-    def of(kind): return np.bincount(events.position[events.kind == kind], minlength=slots)
-    return np.array([of('impression'), of('click')])
+    def count(kind): return np.bincount(events.position[events.kind == kind], minlength=slots)
+    return np.array([count('impression'), count('click')])
