@@ -1,7 +1,7 @@
 """The structure of the package: families with facades, imports that point one way, and light
 imports."""
 
-import ast, importlib, subprocess, sys
+import ast, importlib, re, subprocess, sys
 from collections import defaultdict
 from graphlib import TopologicalSorter
 
@@ -135,3 +135,33 @@ def test_no_module_needs_itself():
         for p in MODULES
     }
     TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
+
+
+def own_names(tree):
+    "Names of what a module defines: functions, classes, fields, and attributes that it sets."
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+# What a policy shows to those who run many of it at once: `contract` says what each is for
+HOOKS = {"_rng", "_state", "_renew", "_learn", "_recent"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_object_s_private_attribute_is_read_by_another_module(path):
+    tree = ast.parse(path.read_text())
+    own = {*own_names(tree), *(HOOKS if path.parent.name == "bandits" else ()), "_exit"}
+    foreign = [
+        f"{ast.unparse(node)}, line {node.lineno}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and re.fullmatch("_[a-z]\\w*", node.attr)
+        and ast.unparse(node.value) not in ("self", "cls")
+        and node.attr not in own
+    ]
+    assert foreign == []

@@ -141,8 +141,8 @@ class GenreBert:
 
 # %% ../../nbs/1_service/04_bert.ipynb #2b4b7304
 @patch
-def _load_base(self:GenreBert):
-    "Tokeniser, frozen part and a fresh top."
+def load_base(self:GenreBert):
+    "Take tokeniser, frozen part and a fresh top from the published weights."
     self._tokenizer, model = _base()
     layers = model.encoder.layer
     n = len(layers) - self.config['top_layers']
@@ -152,7 +152,7 @@ def _load_base(self:GenreBert):
 def _start(self:GenreBert, share):
     "Published weights, and a head that answers with the genre shares (12,)."
     import torch
-    self._load_base()
+    self.load_base()
     self.calls, self.losses = 0, []
     rng = stream(self.config['seed'], 'bert', 'head')
     weights, p = rng.normal(0, .02, (len(GENRES), 384)), np.clip(share, .01, .99)
@@ -172,8 +172,10 @@ def _freeze(self:GenreBert, texts):
     return zip(_through(layers, embeddings(tokens['input_ids']), mask).half(), mask)
 
 @patch
-def _logits(self:GenreBert, part):
-    "Twelve log-odds for each of a batch of kept activations."
+def logits(self:GenreBert,
+    part, # A batch of what `activations` gives
+):        # Tensor (len(part), 12)
+    "Twelve log-odds for each film, through the layers that are trained and the head."
     import torch
     states = torch.stack([states for states, _ in part]).float()
     mask = torch.stack([mask for _, mask in part])
@@ -181,8 +183,10 @@ def _logits(self:GenreBert, part):
 
 # %% ../../nbs/1_service/04_bert.ipynb #0022e0a5
 @patch
-def _activations(self:GenreBert, films):
-    "What the frozen layers make of each film: a list, computed once a text."
+def activations(self:GenreBert,
+    films, # Films record
+)->list:   # (states (tokens, 384) float16, mask (tokens,)) of each film
+    "What the frozen layers make of each film, computed once a text."
     import torch
     texts = [film_text(film) for film in films.itertuples()]
     known = {text: self._kept[text] for text in texts if text in self._kept}
@@ -211,7 +215,7 @@ def _stepper(self:GenreBert, steps):
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate_after(steps))
     loss_of = torch.nn.BCEWithLogitsLoss()
     def step(batch, target):
-        loss = loss_of(self._logits(batch), target)
+        loss = loss_of(self.logits(batch), target)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -227,7 +231,7 @@ def _train(self:GenreBert, films, y, epochs):
     size, target = self.config['batch'], torch.tensor(y, dtype=torch.float32)
     order = stream(self.config['seed'], 'bert', 'order', str(self.calls))
     with torch_threads(self.config['threads']):
-        kept = self._activations(films)
+        kept = self.activations(films)
         step = self._stepper(epochs * -(-len(kept)//size))
         for _ in range(epochs):
             rows, total = order.permutation(len(kept)), 0.
@@ -270,8 +274,8 @@ def predict_proba(self:GenreBert,
     self._check_fitted()
     if not len(films): return np.zeros((0, len(GENRES)), np.float32)
     with torch_threads(self.config['threads']), torch.no_grad():
-        parts = _full(self._activations(films), self.config['batch'])
-        return np.concatenate([torch.sigmoid(self._logits(part))[:n].numpy() for part, n in parts])
+        parts = _full(self.activations(films), self.config['batch'])
+        return np.concatenate([torch.sigmoid(self.logits(part))[:n].numpy() for part, n in parts])
 
 @patch
 def predict(self:GenreBert,
@@ -337,7 +341,7 @@ def _read_weights(folder, model):
     "Put the saved top layers and head over the published weights."
     import torch
     from safetensors.torch import load_file
-    model._load_base()
+    model.load_base()
     model.head = torch.nn.Linear(384, len(GENRES))
     weights = load_file(folder/'model.safetensors')
     for name, part in (('top.', model.top), ('head.', model.head)):

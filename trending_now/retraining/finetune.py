@@ -114,7 +114,7 @@ def _penalty(self:FineTune):
 def _step(self:FineTune, batch, target):
     "Learn from one batch; its mean loss, without the penalty."
     from torch.nn.functional import binary_cross_entropy_with_logits
-    loss = binary_cross_entropy_with_logits(self.model._logits(batch), target)
+    loss = binary_cross_entropy_with_logits(self.model.logits(batch), target)
     self.opt.zero_grad()
     (loss + self._penalty()).backward()
     self.opt.step()
@@ -144,7 +144,7 @@ def run(
     left = self.plan['epochs'] - self.done
     if epochs is not None: left = checks.whole('epochs', epochs, 1, left, of='epochs still to run')
     with torch_threads(self.model.config['threads']):
-        kept = self.model._activations(self.films)
+        kept = self.model.activations(self.films)
         target = torch.tensor(self.y, dtype=torch.float32)
         for _ in range(left): self._epoch(kept, target)
     return self.model
@@ -263,7 +263,7 @@ def _model_of(told, weights):
     "A GenreBert with the saved weights."
     import torch
     model = GenreBert(**told['config'])
-    model._load_base()
+    model.load_base()
     model.head = torch.nn.Linear(384, len(told['thresholds']))
     model.top.load_state_dict(_part(weights, 'top.'))
     model.head.load_state_dict(_part(weights, 'head.'))
