@@ -1,10 +1,13 @@
-"What `help(trending_now)` shows: every part of the package, and an example that is right."
+"""What `help(trending_now)` shows, with an example that is right; and what the project imports and
+calls, which is declared, so that a fresh environment has it."""
 
-import doctest, re
+import ast, doctest, re, sys, tomllib
+from importlib.metadata import packages_distributions
 
+import pytest
 import trending_now
 from conftest import ROOT
-from notebooks import PACKAGE
+from notebooks import PACKAGE, load, notebooks, source
 
 
 def parts():
@@ -22,3 +25,70 @@ def test_the_docstring_names_every_part_of_the_package():
 def test_the_example_of_the_package_is_right():
     found = doctest.testmod(trending_now)
     assert found.attempted == 3 and found.failed == 0
+
+
+def normal(name):
+    "A distribution's name as registries compare it."
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(*extras):
+    "The distributions that the base install and the extras named ask for; all extras for none."
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    asked = sum((optional[e] for e in extras or optional), project["dependencies"])
+    return {normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in asked}
+
+
+def code_of(path):
+    "The Python of a file or of a notebook's code cells, one text each; magics left out."
+    if path.suffix == ".py":
+        return [path.read_text()]
+    cells = [c for c in load(path)["cells"] if c["cell_type"] == "code"]
+    return [re.sub(r"(?m)^\s*[%!].*$", "pass", source(c)) for c in cells]
+
+
+def imported(path):
+    "The top-level modules that a file imports, wherever the import stands."
+    for code in code_of(path):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                yield node.module.partition(".")[0]
+
+
+def undeclared(paths, allowed):
+    "module -> files, for imports that no declared distribution brings."
+    scripts = [*(ROOT / "tests").glob("*.py"), *(ROOT / "tools").glob("*.py")]
+    own = {PACKAGE} | {script.stem for script in scripts}
+    brings, found = packages_distributions(), {}
+    for path in paths:
+        for module in set(imported(path)) - own - set(sys.stdlib_module_names):
+            if not {normal(d) for d in brings.get(module, [])} & allowed:
+                found.setdefault(module, []).append(str(path.relative_to(ROOT)))
+    return found
+
+
+FOLDERS = ("tests", "tools", "bench", PACKAGE)
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS, "nbs"])
+def test_what_is_imported_is_declared(folder):
+    paths = notebooks(ROOT) if folder == "nbs" else sorted((ROOT / folder).rglob("*.py"))
+    assert len(paths) > 1
+    assert undeclared(paths, declared()) == {}
+
+
+def test_an_import_that_nobody_declared_is_found():
+    show = ROOT / PACKAGE / "show.py"
+    assert undeclared([show], declared() - {"pillow"}) == {"PIL": [f"{PACKAGE}/show.py"]}
+
+
+def test_commands_that_the_checks_call_are_declared():
+    calls = "".join(p.read_text() for folder in FOLDERS for p in (ROOT / folder).glob("*.py"))
+    tools = {name.partition("-")[0] for name in re.findall(r'command\("([\w-]+)"\)', calls)}
+    assert "ruff" in tools
+    assert tools - declared() == set()
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
+    assert "-n " in options["ini_options"]["addopts"] and "pytest-xdist" in declared("dev")
