@@ -2,12 +2,14 @@
 calls, which is declared, so that a fresh environment has it."""
 
 import ast, doctest, re, sys, tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 
 import pytest
 import trending_now
 from conftest import ROOT
 from notebooks import PACKAGE, load, notebooks, source
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 
 def parts():
@@ -92,3 +94,36 @@ def test_commands_that_the_checks_call_are_declared():
     assert tools - declared() == set()
     options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
     assert "-n " in options["ini_options"]["addopts"] and "pytest-xdist" in declared("dev")
+
+
+INSTALLED = {normal(d.metadata["Name"]): d for d in distributions()}
+
+
+def needed(names):
+    "These distributions and all that they need on this machine."
+    found, left = set(), set(names)
+    while left:
+        found |= left
+        asked = [Requirement(r) for name in left for r in INSTALLED[name].requires or ()]
+        here = {normal(r.name) for r in asked if not r.marker or r.marker.evaluate({"extra": ""})}
+        left = here - found
+    return found
+
+
+def needed_here():
+    "All that a fresh environment holds besides the project itself."
+    return needed(declared() & set(INSTALLED)) - {"trending-now"}
+
+
+def test_what_is_needed_is_pinned():
+    pins = (ROOT / "constraints.txt").read_text().split()
+    pinned = {normal(pin.partition("==")[0]) for pin in pins}
+    assert len(needed_here()) > 150
+    assert needed_here() - pinned == set()
+
+
+def test_what_is_needed_runs_on_the_oldest_python_that_we_promise():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    asks = {name: INSTALLED[name].metadata["Requires-Python"] or "" for name in needed_here()}
+    assert [n for n, ask in asks.items() if not SpecifierSet(ask).contains(oldest)] == []
