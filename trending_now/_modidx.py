@@ -734,6 +734,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'trending_now/curation/labels.py'),
                                               'trending_now.curation.labels._Known.observe': ( '2_retraining/labels.html#_known.observe',
                                                                                                'trending_now/curation/labels.py'),
+                                     'trending_now.claims._check_condition': ( '1_service/claims.html#_check_condition',
+                                                                               'trending_now/claims.py'),
                                               'trending_now.curation.labels._Known.transform': ( '2_retraining/labels.html#_known.transform',
                                                                                                  'trending_now/curation/labels.py'),
                                               'trending_now.curation.labels._apart': ( '2_retraining/labels.html#_apart',

@@ -6,12 +6,14 @@
 __all__ = ['Claim', 'record', 'page_of', 'ledger', 'ledger_table']
 
 # %% ../nbs/1_service/11_claims.ipynb #b85660a2
-import json, math, os
-from dataclasses import asdict, dataclass
+import json, os
+from dataclasses import asdict, dataclass, replace
 from html import escape
-from operator import ge, gt, le, lt
+from numbers import Integral
+from operator import ge, gt, le, lt, methodcaller
 from pathlib import Path
 import pandas as pd
+from . import checks
 
 # %% ../nbs/1_service/11_claims.ipynb #02658f4c
 def _between(value, bounds): return bounds[0] <= value <= bounds[1]
@@ -88,12 +90,15 @@ def record(
     >>> coin.holds, coin.value()
     (True, '0.51 (0.46 to 0.56)')
     """
-    claim = Claim(id, sentence, source, theirs, _digits(ours), _digits(low), _digits(high), seed,
-                  tuple(condition), reproduces, reason, module, unit)
-    _validate(claim)
-    if claim.holds != reproduces:
-        raise AssertionError(f'claim {id}: {claim._condition_in_words()} is {claim.holds} '
-                             f'for {claim.value()}, expected {reproduces}')
+    exact = Claim(id, sentence, source, theirs, ours, low, high, seed, tuple(condition),
+                  reproduces, reason, module, unit)
+    _validate(exact)
+    claim = replace(exact, ours=_digits(ours), low=_digits(low), high=_digits(high))
+    for judged in (exact, claim):
+        if judged.holds != reproduces:
+            value = getattr(judged, condition[0])
+            raise AssertionError(f'claim {id}: {claim._condition_in_words()} is {judged.holds} '
+                                 f'for {value}, expected {reproduces}')
     _write(claim, Path(folder or _folder())/f'{module}.json')
     return claim
 
@@ -102,18 +107,30 @@ def _digits(value):
     "Four significant digits: enough for a reader."
     return None if value is None else float(f'{value:.4g}')
 
-def _validate(claim):
-    "ValueError for a claim that cannot be judged."
-    name, comparison, _ = claim.condition
+def _check_condition(claim):
+    "The field that the condition is on; ValueError for a condition that nothing can meet."
+    name, comparison, bound = claim.condition
     if name not in ('ours', 'low', 'high') or comparison not in _COMPARE:
         raise ValueError(f'condition {claim.condition!r} of claim {claim.id}: expected '
                          f'(ours, low or high; {", ".join(_COMPARE)}; bound)')
-    for field in ('ours', 'low', 'high'):
-        value = getattr(claim, field)
-        if value is not None and not math.isfinite(value):
-            raise ValueError(f'claim {claim.id}: {field} = {value!r} is not a finite number')
-    if getattr(claim, name) is None:
+    bounds = checks.pair('bounds', bound) if comparison == 'between' else [bound]
+    for bound in bounds: checks.number(f'claim {claim.id}: bound', bound)
+    return name
+
+def _validate(claim):
+    "ValueError for a claim that cannot be judged."
+    name = _check_condition(claim)
+    given = {field: getattr(claim, field) for field in ('ours', 'low', 'high')}
+    for field, value in given.items():
+        if field == 'ours' or value is not None: checks.number(f'claim {claim.id}: {field}', value)
+    if given[name] is None:
         raise ValueError(f'claim {claim.id}: the condition needs {name}, which is missing')
+    ends = [end for end in (claim.low, claim.high) if end is not None]
+    if len(ends) == 1 or ends != sorted(ends):
+        raise ValueError(f'claim {claim.id}: low = {claim.low!r}, high = {claim.high!r}: '
+                         'expected both ends of an interval, the lower one first')
+    if not isinstance(claim.seed, (Integral, str, type(None))):
+        raise ValueError(f'claim {claim.id}: seed = {claim.seed!r}: expected a number or a text')
     if not claim.reproduces and not claim.reason:
         raise ValueError(f'claim {claim.id} does not reproduce: give the reason')
 
@@ -125,7 +142,8 @@ def _write(claim, path):
     in_order = [asdict(entries[id]) for id in sorted(entries)]
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(f'.{os.getpid()}.tmp')
-    new.write_text(json.dumps(in_order, indent=1, ensure_ascii=False) + '\n')
+    plain = methodcaller('item')  # NumPy numbers as numbers
+    new.write_text(json.dumps(in_order, indent=1, ensure_ascii=False, default=plain) + '\n')
     new.replace(path)
 
 # %% ../nbs/1_service/11_claims.ipynb #a16ff3dc
