@@ -775,6 +775,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                               'trending_now.curation.labels.plot_paired': ( '2_retraining/labels.html#plot_paired',
                                                                                             'trending_now/curation/labels.py'),
                                               'trending_now.curation.labels.random_sample': ( '2_retraining/labels.html#random_sample',
+                                              'trending_now.curation.labels._known_points': ( '2_retraining/labels.html#_known_points',
+                                                                                              'trending_now/curation/labels.py'),
                                                                                               'trending_now/curation/labels.py'),
                                               'trending_now.curation.labels.stratified_sample': ( '2_retraining/labels.html#stratified_sample',
                                                                                                   'trending_now/curation/labels.py'),

@@ -161,7 +161,8 @@ def diverse_sample(
 )->np.ndarray:   # Positions (n,), in the order chosen
     """k-centre greedy: always the row that is farthest from everything chosen.
 
-    Gonzalez 1985; Sener & Savarese 2018. ValueError for NaN or `n` above the rows there are.
+    Gonzalez 1985; Sener & Savarese 2018. ValueError for NaN, `known` of another width, or `n`
+    above the rows there are.
 
     Examples
     --------
@@ -169,7 +170,7 @@ def diverse_sample(
     [2, 1]
     """
     x = _points(embeddings)
-    far = _far_from(x, () if known is None else np.asarray(known, float))
+    far = _far_from(x, _known_points(known, x.shape[1]))
     chosen = []
     for _ in range(checks.whole('n', n, 0, len(x), of='rows')):
         row = _first_row(x, rng) if np.isinf(far).all() else int(far.argmax())
@@ -181,7 +182,15 @@ def diverse_sample(
 # %% ../../nbs/2_retraining/06_labels.ipynb #a7821020
 def _apart(x, point):
     "Squared distance of every row from a point."
-    return np.maximum((x**2).sum(axis=1) - 2*(x @ point) + point @ point, 0)
+    return ((x - point)**2).sum(axis=1)
+
+def _known_points(known, width):
+    "Points with labels already (m, width); none for None or an empty list."
+    if known is None or not len(known): return np.zeros((0, width))
+    points = np.asarray(known, float)
+    _table('known', points, np.isfinite(points), 'finite numbers')
+    if points.shape[1] == width: return points
+    raise ValueError(f'known of shape {points.shape}: expected {width} columns, as the embeddings')
 
 def _far_from(x, known):
     "Squared distance from the nearest of some points; infinite for no points."
