@@ -10,12 +10,15 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from scipy.stats import binomtest, entropy
+from unicodedata import normalize
 from trending_now.curation import revisions
-from trending_now.catalogue import GENRES, labels, load_films, source_file, write_weeks
+from trending_now.catalogue import COLUMNS, GENRES, LISTS, labels, load_films, plain_text
+from trending_now.catalogue import source_file, write_weeks
 from trending_now.curation import AllHistory, LatestWindow, Lineage, LineageError, OTHER_GENRES
 from trending_now.curation import RecentPlusSample, curate, diverse_sample, quarantine
 from trending_now.curation import random_sample, row_hashes, stratified_sample, tracked
 from trending_now.curation import uncertainty, uncertainty_sample
+from trending_now.genres import GenreBooster
 
 ROOT = Path(__file__).parents[1]
 FILMS = load_films()
@@ -213,12 +216,13 @@ def test_wrong_types_are_set_aside_and_do_not_crash():
     odd["arrived"] = ["2014-12-01"] * 4 + ["some day"]
     good, bad = quarantine(odd)
     assert len(good) == 0 and bad.reason.tolist() == [
-        "impossible runtime long",
-        "impossible year soon",
+        "impossible runtime 'long' (minutes from 1 to 1000)",
+        "impossible year 'soon' (a whole number from 1880 to 2100)",
         "no title",
         "no film_id",
-        "no arrival date",
+        "impossible arrived 'some day' (a date like 2012-05-30, not before its year)",
     ]
+    assert bad.arrived.tolist() == odd.arrived.tolist()
 
 
 def test_of_two_rows_for_a_film_the_one_that_arrived_first_is_curated_and_verified():
@@ -230,7 +234,210 @@ def test_of_two_rows_for_a_film_the_one_that_arrived_first_is_curated_and_verifi
     assert lineage.quarantined == {"duplicate film_id": 5}
 
 
+FEW = FILMS.iloc[9000:9040].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("column", LISTS)
+def test_a_list_given_as_text_is_set_aside_with_the_reason(column):
+    good, bad = quarantine(FEW.assign(**{column: FEW[column].str[0]}))
+    given = FEW[column].str[0].notna() & FEW.genres.str[0].notna()
+    assert bad.film_id.tolist() == FEW.film_id[given].tolist()
+    assert bad.reason.str.contains(f"impossible {column} '.*' .a list of texts").all()
+    assert len(good) + len(bad) == len(FEW)
+
+
+def test_genres_given_as_text_are_named_in_the_lineage():
+    chosen, lineage = curate(FEW.assign(genres="Drama, Comedy"), AllHistory())
+    assert len(chosen) == 0 and lineage.quarantined == {"impossible genres": 40}
+
+
+def test_arrival_dates_in_two_spellings_are_all_read():
+    days = [str(day) if i % 2 else str(day.date()) for i, day in enumerate(FEW.arrived)]
+    aware = [pd.Timestamp(day, tz="Asia/Tokyo") for day in FEW.arrived + pd.Timedelta(hours=9)]
+    for arrived in (days, aware, FEW.arrived.dt.date):
+        films = FEW.assign(arrived=arrived)
+        good, bad = quarantine(films)
+        assert len(bad) == 0 and (good.arrived == FEW.arrived).all()
+        chosen, lineage = curate(films, AllHistory())
+        assert (row_hashes(chosen) == row_hashes(FEW)).all() and lineage.verify(films)
+
+
+JUNK = st.sampled_from(
+    [None, np.nan, pd.NA, pd.NaT, np.inf, -np.inf, -1, 0, 7, 500, 1e20, 2.5, True, "", " ", "n/a",
+     "7", "Drama", "Drama, Comedy", "2012-01-01", "[1]", "\ud800", b"x", pd.Timestamp("2012"),
+     np.datetime64("2012-01-01"), (), [], ["Drama"], ("Comedy", "Drama"), [None], ["Drama", 7],
+     [""], ["Drama", "Horor"], np.array(["Drama"]), np.array(["Drama", "Comedy"]), {"a": 1},
+     {"Drama"}, object]
+)  # fmt: skip
+
+
+@quick
+@given(st.lists(st.tuples(st.sampled_from(COLUMNS), st.integers(0, 39), JUNK), max_size=30))
+def test_a_model_can_learn_from_every_row_called_good_and_its_labels_are_those_written(damage):
+    films = FEW.astype(object)
+    for column, row, value in damage:
+        films.at[row, column] = value
+    good, bad = quarantine(films)
+    assert len(good) + len(bad) == len(films) and (bad.reason != "").all()
+    written = dict(zip(films.film_id.map(plain_text), films.genres))
+    marks = [[genre in written[film.film_id] for genre in GENRES] for film in good.itertuples()]
+    y = labels(good)
+    assert (y == marks).all() and y.any(axis=1).all()
+    GenreBooster(trees=1).fit(good, y).predict_proba(good)
+    assert len(quarantine(good)[1]) == 0
+    lineage = curate(films, AllHistory(), now="2020-01-01")[1]
+    GenreBooster(trees=1).fit(Lineage.from_json(lineage.to_json()).verify(films).films, y)
+
+
+@pytest.mark.parametrize(
+    "column, value",
+    [
+        ("critic_score", np.inf),
+        ("critic_score", "n/a"),
+        ("critic_score", 500),
+        ("critic_count", -1),
+        ("critic_count", 1e20),
+        ("cast", "Tom Hanks"),
+        ("cast", ["Tom", None]),
+        ("studio", ["Pixar"]),
+        ("year", 2011.5),
+        ("title", "\ud800"),
+    ],
+)
+def test_a_value_that_a_model_cannot_use_is_set_aside_by_name(column, value):
+    films = FEW.astype({column: object})
+    films.at[3, column] = value
+    good, bad = quarantine(films)
+    assert len(good) == 39 and bad.reason.str.startswith(f"impossible {column}").all()
+
+
+def test_what_is_not_known_is_read_as_nothing():
+    films = FEW.astype({"studio": object})
+    for row, column in enumerate(("cast", "countries", "studio", "runtime", "critic_count")):
+        films[column] = films[column].where(films.index != row, None)
+    good, bad = quarantine(films)
+    assert len(bad) == 0 and good["cast"][0] == good.countries[1] == [] and good.studio[2] == ""
+    assert np.isnan(good.runtime[3]) and good.critic_count[4] == 0
+    assert (row_hashes(films) == row_hashes(good)).all()
+
+
+def test_a_service_week_of_no_month_is_refused():
+    with pytest.raises(ValueError, match="months_per_week = 0"):
+        quarantine(FEW, months_per_week=0)
+
+
+def test_windows_take_moments_of_any_kind_and_refuse_numbers():
+    aware = pd.Timestamp("2012-03-01 09:00", tz="Asia/Tokyo")
+    for window in (LatestWindow(4), AllHistory(), RecentPlusSample(4, 9)):
+        chosen = window.select(FILMS, "2012-03-01", 7)
+        assert window.select(FILMS, aware, 7).equals(chosen)
+        in_utc = FILMS.assign(arrived=FILMS.arrived.dt.tz_localize("UTC"))
+        assert window.select(in_utc, aware, 7).film_id.tolist() == chosen.film_id.tolist()
+        curated = curate(in_utc, window, rng=7, now=aware)[0]
+        assert (row_hashes(curated) == row_hashes(chosen)).all()
+    with pytest.raises(ValueError, match="now = 20120101"):
+        LatestWindow(1).start(20120101)
+
+
 # Lineage
+
+
+def other_types(films):
+    "The same films in types that other programs write."
+    yield films.convert_dtypes()
+    yield films.convert_dtypes(dtype_backend="pyarrow")
+    yield films.astype(object)
+    yield films.assign(film_id=films.film_id.astype(int))
+    yield films.assign(film_id=films.film_id.astype(float), critic_count=films.critic_count + 0.0)
+    yield films.assign(year=films.year.astype(str), runtime=films.runtime.astype(object))
+    yield films.assign(studio=films.studio.astype("category"))
+
+
+@pytest.mark.parametrize("kind", range(7))
+def test_a_receipt_does_not_depend_on_the_types_of_the_columns(kind):
+    few = FEW.assign(runtime=FEW.runtime.where(FEW.index != 2))
+    films = list(other_types(few))[kind]
+    assert (row_hashes(films) == row_hashes(few)).all()
+    chosen, lineage = curate(films, AllHistory())
+    kept = Lineage.from_json(lineage.to_json())
+    assert kept == lineage and lineage.rows == curate(few, AllHistory())[1].rows
+    assert kept.verify(films).films.equals(chosen) and kept.verify(few)
+    GenreBooster(trees=1).fit(chosen, labels(chosen))
+
+
+def test_a_revision_of_the_normal_form_alone_is_no_change():
+    named = FEW.assign(title="Amélie", directors=[["Agnès Varda"]] * len(FEW))
+    apart = named.assign(
+        title=normalize("NFD", "Amélie"), directors=[[normalize("NFD", "Agnès Varda")]] * len(FEW)
+    )
+    assert apart.title[0] != named.title[0]
+    assert (row_hashes(apart) == row_hashes(named)).all()
+    assert curate(named, AllHistory())[1].verify(apart).films.title.tolist() == ["Amélie"] * 40
+
+
+def test_an_empty_week_is_noted_only_where_no_film_is():
+    one = FEW.tail(1).assign(year=2012, arrived=pd.Timestamp("2012-05-30"))
+    assert curate(one, LatestWindow(1), now="2012-05-31")[1].notes == ()
+    assert curate(one, LatestWindow(2), now="2012-05-31")[1].notes == (
+        "no film in the week from 2012-03-31",
+    )
+
+
+def test_a_truncated_file_of_several_is_named(tmp_path):
+    write_weeks(FILMS[FILMS.arrived < "2008-04-01"].tail(400), tmp_path)
+    films, source = tracked(".", root=tmp_path)
+    _, lineage = curate(films, LatestWindow(2), now="2008-04-01", source=source)
+    path = tmp_path / "week-0001.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(LineageError, match="week-0001.parquet cannot be read"):
+        lineage.verify(root=tmp_path)
+
+
+def test_lists_written_as_text_into_parquet_are_read_as_load_films_reads_them(tmp_path):
+    texts = {column: FEW[column].str.join(", ") for column in LISTS}
+    FEW.assign(**texts).to_parquet(tmp_path / "films.parquet")
+    films, _ = tracked("films.parquet", root=tmp_path)
+    whole = load_films(tmp_path / "films.parquet")
+    assert curate(films, AllHistory())[0].film_id.tolist() == whole.film_id.tolist()
+    assert (labels(quarantine(films)[0]) == labels(whole)).all()
+
+
+def test_a_missing_column_is_named(tmp_path):
+    _, lineage = curate(FEW, AllHistory())
+    for column in ("studio", "film_id", "cast"):
+        for check in (lineage.verify, row_hashes, quarantine):
+            with pytest.raises(ValueError, match=f"no column {column}: expected the Films record"):
+                check(FEW.drop(columns=column))
+    FEW.drop(columns="cast").to_parquet(tmp_path / "films.parquet")
+    with pytest.raises(LineageError, match="no column cast"):
+        lineage.verify("films.parquet", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"window": {"kind": "NextWindow", "weeks": 4}},
+        {"window": {"weeks": 4}},
+        {"window": {"kind": "LatestWindow", "weeks": 4, "days": 1}},
+        {"window": {"kind": "LatestWindow"}},
+        {"sampler": {"name": "best_sample", "n": 9}},
+        {"sampler": {"name": "random_sample"}},
+        {"seed": {"bit_generator": "Dice"}},
+        {"seed": {"bit_generator": "PCG64"}},
+        {"now": "soon"},
+    ],
+)
+def test_a_rule_that_this_release_does_not_know_is_reported(other):
+    whole = FILMS[FILMS.arrived < "2008-06-01"].tail(300)
+    _, lineage = curate(whole, RecentPlusSample(2, 100), rng=1, now="2008-06-01")
+    with pytest.raises(LineageError, match="the rule cannot be applied again: .+"):
+        Lineage.from_json(replace(lineage, **other).to_json()).verify(whole)
+
+
+def test_a_lineage_that_lacks_a_needed_entry_is_refused():
+    for text in ('{"rule": "", "rows": {}, "rows_sha256": ""}', "[]", "7"):
+        with pytest.raises(ValueError, match="not a lineage: expected the keys"):
+            Lineage.from_json(text)
 
 
 def test_md5s_are_those_of_dvc(shop):
@@ -394,8 +601,6 @@ def test_a_file_that_dvc_lock_names_is_read_by_hand(tmp_path):
 def test_a_refit_from_the_lineage_in_another_process_gives_the_same_bytes(
     tmp_path, kept, shop, features
 ):
-    from trending_now.genres import GenreBooster
-
     films, lineage = kept
     (tmp_path / "lineage.json").write_text(lineage.to_json())
     first = (
@@ -489,6 +694,27 @@ def test_a_diverse_sample_keeps_away_from_what_is_known():
     assert diverse_sample(x, 2, known=x[[0, 1, 2]])[0] == 3
     many = rng(1).normal(size=(3000, 384))
     assert len(set(diverse_sample(many, 40).tolist())) == 40
+
+
+def test_a_diverse_sample_does_not_depend_on_where_the_points_lie():
+    x = np.array([[1.0, 1], [2, 1], [1, 4], [1, 1.5]])
+    assert diverse_sample(x, 4).tolist() == diverse_sample(x - 1 + 1e8, 4).tolist()
+    known = x[:1]
+    assert diverse_sample(x, 2, known).tolist() == diverse_sample(x + 1e8, 2, known + 1e8).tolist()
+
+
+@pytest.mark.parametrize(
+    "known, words",
+    [
+        ([[0, np.nan]], "known of shape .1, 2.: expected finite numbers"),
+        ([[0, 0, 0]], "known of shape .1, 3.: expected 2 columns"),
+        ([0, 0], "known of shape .2,.: expected finite numbers in a table"),
+    ],
+)
+def test_known_points_that_do_not_fit_are_refused(known, words):
+    with pytest.raises(ValueError, match=words):
+        diverse_sample([[0, 0], [0, 1], [9, 9]], 2, known)
+    assert diverse_sample([[0, 0], [0, 1]], 1, []).tolist() == [0]
 
 
 @pytest.mark.parametrize(

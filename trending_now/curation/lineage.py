@@ -8,7 +8,7 @@ __all__ = ['PACKAGES', 'WINDOWS', 'REPEATABLE', 'Lineage', 'curate', 'LineageErr
 # %% ../../nbs/2_retraining/09_lineage.ipynb #8cd5de2e
 import json, sys
 from collections import Counter
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from .. import checks
-from ..catalogue import COLUMNS
+from ..catalogue import as_record, check_columns, moments, plain_text
 from .labels import random_sample, stratified_sample
 from .revisions import ask_git, project_root, row_hashes, tracked
 from .windows import AllHistory, LatestWindow, RecentPlusSample, quarantine
@@ -75,7 +75,8 @@ def _known_fields(record):
     in_python = {theirs: ours for ours, theirs in _IN_JSON.items()}
     out = {in_python.get(name, name): value for name, value in record.items()}
     known = {f.name for f in fields(Lineage)}
-    if {'rule', 'rows', 'rows_sha256'} <= out.keys() <= known: return out
+    needed = {f.name for f in fields(Lineage) if f.default is f.default_factory is MISSING}
+    if needed <= out.keys() <= known and isinstance(out['rows'], dict): return out
     raise ValueError(f'not a lineage: expected the keys {", ".join(sorted(known))}; '
                      f'found {", ".join(sorted(out))}')
 
@@ -153,7 +154,7 @@ def curate(
 def _select(films, window, sampler, rng, now, limit):
     "The whole rule: (chosen films, what the window held, what was set aside)."
     films = _in_order(films)
-    past, months = films[~(films.arrived >= now)], getattr(window, 'months_per_week', 1)
+    past, months = films[~(moments(films.arrived) >= now)], getattr(window, 'months_per_week', 1)
     good, bad = quarantine(past, limit, months)
     held = window.select(good, now, rng)
     return (held if sampler is None else _draw(sampler, held, rng)), held, bad
@@ -167,19 +168,19 @@ def _check(films, window):
     if not callable(getattr(window, 'select', None)):
         raise ValueError(f'window = {window!r}: expected an object with .select(films, now, rng), '
                          'such as LatestWindow(4)')
-    missing = [column for column in COLUMNS if column not in films]
-    if missing: raise ValueError(f'no column {", ".join(missing)}: expected the Films record')
+    check_columns(films)
 
 def _after(films):
     "A second after the last arrival; the beginning of time for no films."
-    last = pd.to_datetime(films.arrived, errors='coerce').max()
+    last = moments(films.arrived).max()
     if pd.isna(last): return pd.Timestamp('1900-01-01')
     return last.ceil('s') + pd.Timedelta(seconds=1)
 
 def _in_order(films):
-    "Films in order of arrival, with days as days; those without one last."
-    films = films.assign(arrived=pd.to_datetime(films.arrived, errors='coerce').to_numpy())
-    return films.sort_values(['arrived', 'film_id'], kind='stable', ignore_index=True)
+    "Films in order of arrival, those without a day last."
+    keys = pd.DataFrame({'day': moments(films.arrived), 'id': films.film_id.map(plain_text)})
+    order = keys.reset_index(drop=True).sort_values(['day', 'id'], kind='stable').index
+    return films.iloc[order].reset_index(drop=True)
 
 def _draw(sampler, films, rng):
     "Rows that a sampler chooses, in order of arrival."
@@ -208,8 +209,10 @@ def _state(rng):
 def _generator(state):
     "The generator with a recorded state."
     if state is None: return None
+    checks.one_of('seed', state.get('bit_generator'), ('PCG64', 'PCG64DXSM'))
     bits = getattr(np.random, state['bit_generator'])()
-    bits.state = state
+    try: bits.state = state
+    except KeyError as e: raise ValueError(f'seed = {state!r}: expected {e}') from None
     return np.random.Generator(bits)
 
 def _repeatable(sampler):
@@ -250,7 +253,7 @@ def _span(films):
 def _reasons(bad):
     "{reason without its value: rows}."
     first = bad.reason.str.split(';').str[0]
-    bare = first.str.replace(r'(runtime|year|list:|held:) .*', r'\1', regex=True)
+    bare = first.str.replace(r'(impossible \w+|list:|held:) .*', r'\1', regex=True)
     return dict(Counter(bare.str.rstrip(':')))
 
 def _notes(window, held, bad, now):
@@ -262,8 +265,8 @@ def _notes(window, held, bad, now):
 def _empty_weeks(window, held, now):
     "A note for each week of the window that has no film."
     if not hasattr(window, 'start'): return
-    step = pd.DateOffset(months=window.months_per_week)
-    edges = pd.date_range(window.start(now), periods=window.weeks+1, freq=step)
+    months = [window.months_per_week*left for left in range(window.weeks, -1, -1)]
+    edges = [now - pd.DateOffset(months=back) for back in months]
     for first, end in zip(edges, edges[1:]):
         if not ((held.arrived >= first) & (held.arrived < end)).any():
             yield f'no film in the week from {first:%Y-%m-%d}'
@@ -310,43 +313,47 @@ def verify(
         rows, trouble = _rows_problems(self, films)
         problems += trouble or _rule_problems(self, films)
     if problems: raise LineageError(problems)
-    return Verified(rows, compared, _moved(self.packages))
+    return Verified(as_record(rows), compared, _moved(self.packages))
 
 # %% ../../nbs/2_retraining/09_lineage.ipynb #d0c9e4fb
 def _rows_problems(lineage, films):
     "Which recorded rows are gone or have changed: (their films in order, problems)."
-    now = _in_order(films[films.film_id.isin(lineage.rows)]).drop_duplicates('film_id')
-    now = now.set_index('film_id', drop=False)
+    try: check_columns(films)
+    except ValueError as e: return films, [str(e)]
+    now = _in_order(films)
+    now = now.set_index(now.film_id.map(plain_text))
+    now = now[~now.index.duplicated()]
     there = [film_id for film_id in lineage.rows if film_id in now.index]
     gone = [film_id for film_id in lineage.rows if film_id not in now.index]
-    now = now.loc[there].reset_index(drop=True)
+    now = now.loc[there]
     recorded = np.array([lineage.rows[film_id] for film_id in there], dtype=object)
     other = now[row_hashes(now) != recorded]
-    changed = [f'{film.film_id} ({film.title})' for film in other.itertuples()]
+    changed = [f'{film_id} ({title})' for film_id, title in other.title.items()]
     of = f'of {lineage.films} rows'
     problems = [f'{len(gone)} {of} are gone: {_some(gone)}'] if gone else []
     if changed: problems.append(f'{len(changed)} {of} have changed: {_some(changed)}')
-    return now, problems
+    return now.reset_index(drop=True), problems
 
 # %% ../../nbs/2_retraining/09_lineage.ipynb #3e2e2750
 def _again(lineage, films):
     "The ids that the recorded rule chooses now; of a fixed sampler, what its window holds."
-    kind, numbers = lineage.window['kind'], dict(lineage.window)
-    del numbers['kind']
+    numbers = dict(lineage.window)
+    kind = WINDOWS[checks.one_of('window', numbers.pop('kind', None), tuple(WINDOWS))]
     now, rng = checks.moment('now', lineage.now), _generator(lineage.seed)
-    window, sampler = WINDOWS[kind](**numbers), _sampler(lineage.sampler)
+    window, sampler = kind(**numbers), _sampler(lineage.sampler)
     return _select(films, window, sampler, rng, now, lineage.limit)[0].film_id.tolist()
 
 def _sampler(how):
     "The sampler that was described, if it can be drawn again."
     if how is None or 'fixed' in how: return None
-    return partial(REPEATABLE[how['name']], n=how['n'])
+    name = checks.one_of('sampler', how.get('name'), tuple(REPEATABLE))
+    return partial(REPEATABLE[name], n=how.get('n'))
 
 def _rule_problems(lineage, films):
     "Whether the recorded rule, applied again, chooses the recorded films."
     if lineage.window is None: return []
     try: chosen = dict.fromkeys(_again(lineage, films))
-    except ValueError as e: return [f'the rule cannot be applied again: {e}']
+    except (TypeError, ValueError) as e: return [f'the rule cannot be applied again: {e}']
     new = [film_id for film_id in chosen if film_id not in lineage.rows]
     lost = [film_id for film_id in lineage.rows if film_id not in chosen]
     if lineage.sampler and 'fixed' in lineage.sampler: new = []

@@ -14,13 +14,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
-from ..catalogue import COLUMNS, LISTS, load_films
+from ..catalogue import COLUMNS, LISTS
+from ..catalogue import check_columns, load_films, missing
+from ..catalogue import moments, plain_text, read_lists
 
 # %% ../../nbs/2_retraining/08_revisions.ipynb #8a94d8eb
 def row_hashes(
     films:pd.DataFrame, # Films record
 )->np.ndarray:          # 16 hexadecimal digits a row
     """A hash of each row's content, the same in memory and read back from a file.
+
+    ValueError for missing columns.
 
     Examples
     --------
@@ -29,6 +33,7 @@ def row_hashes(
     >>> (row_hashes(films) != row_hashes(edited)).tolist()
     [True, False, False]
     """
+    check_columns(films)
     rows = zip(*(_plain(films[column]) for column in COLUMNS))
     return np.array([_hash(row) for row in rows], dtype=object)
 
@@ -38,21 +43,26 @@ def _hash(row):
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 # %% ../../nbs/2_retraining/08_revisions.ipynb #34aebc6b
+_TEXTS = ('film_id', 'title', 'studio')
+_UNKNOWN = {'critic_count': 0., **dict.fromkeys(_TEXTS, ''), **dict.fromkeys(LISTS, [])}
+
 def _plain(column):
     "A column as values that JSON writes in one way."
-    if column.name in LISTS: return [_names(value) for value in column]
-    if column.name == 'arrived': return _days(column)
-    kind = str if column.name in ('film_id', 'title', 'studio') else float
-    return [None if v is None or v != v else kind(v) for v in column.tolist()]
+    if column.name == 'arrived': column = moments(column).dt.strftime('%Y-%m-%dT%H:%M:%S')
+    read = _names if column.name in LISTS else _number
+    if column.name in ('arrived', *_TEXTS): read = plain_text
+    unknown, gone = _UNKNOWN.get(column.name), missing(column)
+    return [unknown if no else read(value) for value, no in zip(column.tolist(), gone.tolist())]
 
 def _names(value):
-    "A list of texts, or None where nothing is known."
-    return None if value is None or isinstance(value, float) else list(map(str, value))
+    "A list of texts; a text for what is none."
+    is_list = isinstance(value, (list, tuple, np.ndarray))
+    return [plain_text(name) for name in value] if is_list else plain_text(value)
 
-def _days(column):
-    "Moments as text, None where there is none."
-    text = pd.to_datetime(column).dt.strftime('%Y-%m-%dT%H:%M:%S').astype(object)
-    return text.where(column.notna(), None).tolist()
+def _number(value):
+    "A number as a float; a text for what is none."
+    try: return float(value)
+    except (TypeError, ValueError): return plain_text(value)
 
 # %% ../../nbs/2_retraining/08_revisions.ipynb #ec63649a
 def ask_git(root, *args)->bytes: # None where git cannot answer
@@ -150,7 +160,8 @@ def tracked(
 )->tuple:       # (Films record as it came, source: dict of path, files, md5, rev)
     """Read films, and note path, DVC hash and commit.
 
-    FileNotFoundError names what is missing; ValueError for a revision that does not exist.
+    FileNotFoundError names what is missing; ValueError a revision that does not exist, or a file
+    that cannot be read.
     """
     root = Path(root).resolve() if root else project_root()
     rel = Path(os.path.relpath(root/path, root)).as_posix()
@@ -173,14 +184,13 @@ def _frame(blobs):
     "One Films record from the files, with lists as lists and nothing checked."
     parts = [_parse(name, data) for name, data in sorted(blobs.items())]
     films = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    for column in LISTS: films[column] = films[column].map(_as_list).astype(object)
-    return films
-
-def _as_list(value): return value.tolist() if isinstance(value, np.ndarray) else value
+    return read_lists(films)
 
 def _parse(name, data):
     "Parquet as it is; other formats as `load_films` does."
-    if name.endswith('.parquet'): return pd.read_parquet(BytesIO(data))
+    if name.endswith('.parquet'):
+        try: return pd.read_parquet(BytesIO(data))
+        except (ValueError, OSError) as e: raise ValueError(f'{name} cannot be read: {e}') from None
     with TemporaryDirectory() as tmp:
         (Path(tmp)/name).write_bytes(data)
         return load_films(Path(tmp)/name)

@@ -7,15 +7,19 @@ __all__ = ['OTHER_GENRES', 'FLOOD', 'TIMES', 'LatestWindow', 'AllHistory', 'Rece
 
 # %% ../../nbs/2_retraining/07_windows.ipynb #334da981
 from dataclasses import dataclass
+from functools import partial
+from reprlib import repr as short
 import numpy as np
 import pandas as pd
 from .. import checks
-from ..catalogue import COLUMNS, GENRES
+from ..catalogue import ALLOWED, GENRES
+from ..catalogue import as_record, bad_values, check_columns
+from ..catalogue import missing, moments, plain_text
 
 # %% ../../nbs/2_retraining/07_windows.ipynb #9c3bd7ff
 def _before(films, now):
     "Films that arrived before a moment, in the order given."
-    return films[films.arrived < checks.moment('now', now)].reset_index(drop=True)
+    return films[moments(films.arrived) < checks.moment('now', now)].reset_index(drop=True)
 
 # %% ../../nbs/2_retraining/07_windows.ipynb #49b82d94
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class LatestWindow:
 
     def select(self, films, now, rng=None)->pd.DataFrame: # Films record; may be empty
         "Films with start <= arrived < now."
-        return _before(films[films.arrived >= self.start(now)], now)
+        return _before(films[moments(films.arrived) >= self.start(now)], now)
 
 # %% ../../nbs/2_retraining/07_windows.ipynb #fa4ae3a3
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class RecentPlusSample:
         "The recent films and the sample; ValueError without `rng`, a generator or a seed."
         if rng is None: raise ValueError('rng = None: this window draws, and needs a generator')
         known = _before(films, now)
-        recent = (known.arrived >= self.start(now)).to_numpy()
+        recent = (moments(known.arrived) >= self.start(now)).to_numpy()
         old = np.flatnonzero(~recent)
         n = int(min(self.sample, len(old)))
         drawn = checks.generator(rng).choice(old, n, replace=False)
@@ -87,31 +91,30 @@ class RecentPlusSample:
 # %% ../../nbs/2_retraining/07_windows.ipynb #f3624422
 def _faults(films):
     "Rule by rule: which rows break it, and the reason as text: one for all, or one a row."
-    strange, made = _strange_label(films.genres), pd.to_numeric(films.year, errors='coerce')
-    yield _blank(films.film_id), 'no film_id'
-    yield films.film_id.duplicated() & ~_blank(films.film_id), 'duplicate film_id'
-    yield _blank(films.title), 'no title'
-    yield _bad_number(films.runtime, 1, 1000), 'impossible runtime ' + films.runtime.astype(str)
-    yield ~made.between(1880, 2100), 'impossible year ' + films.year.astype(str)
-    yield films.arrived.isna(), 'no arrival date'
-    yield films.arrived.dt.year < made, 'arrived before its year ' + films.year.astype(str)
+    wrong, given = bad_values(films), ~missing(films.film_id)
+    again = wrong['film_id'] & given & films.film_id.astype(str).duplicated()
+    for column, bad in (wrong | {'film_id': wrong['film_id'] & ~again}).items():
+        yield bad, films[column][bad].map(partial(_reason, column))
+    yield again, 'duplicate film_id'
+    yield missing(films.arrived), 'no arrival date'
+    genres = films.genres.mask(wrong['genres'], None)
+    strange = _strange_label(genres)
     yield strange != '', 'label outside the list: ' + strange
-    yield (strange == '') & _no_genre(films.genres), 'none of the 12 genres'
+    yield (strange == '') & ~wrong['genres'] & _no_genre(genres), 'none of the 12 genres'
 
 # %% ../../nbs/2_retraining/07_windows.ipynb #75f1733e
 OTHER_GENRES = ('Biography', 'Mystery', 'War', 'Family', 'Animation', 'Western', 'Sport',
                 'History', 'Music')
 
-def _blank(column): return column.isna() | (column.astype(str).str.strip() == '')
-
-def _bad_number(column, low, high):
-    "Which values are there and are not numbers from `low` to `high`."
-    return column.notna() & ~pd.to_numeric(column, errors='coerce').between(low, high)
+def _reason(column, value):
+    "Why a value is bad, with what the catalogue's list allows."
+    if not plain_text(value): return f'no {column}'
+    shown = short(value) if isinstance(value, (str, list)) else str(value)
+    return f"impossible {column} {shown} ({ALLOWED[column].removesuffix(', or nothing')})"
 
 def _strange_label(genres):
     "For each row, the first label that is in no list, or ''."
-    is_list = genres.map(lambda labels: isinstance(labels, (list, tuple, np.ndarray)))
-    flat = genres.where(is_list, None).explode()
+    flat = genres.explode()
     strange = flat[flat.notna() & ~flat.isin([*GENRES, *OTHER_GENRES])]
     return strange.astype(str).groupby(level=0).first().reindex(genres.index, fill_value='')
 
@@ -144,7 +147,6 @@ def _month_name(month):
 
 def _note(reason, bad, why):
     "Add a reason to the bad rows."
-    bad = bad.fillna(True).astype(bool)
     if not bad.any(): return reason
     new = why[bad] if isinstance(why, pd.Series) else why
     longer = (reason[bad] + '; ' + new).str.removeprefix('; ')
@@ -158,16 +160,15 @@ def quarantine(
 )->tuple:                  # (films to learn from, the others with a column `reason`)
     """Set bad rows and flooded weeks aside, with reasons.
 
-    Of rows with one film_id the first stays. ValueError for missing columns.
+    Of rows with one film_id the first stays. ValueError for missing columns or a wrong limit.
     """
-    if missing := [c for c in COLUMNS if c not in films]:
-        raise ValueError(f'no column {", ".join(missing)}: expected the Films record')
+    check_columns(films)
     if limit is not None: checks.whole('limit', limit, 1)
-    days = pd.to_datetime(films.arrived, errors='coerce').to_numpy()
-    films = films.reset_index(drop=True).assign(arrived=days)
-    reason = pd.Series('', films.index, dtype=object)
+    checks.whole('months_per_week', months_per_week, 1)
+    films = films.reset_index(drop=True)
+    reason, days = pd.Series('', films.index, dtype=object), moments(films.arrived)
     for bad, why in _faults(films): reason = _note(reason, bad, why)
-    reason = _note(reason, *_flooded(films.arrived, reason == '', months_per_week, limit))
+    reason = _note(reason, *_flooded(days, reason == '', months_per_week, limit))
     ok = reason == ''
     aside = films[~ok].assign(reason=reason[~ok])
-    return films[ok].reset_index(drop=True), aside.reset_index(drop=True)
+    return as_record(films[ok]).reset_index(drop=True), aside.reset_index(drop=True)

@@ -16,7 +16,7 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy import sparse
 from .. import checks
-from ..catalogue import GENRES
+from ..catalogue import GENRES, check_lists
 from .scores import check_labels
 
 # %% ../../nbs/1_service/02_booster.ipynb #4dc5a8f7
@@ -55,6 +55,7 @@ def _keep_zeros(dense):
 
 def _film_columns(films):
     "Sparse hashed tokens followed by the four numbers."
+    check_lists(films, ('countries', 'languages'))
     numbers = films[list(NUMBERS)].to_numpy(np.float32)
     return sparse.hstack([_hashed(films), _keep_zeros(numbers)], format='csr')
 
@@ -63,6 +64,7 @@ ROLES = ('directors', 'writers', 'cast')
 
 def _credits(films):
     "One entry a credit: row of the film, role, code of the person."
+    check_lists(films, ROLES)
     rows, roles, people = [], [], []
     for role, column in enumerate(ROLES):
         for row, names in enumerate(films[column]):
