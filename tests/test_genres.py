@@ -1,11 +1,11 @@
 """Genre models across processes, and properties over random films."""
 
-import subprocess, sys
+import json, subprocess, sys
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 from trending_now.catalogue import labels, load_films
-from trending_now.genres import FilmFeatures, GenreBooster, evaluate
+from trending_now.genres import FilmFeatures, GenreBooster, evaluate, seal
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +59,32 @@ def test_scores_agree_with_scikit_learn():
         s = evaluate(y, p, thresholds=0.6, n_boot=10)
         assert s.micro_f1 == pytest.approx(f1_score(y, p >= 0.6, average="micro"))
         assert s.macro_f1 == pytest.approx(f1_score(y, p >= 0.6, average="macro", zero_division=0))
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(leaves=3), r"config.json was written by .*: it lacks \[\] and has \['leaves'\]"),
+        (dict(depth=None), r"config.json was written by .*: it lacks \['depth'\] and has \[\]"),
+        (dict(thresholds=None), "it lacks .'thresholds'."),
+        (dict(features=None), "it lacks .'features'."),
+        (dict(kind=None), "holds a None: expected a GenreBooster"),
+        (dict(kind="GenreForest"), "holds a GenreForest: expected a GenreBooster"),
+    ],
+)
+def test_a_model_that_another_release_saved_is_refused_in_words(films, tmp_path, change, words):
+    GenreBooster("v2", trees=2).fit(films[:200], labels(films[:200])).save(tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    config = json.loads(path.read_text()) | change
+    path.write_text(json.dumps({name: v for name, v in config.items() if v is not None}))
+    seal(tmp_path / "m")
+    with pytest.raises(ValueError, match=words):
+        GenreBooster.load(tmp_path / "m")
+
+
+def test_features_that_another_release_saved_are_refused_in_words(films, tmp_path):
+    GenreBooster("v2", trees=2).fit(films[:200], labels(films[:200])).save(tmp_path / "m")
+    np.savez(tmp_path / "m" / "features.npz", person=[], day=[], counts=[])
+    seal(tmp_path / "m")
+    with pytest.raises(ValueError, match="features.npz was written by .*: it lacks .'seen'."):
+        GenreBooster.load(tmp_path / "m")

@@ -352,24 +352,40 @@ def save(self:GenreBooster,
 def load(cls:GenreBooster,
     folder, # Written by `save`
 )->GenreBooster:
-    "Read a saved model; ValueError if a file was changed."
+    "Read a saved model; ValueError if a file was changed, or written by another release."
     folder = Path(folder)
     check_seal(folder)
-    config = json.loads((folder/'config.json').read_text())
-    kind, version, thresholds = (config.pop(k) for k in ('kind', 'features', 'thresholds'))
-    if kind != 'GenreBooster':
-        raise ValueError(f'{folder} holds a {kind}: expected a GenreBooster')
+    config = _read_config(folder, cls())
+    version, thresholds = config.pop('features'), config.pop('thresholds')
     model = cls(_read_features(folder, version), **config)
     model.model = load_xgboost().Booster(model_file=folder/'model.ubj')
     model.thresholds = np.array(thresholds)
     return model
 
 # %% ../../nbs/1_service/02_booster.ipynb #d3848576
+def _config(model):
+    "All settings of a booster, as plain values."
+    return {'kind': 'GenreBooster', 'features': model.features.version, **model.config,
+            'thresholds': [float(threshold) for threshold in model.thresholds]}
+
 def _write_config(folder, model):
     "All settings of a booster, as JSON."
-    config = {'kind': 'GenreBooster', 'features': model.features.version, **model.config,
-              'thresholds': [float(threshold) for threshold in model.thresholds]}
-    (folder/'config.json').write_text(json.dumps(config, indent=1) + '\n')
+    (folder/'config.json').write_text(json.dumps(_config(model), indent=1) + '\n')
+
+def _read_config(folder, model):
+    "The settings, as `_write_config` left them for a model like this one."
+    config, expected = json.loads((folder/'config.json').read_text()), _config(model)
+    kind = config.pop('kind', None)
+    if kind != expected.pop('kind'):
+        raise ValueError(f'{folder} holds a {kind}: expected a GenreBooster')
+    _same_names(folder/'config.json', config, expected)
+    return config
+
+def _same_names(path, found, expected):
+    "ValueError unless a file of a model has the entries that this release writes."
+    more, less = sorted({*found} - {*expected}), sorted({*expected} - {*found})
+    if more or less:
+        raise ValueError(f'{path} was written by another release: it lacks {less} and has {more}')
 
 def _write_features(folder, features):
     "The credit log and the films in it, as plain arrays."
@@ -381,6 +397,7 @@ def _read_features(folder, version):
     "`FilmFeatures` as they were written."
     features = FilmFeatures(version)
     with np.load(folder/'features.npz', allow_pickle=False) as arrays:
+        _same_names(folder/'features.npz', arrays.files, ('person', 'day', 'counts', 'seen'))
         features.seen = arrays['seen']
         counts = np.unpackbits(arrays['counts'], axis=1)[:, :len(GENRES)]
         if len(counts): features.log.add(arrays['person'], arrays['day'], counts)
