@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['section', 'PREFIX', 'SECTIONS', 'stream', 'SettingsError', 'knob', 'ReplayKnobs', 'GenresKnobs', 'DinersKnobs',
-           'TriggersKnobs', 'CurationKnobs', 'RetrainingKnobs', 'PolicyKnobs', 'LoopKnobs', 'Settings', 'load',
-           'template']
+           'drift_threshold', 'TriggersKnobs', 'CurationKnobs', 'RetrainingKnobs', 'PolicyKnobs', 'LoopKnobs',
+           'Settings', 'load', 'template']
 
 # %% ../nbs/1_service/10_ground_rules.ipynb #2383e7f4
 import configparser, difflib, os, zlib
@@ -154,6 +154,21 @@ class DinersKnobs:
 # %% ../nbs/1_service/10_ground_rules.ipynb #e43f66ec
 _DRIFT = ('off', 'psi', 'js', 'ks', 'chi2', 'classifier', 'adwin', 'page-hinkley')
 
+def drift_threshold(
+    test:str, # A measure of drift
+    value,    # Its threshold
+)->float:     # One that can be passed, and not by everything
+    "The threshold of a measure of drift, or ValueError."
+    name = f'threshold of {test}'
+    if test == 'page-hinkley': return checks.positive(name, value)
+    if test != 'psi': return checks.share(name, value)
+    return checks.number(name, value, above=0, most=18)   # PSI is below 18.5, by its floor
+
+def _drift_threshold(value, info):
+    "The same for a knob, which may be 0; `info` holds the knobs before it."
+    test = info.data.get('drift', 'off')
+    return value if not value or test == 'off' else drift_threshold(test, value)
+
 @section
 class TriggersKnobs:
     "When the service updates its model: any trigger that is on may fire."
@@ -172,8 +187,8 @@ class TriggersKnobs:
     drift:Literal[_DRIFT] = knob('off',
         unit='one of',
         doc='measure of drift since the last update')
-    drift_threshold:float = knob(0., 0, 1000, unit="the measure's own; 0: its usual one",
-        doc='fires beyond this')
+    drift_threshold:Annotated[float, AfterValidator(_drift_threshold)] = knob(0., 0, 1000,
+        unit="the measure's own; 0: its usual one", doc='fires beyond this')
     cooldown_weeks:float = knob(8., 0, 84, unit='service weeks',
         doc='least time between two updates; 0: off')
     budget_cpu:float = knob(0., 0, 1e9, unit='CPU seconds',
@@ -320,6 +335,12 @@ def _mistake(where, name, key, text):
     except ValidationError: return f'{where} = {text!r}: expected {_allowed(knobs[key])}'
     return ''
 
+def _at_odds(wrong, lines):
+    "Which knobs are allowed alone but not beside the others, in words."
+    said = {key: f'{where} = {text!r}' for where, _, key, text in lines}
+    return '\n'.join(f"{said[mistake['loc'][0]]}: {mistake['msg'].removeprefix('Value error, ')}"
+                     for mistake in wrong.errors())
+
 # %% ../nbs/1_service/10_ground_rules.ipynb #39d1e29c
 def load(
     path=None,      # A settings file; None: `settings.ini` of the current folder, if there is one
@@ -341,7 +362,8 @@ def load(
     if mistakes: raise SettingsError('\n'.join(mistakes))
     texts = {name: {} for name in SECTIONS}
     for _, name, key, text in lines: texts[name][key] = text
-    return Settings(**{name: _read(cls, texts[name]) for name, cls in SECTIONS.items()})
+    try: return Settings(**{name: _read(cls, texts[name]) for name, cls in SECTIONS.items()})
+    except ValidationError as wrong: raise SettingsError(_at_odds(wrong, lines)) from None
 
 # %% ../nbs/1_service/10_ground_rules.ipynb #9ddbd045
 _HEAD = '''# Every knob of the running system.
