@@ -2,6 +2,11 @@
 triggers promise."""
 
 import json, re, warnings
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from math import comb
+from time import process_time
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,10 +15,12 @@ from hypothesis import given, settings, strategies as st
 from river.drift import ADWIN, PageHinkley
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
-from scipy.stats import binomtest, chi2_contingency, ks_2samp, mannwhitneyu
+from scipy.stats import binomtest, chi2_contingency, ks_2samp, kstwo, mannwhitneyu, norm
 from statsmodels.stats.multitest import multipletests
-from trending_now.catalogue import GENRES
-from trending_now.triggers.distances import _auc
+from trending_now.catalogue import GENRES, load_films
+from trending_now.settings import SettingsError, TriggersKnobs, load
+from trending_now.triggers.distances import _auc, _ks_exact
+from trending_now.triggers.drift import feature_drift
 from trending_now.triggers import (
     AnyOf,
     Drift,
@@ -34,6 +41,7 @@ from trending_now.triggers import (
     js,
     js_shares,
     ks,
+    monitored,
     page_hinkley,
     psi,
     psi_shares,
@@ -88,9 +96,46 @@ def test_ks_agrees_with_scipy_ties_included(a, b, method):
     if any(
         "Exact calculation unsuccessful" in str(w.message) for w in said
     ):  # rounding lifted SciPy's probability above 1, and it fell back to the limit
-        assert have.p_value == pytest.approx(1, abs=1e-9)
+        assert have.p_value == pytest.approx(1, rel=1e-9)
     else:
-        assert have.p_value == pytest.approx(want.pvalue, abs=1e-9)
+        assert have.p_value == pytest.approx(want.pvalue, rel=1e-9)
+
+
+def counted(d, n, m):
+    "The share of paths that leave the band, counted in whole numbers."
+    inside = np.zeros((n + 1, m + 1), object)
+    for i, j in np.ndindex(n + 1, m + 1):
+        if abs(Fraction(i, n) - Fraction(j, m)) < d:
+            before = (inside[i - 1, j] if i else 0) + (inside[i, j - 1] if j else 0)
+            inside[i, j] = before if i or j else 1
+    return float(1 - Fraction(inside[n, m], comb(n + m, n)))
+
+
+@pytest.mark.parametrize("n, m", [(7, 6), (60, 45), (90, 90), (80, 100)])
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.7, 1])
+def test_an_exact_p_value_is_the_count_of_paths_however_small(n, m, share):
+    d = Fraction(round(share * n * m), n * m)
+    assert _ks_exact(float(d), n, m) == pytest.approx(counted(d, n, m), rel=1e-12)
+
+
+@pytest.mark.parametrize("n, m", [(150, 150), (200, 150), (1000, 900), (12_000, 9000)])
+@pytest.mark.parametrize("shift", [0.2, 1, 2])
+@pytest.mark.parametrize("method", ["exact", "asymp"])
+def test_small_p_values_are_scipys_to_nine_digits(n, m, shift, method):
+    a, b = norm.ppf((np.arange(n) + 0.5) / n), norm.ppf((np.arange(m) + 0.5) / m) + shift
+    if n < 2000 or method == "asymp":
+        want = ks_2samp(a, b, method=method).pvalue
+        assert ks(a, b, method=method).p_value == pytest.approx(want, rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [25_000, 300_000])
+@pytest.mark.parametrize("z", [1.5, 2.1, 5, 12])
+def test_the_tail_for_large_samples_is_scipys_sum_to_nine_digits(n, z):
+    size, places = 2 * n, round(z * np.sqrt(n) * 2)  # a gap of so many of the values
+    a = np.arange(size)
+    have = ks(a, a + places, method="asymp")
+    assert have.statistic == pytest.approx(places / size)
+    assert have.p_value == pytest.approx(kstwo.sf(places / size, n), rel=1e-9)
 
 
 def test_ks_is_exact_where_scipy_falls_back_to_the_limit():
@@ -116,7 +161,7 @@ def test_ks_agrees_with_scipys_choice_of_method_for_larger_samples(n, m, shift):
     a, b = rng.normal(size=n), rng.normal(shift, 1, m)
     want = ks_2samp(a, b)
     assert ks(a, b).statistic == pytest.approx(want.statistic, abs=1e-12)
-    assert ks(a, b).p_value == pytest.approx(want.pvalue, abs=1e-9)
+    assert ks(a, b).p_value == pytest.approx(want.pvalue, rel=1e-9)
 
 
 @given(sample, sample)
@@ -147,12 +192,14 @@ def test_chi2_agrees_with_scipy_without_its_correction(seed):
         pd.crosstab(np.repeat([0, 1], [90, 130]), np.concatenate([a, b])), correction=False
     )
     have = chi2(a, pd.Series(b))
-    assert (have.statistic, have.p_value) == pytest.approx((want.statistic, want.pvalue), abs=1e-9)
+    assert (have.statistic, have.p_value) == pytest.approx((want.statistic, want.pvalue), rel=1e-9)
 
 
-def test_area_under_the_curve_agrees_with_scipys_mann_whitney():
+@pytest.mark.parametrize("shift", [0, 4, 30])
+def test_area_under_the_curve_agrees_with_scipys_mann_whitney(shift):
     rng = np.random.default_rng(7)
-    score, y = rng.integers(0, 9, 300).astype(float), rng.integers(0, 2, 300)
+    y = rng.integers(0, 2, 300)
+    score = rng.integers(0, 9, 300) + shift * y
     want = mannwhitneyu(
         score[y == 1],
         score[y == 0],
@@ -161,9 +208,8 @@ def test_area_under_the_curve_agrees_with_scipys_mann_whitney():
         method="asymptotic",
     )
     auc, p = _auc(score, y)
-    assert auc == pytest.approx(want.statistic / y.sum() / (1 - y).sum()) and p == pytest.approx(
-        want.pvalue, abs=1e-9
-    )
+    assert auc == pytest.approx(want.statistic / y.sum() / (1 - y).sum(), rel=1e-9)
+    assert p == pytest.approx(want.pvalue, rel=1e-9)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=15))
@@ -246,6 +292,97 @@ def test_bad_samples_are_refused_in_words(f, words):
     for pair in ((BAD[words], [1.0, 2.0]), ([1.0, 2.0], BAD[words])):
         with pytest.raises(ValueError, match=words):
             f(*pair)
+
+
+@pytest.mark.parametrize("test", ["psi", "js", "ks", "chi2"])
+def test_numbers_in_a_column_of_objects_are_numbers(test):
+    rng = np.random.default_rng(7)
+    ref, cur = pd.Series(rng.normal(size=300)), pd.Series(rng.normal(0.4, 1, 200))
+    want = feature_drift(test, ref, cur)
+    for r, c in ((ref.astype(object), cur), (ref, cur.astype(object)), (ref, list(cur))):
+        assert feature_drift(test, r, c) == want
+    whole = pd.Series([1, 2, 3] * 20, dtype="Int64")
+    assert feature_drift(test, whole, whole.astype(object) + 1) == feature_drift(
+        test, whole.astype(int), whole.astype(int) + 1
+    )
+
+
+def test_numbers_in_a_column_of_objects_are_numbers_to_the_classifier():
+    rng = np.random.default_rng(7)
+    ref, cur = (pd.DataFrame(rng.normal(k, 1, (60, 2))) for k in (0, 0.5))
+    want = classifier_drift(ref, cur)
+    assert classifier_drift(ref.astype(object), cur.astype(object)) == want
+    stamps = 1.7e9 + np.arange(60.0)  # closer together than 32 bits can tell
+    assert classifier_drift(stamps, stamps + 60).statistic > 0.9
+
+
+NEITHER = {
+    "dates": pd.date_range("2020", periods=60),
+    "objects of dates": [datetime(2020, 1, day % 28 + 1) for day in range(60)],
+    "times": pd.timedelta_range("1h", periods=60),
+    "decimals": [Decimal(k) for k in range(60)],
+    "complex numbers": [k + 1j for k in range(60)],
+    "lists": pd.Series([["Drama"]] * 60),
+    "numbers and texts": [1.5, "n/a"] * 30,
+    "numbers larger than 64 bits": [2**70, 1] * 30,
+}
+
+
+@pytest.mark.parametrize("kind", NEITHER)
+@pytest.mark.parametrize("test", ["psi", "js", "ks", "chi2", "classifier"])
+def test_what_is_neither_numbers_nor_texts_is_refused(test, kind):
+    values = pd.Series(NEITHER[kind])
+    with pytest.raises(ValueError, match=r"holds .* at place \d+: expected numbers"):
+        if test == "classifier":
+            classifier_drift(values, values)
+        else:
+            {"psi": psi, "js": js, "ks": ks, "chi2": chi2}[test](values, values)
+    table = pd.DataFrame({"feature x": values})
+    with pytest.raises(ValueError, match="feature x"):
+        DriftTrigger(test).check(Status(ref=table, cur=table))
+
+
+@pytest.mark.parametrize("test", ["psi", "ks", "chi2", "classifier"])
+def test_numbers_beside_texts_are_refused(test):
+    ref, cur = pd.DataFrame({"a": range(60)}), pd.DataFrame({"a": ["x", "y"] * 30})
+    for pair in ((ref, cur), (cur, ref)):
+        with pytest.raises(ValueError, match="a.*holds.*expected numbers"):
+            DriftTrigger(test).check(dict(zip(("ref", "cur"), pair)))
+
+
+def test_categories_that_are_numbers_stay_categories():
+    codes = pd.Series([3, 1, 2] * 30)
+    other = pd.Series([3, 3, 2] * 30)
+    want = chi2(codes.astype(str), other.astype(str))
+    assert chi2(codes, other) == want
+    assert feature_drift("ks", codes.astype("category"), other.astype("category")) == want
+
+
+def test_whole_numbers_that_no_float_holds_are_compared_as_they_are():
+    low, high = 2**60, 2**60 + 1
+    assert ks([low] * 30 + [high] * 30, [high] * 60).statistic == 0.5
+    assert ks(np.array([low, high]), np.array([high, high])).statistic == 0.5
+    for refused in (
+        lambda: psi([low, high] * 9, [high] * 9),
+        lambda: ks([low, high], [0.5]),
+        lambda: page_hinkley([low, high]),
+    ):
+        with pytest.raises(ValueError, match="2[*][*]53"):
+            refused()
+
+
+@pytest.mark.parametrize("level", [5, 0, 1, np.nan, "0.05", True, None])
+def test_a_level_that_is_no_probability_is_refused(level):
+    a = np.arange(40.0)
+    for test in (ks, chi2, classifier_drift):
+        with pytest.raises(ValueError, match="alpha = .*between 0 and 1"):
+            test(a, a, alpha=level)
+    for test in (psi, js):
+        if level not in (0, 1, 5) or level is True:
+            with pytest.raises(ValueError, match="threshold = "):
+                test(a, a, threshold=level)
+    with pytest.raises(ValueError, match="threshold = 1"):
+        js(a, a, threshold=1)
 
 
 @pytest.mark.parametrize("bad", [[0.5, 0.6], [-0.1, 1.1], [np.nan, 1], [1.0], [[0.5, 0.5]]])
@@ -336,6 +473,205 @@ def test_a_range_of_one_weekday_is_that_day():
     )
 
 
+@pytest.mark.parametrize(
+    "line", ["61 * * * *", "0 0 30 2 *", "R R * * *", "0 0 3 * * 1", "@daily", "0 3 * * 9", "x"]
+)
+def test_settings_and_trigger_refuse_the_same_cron_lines(line):
+    for read in (
+        lambda: ScheduleTrigger(line),
+        lambda: load(None, {"TRENDING_NOW_TRIGGERS_SCHEDULE": line}),
+        lambda: TriggersKnobs(schedule=line),
+    ):
+        with pytest.raises(ValueError, match="(?i)schedule|cron"):
+            read()
+    one_day = "0 3 * * 1-1"
+    assert TriggersKnobs(schedule=one_day).schedule == ScheduleTrigger(one_day).cron
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime(2024, 3, 5),
+        date(2024, 3, 5),
+        "2024-03-05",
+        "2024-03-05 00:00:00.5",
+        np.datetime64("2024-03-05"),
+        pd.Timestamp("2024-03-05"),
+    ],
+)
+def test_a_moment_may_come_in_any_spelling(at):
+    t = ScheduleTrigger("0 3 * * 1")
+    assert t.check({"at": at}).value == pd.Timestamp("2024-03-04 03:00")
+    assert t.check({"at": at, "last": date(2024, 3, 5)}) is None
+    assert AnyOf(VolumeTrigger(1), cooldown=1).check(dict(at=at, last=at, new_rows=3)) is None
+
+
+@pytest.mark.parametrize("field", ["at", "last"])
+@pytest.mark.parametrize("wrong", [pd.NaT, np.datetime64("NaT", "s"), "soon", float("nan"), True])
+def test_what_is_no_moment_is_refused(field, wrong):
+    status = dict(at="2024-03-05", last="2024-02-05", new_rows=1) | {field: wrong}
+    for trigger in (ScheduleTrigger("0 3 * * 1"), VolumeTrigger(1), AnyOf(ManualTrigger())):
+        with pytest.raises(ValueError, match=f"status.{field} = .*expected a moment"):
+            trigger.check(status)
+
+
+def test_a_moment_with_a_time_zone_is_not_compared_with_one_without():
+    status = dict(at=NOW, last=NOW.tz_localize(None), new_rows=1)
+    for trigger in (ScheduleTrigger("0 3 * * 1"), AnyOf(VolumeTrigger(1), cooldown=1)):
+        with pytest.raises(ValueError, match="status.at.*status.last.*time zone in both"):
+            trigger.check(status)
+    paris = NOW.tz_convert("Europe/Paris")
+    assert ScheduleTrigger("0 3 * * 2").check(dict(at=paris, last=NOW)) is None
+
+
+@pytest.mark.parametrize("minute", [29, 31])
+def test_a_schedule_is_read_in_the_hour_that_comes_twice(minute):
+    first = pd.Timestamp(f"2024-10-27 00:{minute}:10.5", tz="UTC")
+    for at in (first, first + pd.Timedelta(hours=1)):
+        due = ScheduleTrigger("*/5 * * * *").check({"at": at.tz_convert("Europe/Berlin")}).value
+        assert due == at.floor("5min")
+
+
+WRONG_FIELDS = [
+    *[("new_rows", value) for value in (np.nan, -1, 2.5, "300", True)],
+    *[(name, value) for name in ("spent", "cost") for value in (np.nan, np.inf, -1, "5", None)],
+    *[("request", value) for value in (5, np.nan, True)],
+    *[("metrics", value) for value in (None, [0.5], "f1")],
+    *[(name, value) for name in ("ref", "cur") for value in ([1, 2], "a", np.ones(3))],
+]
+
+
+@pytest.mark.parametrize("name, value", WRONG_FIELDS)
+def test_a_field_that_cannot_be_right_switches_nothing_on_or_off(name, value):
+    status = dict(new_rows=300) | {name: value}
+    for told in (status, Status(**status)):
+        with pytest.raises(ValueError, match=f"status.{name} = .*expected"):
+            AnyOf(VolumeTrigger(1), budget=5).check(told)
+
+
+@pytest.mark.parametrize("values", [["0.1"] * 9, [0.1, np.nan], [0.1, None], "low", [[0.1]]])
+def test_a_metric_that_is_no_numbers_is_refused(values):
+    for trigger in (PerformanceTrigger("f1", 0.5), DriftTrigger("adwin", features="f1")):
+        with pytest.raises(ValueError, match="status.metrics.'f1'.*expected|missing value"):
+            trigger.check(Status(metrics={"f1": values}))
+
+
+@pytest.mark.parametrize("name", ["patience", "reference"])
+@pytest.mark.parametrize("weeks", [0.5, 0, "2", np.nan, True])
+def test_half_a_week_of_patience_is_refused(name, weeks):
+    with pytest.raises(ValueError, match=f"{name} = .*whole number of weeks"):
+        PerformanceTrigger("f1", floor=0.5, **{name: weeks})
+
+
+@pytest.mark.parametrize(
+    "time", ["10", " 10 ", "1e3", "", "soon", "NaT", "-1 days", True, -1, np.nan, np.inf, 1e9, [1]]
+)
+def test_a_cooldown_without_a_unit_or_below_zero_is_refused(time):
+    with pytest.raises(ValueError, match="cooldown = .*expected .*service weeks"):
+        AnyOf(VolumeTrigger(1), cooldown=time)
+
+
+@pytest.mark.parametrize(
+    "time", [2, 2.0, "14 days", "336:00:00", timedelta(14), np.timedelta64(14, "D")]
+)
+def test_a_cooldown_is_weeks_or_a_time_with_its_unit(time):
+    assert AnyOf(VolumeTrigger(1), cooldown=time).cooldown == pd.Timedelta(days=14)
+
+
+SHARES = ("js", "ks", "chi2", "classifier", "adwin")
+WRONG_THRESHOLDS = [
+    *[(test, value) for test in SHARES for value in (5, 1, -0.1, np.nan, "0.05")],
+    *[("psi", value) for value in (19, 0, np.nan, "0.2")],
+    *[("page-hinkley", value) for value in (0, np.inf, "50")],
+]
+
+
+@pytest.mark.parametrize("test, threshold", WRONG_THRESHOLDS)
+def test_a_threshold_that_everything_passes_or_nothing_is_refused(test, threshold):
+    with pytest.raises(ValueError, match=f"threshold of {test} = "):
+        DriftTrigger(test, threshold)
+
+
+@pytest.mark.parametrize("test", SHARES)
+def test_settings_refuse_a_threshold_that_the_chosen_measure_cannot_have(test):
+    drift, threshold = "TRENDING_NOW_TRIGGERS_DRIFT", "TRENDING_NOW_TRIGGERS_DRIFT_THRESHOLD"
+    with pytest.raises(SettingsError, match=f"{threshold} = '5': threshold of {test}"):
+        load(None, {drift: test, threshold: "5"})
+    assert load(None, {drift: "psi", threshold: "5"}).triggers.drift_threshold == 5
+    with pytest.raises(ValueError, match=f"threshold of {test}"):
+        TriggersKnobs(drift=test, drift_threshold=5.0)
+
+
+def test_samples_without_a_bin_in_common_have_a_psi_below_the_largest_threshold_and_a_half():
+    assert 18 < psi(np.zeros(50), np.full(50, 1.0)).statistic < 18.5
+
+
+@pytest.mark.parametrize("features", [[], (), iter(())])
+def test_a_drift_trigger_without_features_is_refused(features):
+    with pytest.raises(ValueError, match="features = .*at least one name"):
+        DriftTrigger("ks", features=features)
+    bare = pd.DataFrame(index=range(30))
+    for test in ("ks", "psi", "classifier"):
+        with pytest.raises(ValueError, match="status.ref has no columns"):
+            DriftTrigger(test).check(Status(ref=bare, cur=bare))
+
+
+def test_a_drift_trigger_remembers_features_that_come_as_an_iterator():
+    t, a = DriftTrigger("ks", features=iter("a")), pd.DataFrame({"a": range(30), "b": 0})
+    for _ in range(2):
+        assert t.check(Status(ref=a, cur=a + 50)).value < 1e-9
+
+
+@pytest.fixture(scope="module")
+def features():
+    return monitored(load_films())
+
+
+@pytest.mark.parametrize(
+    "then, now", [((1000, 1600), (16000, 16600)), ((3000, 3600), (15000, 15600))]
+)
+def test_a_drift_trigger_names_the_feature_that_drifted_most(features, then, now):
+    ref, cur = (features.iloc[slice(*rows)] for rows in (then, now))
+    p = {
+        name: ks_2samp(ref[name].dropna(), cur[name].dropna(), method="exact").pvalue
+        for name in ref.select_dtypes("number")
+    }
+    assert (fired := DriftTrigger("ks").check(Status(ref=ref, cur=cur)))
+    assert fired.reason.startswith(f"{min(p, key=p.get)}: p = ")
+    tested = 9  # a feature without values then is passed over
+    assert fired.value == pytest.approx(min(p.values()) * tested, rel=1e-9)
+
+
+def test_of_p_values_too_small_for_a_float_the_larger_statistic_is_named():
+    a = np.arange(2000.0)
+    ref = pd.DataFrame({"near": a, "far": a})
+    cur = pd.DataFrame({"near": a + 1900, "far": a + 5000})
+    assert DriftTrigger("ks").check(Status(ref=ref, cur=cur)).reason.startswith("far: p = 0")
+
+
+def test_a_reason_shows_a_value_beyond_its_limit():
+    t = PerformanceTrigger("f1", drop=0.1)
+    assert t.check(Status(metrics={"f1": [0.8, 0.7]})) is None  # .8 - .1 is more than .7 in floats
+    assert "0.6999 is below 0.7000" in t.check(Status(metrics={"f1": [0.8, 0.6999]})).reason
+    a = pd.DataFrame({"x": np.arange(200.0)})
+    size = psi(a.x, a.x + 30).statistic
+    limit = size * 0.9999
+    words = DriftTrigger("psi", limit).check(Status(ref=a, cur=a + 30)).reason
+    shown = [float(word) for word in re.findall(r"[\d.]+", words)]
+    assert shown[0] > shown[1]
+
+
+def test_a_budget_may_be_spent_to_the_last_second():
+    s = Status(request="Ana", spent=0.1, cost=0.2)  # .1 + .2 is more than .3 in floats
+    assert AnyOf(ManualTrigger(), budget=0.3).check(s)
+    assert AnyOf(ManualTrigger(), budget=0.29).check(s) is None
+
+
+def test_a_class_is_no_trigger():
+    with pytest.raises(ValueError, match="expected at least one object with a check"):
+        AnyOf(ManualTrigger)
+
+
 def test_patience_wants_weeks_in_a_row():
     t = PerformanceTrigger("f1", floor=0.5, patience=3)
     assert t.check(Status(metrics={"f1": [0.4, 0.4, 0.6, 0.4, 0.4]})) is None
@@ -423,24 +759,77 @@ def test_bad_settings_are_refused(bad):
         build(**bad)
 
 
-def test_corrections_flip_tags_and_late_ones_do_not_count():
+def events_of(*corrections):
+    """Events of a film with six clicks on day 0, and of its corrections, each a (day, visitor,
+    payload, value)."""
     ts = pd.Timestamp("2024-01-01", tz="UTC")
-    row = lambda kind, day, unit, payload="{}", value=np.nan: dict(
-        ts=ts + pd.Timedelta(days=day),
-        kind=kind,
-        unit=unit,
-        film_id="f",
-        payload=payload,
-        value=value,
-    )
+    rows = [(ts, "click", f"v{i}", "f", "{}", np.nan) for i in range(6)]
+    for day, unit, payload, value in corrections:
+        rows.append((ts + pd.Timedelta(days=day), "correction", unit, "f", payload, value))
+    return pd.DataFrame(rows, columns=["ts", "kind", "unit", "film_id", "payload", "value"])
+
+
+SHOWN = pd.DataFrame([[1, 1] + [0] * 10], ["f"], list(GENRES))
+
+
+def test_corrections_flip_tags_and_late_ones_do_not_count():
+    events = events_of((2, "v1", json.dumps({"genre": "Comedy", "wrong": True}), 0.0))
+    assert f1_from_corrections(events, SHOWN) == (2 / 3, 1, 1)
+    for now in ("2024-01-02 00:00Z", pd.Timestamp("2024-01-02", tz="UTC")):
+        assert f1_from_corrections(events, SHOWN, now) == (1.0, 1, 0)
+    assert np.isnan(f1_from_corrections(events, SHOWN, min_clicks=7)[0])
+
+
+@pytest.mark.parametrize(
+    "payload",
+    ['{"genre":"Comedy"}', '{ "genre" :\n"Comedy"}', '{"wrong":true,"genre":"C\\u006fmedy"}'],
+)
+def test_a_correction_is_read_however_its_json_is_spelt(payload):
+    assert f1_from_corrections(events_of((2, "v1", payload, 0)), SHOWN) == (2 / 3, 1, 1)
+    twice = events_of((2, "v1", payload, 0), (3, "v1", '{"genre": "Comedy"}', 0))
+    assert f1_from_corrections(twice, SHOWN, votes=2) == (1.0, 1, 1)  # one visitor has one vote
+
+
+@pytest.mark.parametrize(
+    "payload", ["{}", "Comedy", '{"genre": "Western"}', '["genre"]', '{"genre": ["Comedy"]}', None]
+)
+def test_a_correction_that_cannot_be_read_is_refused(payload):
+    with pytest.raises(ValueError, match="payload = .*expected JSON with one of the twelve"):
+        f1_from_corrections(events_of((2, "v1", payload, 0)), SHOWN)
+
+
+def test_wrong_votes_tags_and_moments_are_refused():
+    events = events_of((2, "v1", '{"genre": "Comedy"}', np.nan))
+    for words, call in {
+        "value nan: expected 0 or 1": lambda: f1_from_corrections(events, SHOWN),
+        "other values than 0 and 1": lambda: f1_from_corrections(events_of(), SHOWN * 0.5),
+        "film 'f' twice": lambda: f1_from_corrections(events_of(), pd.concat([SHOWN, SHOWN])),
+        "now = NaT": lambda: f1_from_corrections(events_of(), SHOWN, pd.NaT),
+        "time zone in both": lambda: f1_from_corrections(events_of(), SHOWN, "2024-01-02"),
+        "votes = 0.5": lambda: f1_from_corrections(events_of(), SHOWN, votes=0.5),
+        "min_clicks = nan": lambda: f1_from_corrections(events_of(), SHOWN, min_clicks=np.nan),
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+def test_a_hundred_thousand_corrections_are_read_in_a_few_seconds():
+    rng, n = np.random.default_rng(7), 100_000
+    films = [f"f{i}" for i in range(400)]
     events = pd.DataFrame(
-        [row("click", 0, f"v{i}") for i in range(6)]
-        + [row("correction", 2, "v1", json.dumps({"genre": "Comedy", "wrong": True}), 0.0)]
+        dict(
+            ts=pd.Timestamp("2024-01-01", tz="UTC"),
+            kind=np.where(np.arange(n) % 20, "correction", "click"),
+            unit=rng.integers(0, 9000, n),
+            film_id=rng.choice(films, n),
+            payload=[f'{{"genre":"{GENRES[k % 12]}","n":{k}}}' for k in range(n)],
+            value=rng.integers(0, 2, n),
+        )
     )
-    shown = pd.DataFrame([[1, 1] + [0] * 10], ["f"], list(GENRES))
-    assert f1_from_corrections(events, shown) == (2 / 3, 1, 1)
-    assert f1_from_corrections(events, shown, ts + pd.Timedelta(days=1)) == (1.0, 1, 0)
-    assert np.isnan(f1_from_corrections(events, shown, min_clicks=7)[0])
+    shown = pd.DataFrame(rng.integers(0, 2, (400, 12)), films, list(GENRES))
+    begun = process_time()
+    assert 0 < f1_from_corrections(events, shown)[0] < 1
+    assert process_time() - begun < 10
 
 
 def test_a_dearer_retrain_is_never_done_more_often():

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pandas as pd
 from .. import checks
-from .distances import Drift, chi2, js, ks, psi
+from .distances import Drift, are_numbers, chi2, js, ks, psi
 from .distances import chi2_of_counts, joint_counts, plain_numbers
 
 # %% ../../nbs/2_retraining/02_drift.ipynb #881606be
@@ -74,10 +74,14 @@ def feature_drift(
     ref, cur,    # One feature then and now
     bins:int=10, # Quantile bins of numbers
 )->Drift:
-    "Drift of one feature; missing values are left out, ks and chi2 each pass the other kind on."
+    """Drift of one feature; missing values are left out, ks and chi2 each pass the other kind on.
+
+    ValueError for another test, or for values that are neither all numbers nor all texts.
+    """
+    checks.one_of('test', test, ('psi', 'js', 'ks', 'chi2'))
     r, c = _without_missing(ref), _without_missing(cur)
     if test in ('psi', 'js'): return dict(psi=psi, js=js)[test](r, c, bins)
-    if not pd.api.types.is_numeric_dtype(r): return chi2(r, c)
+    if not are_numbers(r, c): return chi2(r, c)
     if test == 'ks': return ks(r, c)
     value, p = chi2_of_counts(joint_counts(r, c, bins))
     return Drift(value, p, p < .05)
@@ -95,7 +99,7 @@ def page_hinkley(
     """Place of the first alarm of the Page-Hinkley test in a stream, None without one.
 
     Looks for a change of the mean in both directions, as River's does. ValueError for
-    missing or infinite values, or a threshold that is not above 0.
+    missing or infinite values and for parameters out of bounds.
 
     Parameters
     ----------
@@ -120,6 +124,9 @@ def page_hinkley(
     E. S. Page (1954), Continuous inspection schemes, Biometrika 41.
     """
     checks.positive('threshold', threshold)
+    checks.number('delta', delta, least=0)
+    checks.whole('min_instances', min_instances, 1)
+    checks.number('alpha', alpha, above=0, most=1)
     mean = up = down = 0.
     low, high = math.inf, -1.
     for i, x in enumerate(plain_numbers('values', values)):

@@ -7,17 +7,18 @@ __all__ = ['Status', 'Firing', 'ScheduleTrigger', 'VolumeTrigger', 'ManualTrigge
            'build', 'f1_from_corrections']
 
 # %% ../../nbs/2_retraining/03_when.ipynb #7e1bb3f6
-import math
-from dataclasses import dataclass, field, fields
-from datetime import datetime
+import json, math
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
 from html import escape
 import numpy as np
 import pandas as pd
-from cronsim import CronSim, CronSimError
+from cronsim import CronSim
 from fastcore.basics import patch
 from .. import checks
 from ..catalogue import GENRES
-from .distances import classifier_drift
+from ..settings import drift_threshold
+from .distances import are_numbers, classifier_drift, plain_numbers
 from .drift import adjust, adwin, feature_drift, page_hinkley
 
 # %% ../../nbs/2_retraining/03_when.ipynb #29f47839
@@ -54,8 +55,18 @@ class Firing:
 
 # %% ../../nbs/2_retraining/03_when.ipynb #c370ccc3
 def _status(given):
-    "A `Status` from a `Status` or a dict, or ValueError."
-    if isinstance(given, Status): return given
+    "A checked `Status` from a `Status` or a dict, or ValueError."
+    s = given if isinstance(given, Status) else _from_dict(given)
+    at, last = _moments(**{'status.at': s.at, 'status.last': s.last})
+    _need_kinds(s)
+    rows = s.new_rows
+    return replace(
+        s, at=at, last=last,
+        new_rows=None if rows is None else checks.whole('status.new_rows', rows, of='films'),
+        spent=checks.number('status.spent', s.spent, least=0, of='CPU seconds'),
+        cost=checks.number('status.cost', s.cost, least=0, of='CPU seconds'))
+
+def _from_dict(given):
     if not isinstance(given, dict):
         raise ValueError(f'status = {given!r}: expected a Status or a dict')
     names = [f.name for f in fields(Status)]
@@ -64,11 +75,48 @@ def _status(given):
             raise ValueError(f'status has the field {name!r}: expected some of {", ".join(names)}')
     return Status(**given)
 
+def _need_kinds(s):
+    "ValueError for a field of another kind."
+    kinds = {'metrics': (dict, 'a dict'), 'request': (str, 'a text'),
+             'ref': (pd.DataFrame, 'a table'), 'cur': (pd.DataFrame, 'a table')}
+    for name, (kind, words) in kinds.items():
+        value = getattr(s, name)
+        if value is None and name != 'metrics' or isinstance(value, kind): continue
+        raise ValueError(f'status.{name} = {value!r}: expected {words}')
+
+# %% ../../nbs/2_retraining/03_when.ipynb #mo7m2nt5
+def _moment(name, value):
+    "A moment with the time zone that it came with, or ValueError."
+    checks.moment(name, value)
+    return pd.Timestamp(value)
+
+def _moments(**named):
+    "Moments (or None) that can be compared, or ValueError."
+    found = {name: None if at is None else _moment(name, at) for name, at in named.items()}
+    zoned = {at.tz is not None for at in found.values() if at is not None}
+    if len(zoned) < 2: return list(found.values())
+    told = ', '.join(f'{name} = {at}' for name, at in found.items())
+    raise ValueError(f'{told}: expected a time zone in both, or in neither')
+
 def _need(status, name, who):
     "The value of a field that must be there, or ValueError naming it."
     value = getattr(status, name)
     if value is None: raise ValueError(f'{who} needs status.{name}, which is missing')
     return value
+
+def _metric(status, name, who):
+    "The values of a metric, oldest first; ValueError where it is missing or no numbers."
+    if name not in status.metrics:
+        raise ValueError(f'{who} needs status.metrics[{name!r}], which is missing')
+    values = status.metrics[name]
+    return plain_numbers(f'status.metrics[{name!r}]', values) if np.size(values) else np.zeros(0)
+
+def _apart(value, limit, form):
+    "Both as texts, in more digits than `form` gives where they would look the same."
+    for digits in range(int(form[1:-1]), 17):
+        texts = [f'{x:.{digits}{form[-1]}}' for x in (value, limit)]
+        if texts[0] != texts[1]: break
+    return texts
 
 # %% ../../nbs/2_retraining/03_when.ipynb #a01f02a4
 class ScheduleTrigger:
@@ -85,7 +133,7 @@ class ScheduleTrigger:
     def __init__(self,
         cron:str, # Minute, hour, day, month, weekday
     ):
-        self.cron = _cron_line(cron)
+        self.cron = checks.cron('cron', cron)
 
     def check(self, status):
         s = _status(status)
@@ -97,20 +145,10 @@ class ScheduleTrigger:
 
     def _last_due(self, at):
         "The latest moment of the line that is not after `at`."
-        begin = at.floor('s') + pd.Timedelta(seconds=1)
+        begin = at.replace(microsecond=0, nanosecond=0) + pd.Timedelta(seconds=1)
         return pd.Timestamp(next(CronSim(self.cron, begin.to_pydatetime(), reverse=True)))
 
     def __repr__(self): return f'ScheduleTrigger({self.cron!r})'
-
-# %% ../../nbs/2_retraining/03_when.ipynb #97145ce3
-def _cron_line(line):
-    "The line as it is, or ValueError if it is none."
-    want = 'expected five fields like 0 3 * * 1: minute, hour, day, month, weekday'
-    if not isinstance(line, str) or len(line.split()) != 5:
-        raise ValueError(f'cron = {line!r}: {want}')
-    try: CronSim(line, datetime(2024, 1, 1))
-    except CronSimError as wrong: raise ValueError(f'cron = {line!r}: {wrong}; {want}') from None
-    return line
 
 # %% ../../nbs/2_retraining/03_when.ipynb #69bb3481
 class VolumeTrigger:
@@ -158,11 +196,13 @@ class PerformanceTrigger:
 
     def check(self, status):
         s = _status(status)
-        values = self._values(s)
+        values = _metric(s, self.metric, 'the performance trigger')
+        rounding = 1e-9*np.abs(values).max(initial=0)
         for name, limit, start in self._limits(values):
             latest = values[start:][-self.patience:]
-            if len(latest) == self.patience and (latest < limit).all():
-                reason = (f'{self.metric} {latest[-1]:.3f} is below {limit:.3f} ({name}), '
+            if len(latest) == self.patience and (latest < limit - rounding).all():
+                value, at_least = _apart(latest[-1], limit, '.3f')
+                reason = (f'{self.metric} {value} is below {at_least} ({name}), '
                           f'{self.patience} weeks in a row')
                 return Firing('performance', reason, float(latest[-1]), float(limit), s.at)
         return None
@@ -180,25 +220,17 @@ def _limits(self:PerformanceTrigger, values):
         usual = values[:self.reference].mean()
         yield f'{self.drop} below its first weeks', usual - self.drop, self.reference
 
-@patch
-def _values(self:PerformanceTrigger, s):
-    "The metric's values, or ValueError."
-    if self.metric not in s.metrics:
-        raise ValueError(f'the performance trigger needs status.metrics[{self.metric!r}], '
-                         'which is missing')
-    values = np.asarray(s.metrics[self.metric], float)
-    wrong = values[~np.isfinite(values)]
-    if wrong.size:
-        raise ValueError(f'{self.metric} holds {wrong[0]}: leave out weeks without a value')
-    return values
-
 # %% ../../nbs/2_retraining/03_when.ipynb #11e15a7c
 _THRESHOLDS = {'psi': .2, 'js': .1, 'ks': .05, 'chi2': .05, 'classifier': .05,
                'adwin': .002, 'page-hinkley': 50.}
 _STREAMS = {'adwin': adwin, 'page-hinkley': page_hinkley}
 
 class DriftTrigger:
-    "Fires when a drift measure passes its threshold in some feature or metric."
+    """Fires when a drift measure passes its threshold in some feature or metric.
+
+    ValueError for an unknown test or correction, no features, or a threshold that everything
+    passes or nothing.
+    """
     def __init__(self,
         test:str,        # psi, js, ks, chi2, classifier (features); adwin, page-hinkley (metrics)
         threshold=None,  # psi, js, page-hinkley: fires above it; others below; None: the usual one
@@ -207,8 +239,8 @@ class DriftTrigger:
     ):
         self.test = checks.one_of('test', test, _THRESHOLDS)
         usual = _THRESHOLDS[test]
-        self.threshold = checks.positive('threshold', usual if threshold is None else threshold)
-        self.features = (features,) if isinstance(features, str) else features
+        self.threshold = drift_threshold(test, usual if threshold is None else threshold)
+        self.features = None if features is None else _feature_names(features)
         adjust([1.], correction)   # refuses an unknown one
         self.correction = correction
 
@@ -224,41 +256,62 @@ class DriftTrigger:
     def __repr__(self): return f'DriftTrigger({self.test!r}, {self.threshold}, {self.features})'
 
 # %% ../../nbs/2_retraining/03_when.ipynb #9afccee3
+def _feature_names(features):
+    "At least one name, or ValueError."
+    names = (features,) if isinstance(features, str) or not np.iterable(features) else features
+    names = tuple(names)
+    if names: return names
+    raise ValueError(f'features = {features!r}: expected at least one name, or None for all')
+
 def _need_features(names, ref, cur):
+    if not names: raise ValueError('status.ref has no columns: expected at least one feature')
     for name in names:
         if name not in ref or name not in cur:
             raise ValueError(f'status.ref or status.cur has no feature {name!r}; '
                              f'ref has {", ".join(map(str, ref.columns))}')
 
-def _testable(ref, cur):
-    "Whether a feature has values in both tables, and more than one in all."
-    return ref.notna().any() and cur.notna().any() and pd.concat([ref, cur]).nunique() > 1
+def _drift_of(test, ref, cur):
+    "Drift of a feature; None without values in both tables, or with one value in all."
+    r, c = ref.dropna(), cur.dropna()
+    if not len(r) or not len(c): return None
+    are_numbers(r, c)   # refuses what cannot be counted
+    return feature_drift(test, r, c) if pd.concat([r, c]).nunique() > 1 else None
+
+@patch
+def _drifts(self:DriftTrigger, ref, cur, names):
+    "Drift by feature; those that cannot be tested are passed over."
+    drifts = {}
+    for name in names:
+        try: drifts[name] = _drift_of(self.test, ref[name], cur[name])
+        except ValueError as wrong: raise ValueError(f'feature {name}: {wrong}') from None
+    return {name: drift for name, drift in drifts.items() if drift}
 
 @patch
 def _samples(self:DriftTrigger, s, ref, cur, names):
-    "The most drifted feature; those that cannot be tested are passed over."
-    names = [name for name in names if _testable(ref[name], cur[name])]
-    if not names: return None
-    drifts = [feature_drift(self.test, ref[name], cur[name]) for name in names]
-    if drifts[0].p_value is None: return self._largest(s, names, drifts)
-    return self._least_likely(s, names, drifts)
+    "The most drifted feature, if its drift passes the threshold."
+    drifts = self._drifts(ref, cur, names)
+    if not drifts: return None
+    return (self._largest if self.test in ('psi', 'js') else self._least_likely)(s, drifts)
 
 @patch
-def _largest(self:DriftTrigger, s, names, drifts):
-    sizes = np.array([drift.statistic for drift in drifts])
-    k = int(sizes.argmax())
-    if not sizes[k] > self.threshold: return None
-    reason = f'{names[k]}: {self.test} = {sizes[k]:.3f}, above {self.threshold}'
-    return Firing('drift', reason, float(sizes[k]), self.threshold, s.at)
+def _largest(self:DriftTrigger, s, drifts):
+    worst = max(drifts, key=lambda name: drifts[name].statistic)
+    size = drifts[worst].statistic
+    if not size > self.threshold: return None
+    value, limit = _apart(size, self.threshold, '.3g')
+    reason = f'{worst}: {self.test} = {value}, above {limit}'
+    return Firing('drift', reason, size, self.threshold, s.at)
 
 @patch
-def _least_likely(self:DriftTrigger, s, names, drifts):
-    p = adjust([drift.p_value for drift in drifts], self.correction)
-    k = int(p.argmin())
-    if not p[k] < self.threshold: return None
-    reason = (f'{names[k]}: p = {p[k]:.2g} after {self.correction} over {len(names)} features, '
-              f'below {self.threshold}')
-    return Firing('drift', reason, float(p[k]), self.threshold, s.at)
+def _least_likely(self:DriftTrigger, s, drifts):
+    worst = min(drifts, key=lambda name: (drifts[name].p_value, -drifts[name].statistic))
+    adjusted = adjust([drift.p_value for drift in drifts.values()], self.correction)
+    p = float(dict(zip(drifts, adjusted))[worst])
+    if not p < self.threshold: return None
+    value, limit = _apart(p, self.threshold, '.2g')
+    reason = (f'{worst}: p = {value} after {self.correction} over {len(drifts)} features, '
+              f'below {limit}')
+    return Firing('drift', reason, p, self.threshold, s.at)
 
 @patch
 def _classifier(self:DriftTrigger, s, ref, cur):
@@ -272,11 +325,8 @@ def _classifier(self:DriftTrigger, s, ref, cur):
 def _stream(self:DriftTrigger, s):
     names = list(s.metrics if self.features is None else self.features)
     if not names: raise ValueError(f'drift by {self.test} needs status.metrics, which is missing')
-    for name in names:
-        if name in s.metrics: continue
-        raise ValueError(f'drift by {self.test} needs status.metrics[{name!r}], which is missing')
-    for name in names:
-        values = s.metrics[name]
+    series = {name: _metric(s, name, f'drift by {self.test}') for name in names}
+    for name, values in series.items():
         at = _STREAMS[self.test](values, self.threshold) if len(values) else None
         if at is None: continue
         reason = f'{self.test} found a change of {name} at value {at+1} of {len(values)}'
@@ -298,7 +348,7 @@ class AnyOf:
         cooldown=None,    # Since the last retrain: service weeks, or '10 days'; None: no cooldown
         budget=None,      # CPU seconds in a budget period; None: no budget
     ):
-        wrong = [t for t in triggers if not hasattr(t, 'check')]
+        wrong = [t for t in triggers if isinstance(t, type) or not hasattr(t, 'check')]
         if wrong or not triggers:
             raise ValueError(f'triggers = {wrong or triggers!r}: '
                              'expected at least one object with a check')
@@ -321,12 +371,15 @@ class AnyOf:
         return f'AnyOf({names}, cooldown={self.cooldown}, budget={self.budget})'
 
 def _cooldown(time):
-    "A time that is not negative, from service weeks or a text such as '10 days'."
+    "A time from 0, given in service weeks, as a timedelta or as a text with a unit; None: none."
     if time is None: return None
-    as_time = isinstance(time, (str, pd.Timedelta))
-    out = pd.Timedelta(time) if as_time else pd.Timedelta(weeks=float(time))
-    if out >= pd.Timedelta(0): return out
-    raise ValueError(f'cooldown = {time!r}: expected a time that is not negative')
+    if not isinstance(time, (str, timedelta, np.timedelta64)):
+        weeks = checks.number('cooldown', time, least=0, most=10_000, of='service weeks')
+        return pd.Timedelta(weeks=weeks)
+    has_unit = not isinstance(time, str) or any(mark.isalpha() or mark == ':' for mark in time)
+    as_time = pd.to_timedelta(time, errors='coerce')   # which takes a bare number for nanoseconds
+    if has_unit and as_time >= pd.Timedelta(0): return as_time
+    raise ValueError(f"cooldown = {time!r}: expected service weeks, or a time such as '10 days'")
 
 def _together(fired, at):
     "One firing with the reasons of all."
@@ -346,7 +399,7 @@ def _brake(self:AnyOf, s, fired):
     if self.cooldown and s.last is not None and not urgent:
         until = s.last + self.cooldown
         if _need(s, 'at', 'the cooldown') < until: return f'cooldown until {until:%Y-%m-%d %H:%M}'
-    if self.budget is not None and s.spent + s.cost > self.budget:
+    if self.budget is not None and s.spent + s.cost > self.budget*(1 + 1e-9):   # but for rounding
         return (f'budget: {s.spent:g} CPU seconds spent and {s.cost:g} needed, '
                 f'{self.budget:g} allowed')
     return ''
@@ -402,23 +455,53 @@ def f1_from_corrections(
     """A score of the shown tags from visitors' corrections.
 
     Errors that nobody reports count as right, so it is too high. What it is good for
-    is a change.
+    is a change. ValueError for tags that are not 0 or 1, or a correction that cannot be read.
     """
-    if list(shown.columns) != list(GENRES):
-        raise ValueError(f'shown has the columns {list(shown.columns)}: expected the twelve genres')
-    known = events if now is None else events[events.ts < now]
+    checks.whole('min_clicks', min_clicks, of='clicks')
+    checks.whole('votes', votes, 1, of='visitors')
+    shown, known = _shown_tags(shown), _before(events, now)
     clicks = known[known.kind == 'click'].groupby('film_id').size()
     ids = clicks.index[clicks >= min_clicks].intersection(shown.index)
-    fixes = known[(known.kind == 'correction') & known.film_id.isin(ids)]
-    fixes = fixes.drop_duplicates(['unit', 'film_id', 'payload'])
+    fixes = _corrections(known, ids)
     said, against = shown.loc[ids].to_numpy(bool), _net_votes(fixes, ids)
     true = np.where(against >= votes, True, said & (against > -votes))
     right, wrong = int((said & true).sum()), int((said != true).sum())
     return 2*right/(2*right+wrong) if right+wrong else math.nan, len(ids), len(fixes)
 
 # %% ../../nbs/2_retraining/03_when.ipynb #e217de55
+def _shown_tags(shown):
+    "The tags as they are, or ValueError."
+    if list(shown.columns) != list(GENRES):
+        raise ValueError(f'shown has the columns {list(shown.columns)}: expected the twelve genres')
+    twice = shown.index[shown.index.duplicated()]
+    if len(twice): raise ValueError(f'shown has film {twice[0]!r} twice: expected a row a film')
+    if shown.isin([0, 1]).all(axis=None): return shown
+    raise ValueError('shown holds other values than 0 and 1: expected tags')
+
+def _before(events, now):
+    "What is known at a moment; all of it for None."
+    if now is None: return events
+    if len(events): _moments(now=now, **{'the first event': events.ts.iloc[0]})
+    return events[events.ts < _moment('now', now)] if len(events) else events
+
+def _genre_of(payload):
+    "The genre that a correction is about, or ValueError."
+    try: genre = json.loads(payload)['genre']
+    except (ValueError, TypeError, KeyError): genre = None
+    if genre in GENRES: return genre
+    raise ValueError(f'payload = {payload!r}: expected JSON with one of the twelve genres, '
+                     'such as {"genre": "Drama"}')
+
+def _corrections(events, ids):
+    "Film, genre and vote (1: for the tag, -1: against) of each correction, once a visitor."
+    fixes = events[(events.kind == 'correction') & events.film_id.isin(ids)]
+    wrong = fixes.value[~fixes.value.isin([0, 1])]
+    if len(wrong): raise ValueError(f'a correction has value {wrong.iloc[0]}: expected 0 or 1')
+    genres = {payload: _genre_of(payload) for payload in fixes.payload.unique()}
+    told = fixes.assign(genre=fixes.payload.map(genres), vote=2*fixes.value - 1)
+    return told.drop_duplicates(['unit', 'film_id', 'genre', 'vote'])
+
 def _net_votes(fixes, ids):
     "Visitors who want a tag, less those who do not, by film and genre (films, 12)."
-    genre = fixes.payload.str.extract(r'"genre": "([^"]+)"')[0]
-    votes = pd.crosstab(fixes.film_id, genre, 2*fixes.value - 1, aggfunc='sum')
+    votes = pd.crosstab(fixes.film_id, fixes.genre, fixes.vote, aggfunc='sum')
     return votes.reindex(index=ids, columns=list(GENRES)).fillna(0).to_numpy()
