@@ -17,9 +17,9 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 from scipy.stats import binomtest, chi2_contingency, ks_2samp, kstwo, mannwhitneyu, norm
 from statsmodels.stats.multitest import multipletests
-from trending_now.catalogue import GENRES, load_films
+from trending_now.catalogue import GENRES, labels, load_films
 from trending_now.settings import SettingsError, TriggersKnobs, load
-from trending_now.triggers.distances import _auc, _ks_exact
+from trending_now.triggers.distances import _auc, _ks_exact, chi2_of_counts
 from trending_now.triggers.drift import feature_drift
 from trending_now.triggers import (
     AnyOf,
@@ -41,8 +41,11 @@ from trending_now.triggers import (
     js,
     js_shares,
     ks,
+    label_drift,
     monitored,
     page_hinkley,
+    prediction_drift,
+    prior_shift,
     psi,
     psi_shares,
 )
@@ -623,8 +626,146 @@ def test_a_drift_trigger_remembers_features_that_come_as_an_iterator():
 
 
 @pytest.fixture(scope="module")
-def features():
-    return monitored(load_films())
+def films():
+    return load_films()
+
+
+@pytest.fixture(scope="module")
+def features(films):
+    return monitored(films)
+
+
+@pytest.fixture(scope="module")
+def tags(films):
+    "Labels of films of seven years, among which nothing is taken for drift."
+    return labels(films[films.arrived.between("2005", "2012")])
+
+
+def halves(rng, rows, n, m):
+    "Two samples that are drawn from the same rows."
+    places = rng.permutation(len(rows))
+    return rows[places[:n]], rows[places[n : n + m]]
+
+
+@pytest.mark.parametrize("n, m", [(120, 120), (600, 240)])
+def test_label_drift_keeps_its_rate_where_counts_as_they_are_do_not(tags, n, m):
+    def wrong(drifted):
+        return rate(lambda rng: drifted(*halves(rng, tags, n, m)), 7, repeats=1500)
+
+    k, repeats = wrong(lambda a, b: label_drift(a, b).drifted)
+    assert binomtest(k, repeats, 0.05).pvalue > 0.001
+    k, repeats = wrong(lambda a, b: chi2_of_counts([a.sum(0), b.sum(0)])[1] < 0.05)
+    assert binomtest(k, repeats, 0.05).pvalue < 0.001
+
+
+def test_label_drift_of_films_with_one_genre_each_is_pearsons_test():
+    one = np.eye(12, dtype=int)[np.random.default_rng(7).integers(0, 9, 200)]
+    have, table = label_drift(one[:120], one[120:]), [one[:120].sum(0), one[120:].sum(0)]
+    want = chi2_contingency(np.array(table)[:, :9], correction=False)
+    assert (have.statistic, have.p_value) == pytest.approx((want.statistic, want.pvalue), rel=1e-9)
+    assert isinstance(have, Drift) and have.genres.p_value[9:].tolist() == [1] * 3
+    same = np.array([[1, 1] + [0] * 10] * 40)
+    assert label_drift(same, same[:9]).p_value == 1
+
+
+def test_label_drift_finds_a_genre_that_comes_twice_as_often(tags):
+    crime = GENRES.index("Crime")
+    weights = 1.0 + tags[:, crime]
+
+    def found(rng):
+        ref = tags[rng.choice(len(tags), 600)]
+        cur = tags[rng.choice(len(tags), 400, p=weights / weights.sum())]
+        drift = label_drift(ref, cur)
+        return drift.drifted and drift.genres.p_value.idxmin() == "Crime"
+
+    k, repeats = rate(found, 7, repeats=200)
+    assert k / repeats > 0.6
+
+
+def probabilities(rng, tags, shift=0.0):
+    "Probabilities of a model that is calibrated on these films, where `shift` is 0."
+    return 1 / (1 + np.exp(-rng.normal(2 * tags - 2.5 + shift, 1)))
+
+
+def test_prediction_drift_is_wrong_at_most_as_often_as_it_says(tags):
+    def wrong(rng):
+        a, b = halves(rng, tags, 120, 90)
+        return prediction_drift(probabilities(rng, a), probabilities(rng, b)).drifted
+
+    k, repeats = rate(wrong, 7, repeats=300)
+    assert binomtest(k, repeats, 0.05, alternative="greater").pvalue > 0.001
+
+
+def test_prediction_drift_names_the_genre_that_moved(tags):
+    comedy = np.eye(12)[1] * 0.8
+
+    def found(rng):
+        a, b = halves(rng, tags, 300, 200)
+        drift = prediction_drift(probabilities(rng, a), probabilities(rng, b, comedy))
+        return drift.drifted and drift.genres.p_value.idxmin() == "Comedy"
+
+    k, repeats = rate(found, 7, repeats=60)
+    assert k / repeats > 0.9
+    rng = np.random.default_rng(7)
+    then, now = probabilities(rng, tags[:300]), probabilities(rng, tags[300:500], comedy)
+    drift, each = prediction_drift(then, now), [ks(*pair) for pair in zip(then.T, now.T)]
+    assert drift.p_value == min(12 * each[1].p_value, 1) and drift.statistic == each[1].statistic
+    assert drift.genres.then.tolist() == then.mean(0).tolist()
+
+
+def batch_of(rng, shares, then, n):
+    "Labels drawn with some shares, and what a model that learned other ones rightly predicts."
+    y = rng.random((n, 12)) < shares
+    seen = rng.normal(np.where(y, 1.0, -1.0), 1)  # the odds of a film, by this, are exp(2 seen)
+    odds = then / (1 - then) * np.exp(2 * seen)
+    return y, odds / (1 + odds)
+
+
+@pytest.mark.parametrize("times", [1, 2, 0.4])
+def test_shares_are_recovered_from_predictions_whatever_the_model_learned(times):
+    rng, then = np.random.default_rng(7), np.linspace(0.05, 0.45, 12)
+    off = []
+    for _ in range(200):
+        y, proba = batch_of(rng, then * times, then, 500)
+        off.append(prior_shift(proba, then) - then * times)
+    off = np.array(off)
+    assert np.abs(off.mean(0) / (off.std(0) / np.sqrt(len(off)))).max() < 4.5
+    if times != 1:
+        naive = np.abs(proba.mean(0) - then * times)
+        assert (naive > np.abs(off.mean(0))).all()
+
+
+def test_recovered_shares_are_the_likeliest():
+    rng, then = np.random.default_rng(7), np.linspace(0.05, 0.45, 12)
+    _, proba = batch_of(rng, then[::-1], then, 300)
+    have = prior_shift(proba, then)
+    yes, no = proba / then, (1 - proba) / (1 - then)
+
+    def likelihood(shares):
+        return np.log(shares * yes + (1 - shares) * no).sum(0)
+
+    for step in (-0.01, 0.01):
+        assert (likelihood(have) > likelihood((have + step).clip(1e-9, 1 - 1e-9))).all()
+    slope = ((yes - no) / (have * yes + (1 - have) * no)).mean(0)
+    assert np.abs(slope[(have > 1e-3) & (have < 1 - 1e-3)]).max() < 1e-5
+
+
+def test_genre_tables_of_another_shape_or_range_are_refused(tags):
+    good, half = tags[:40], np.full((40, 12), 0.5)
+    for words, call in {
+        r"cur_labels has shape \(40, 3\)": lambda: label_drift(good, good[:, :3]),
+        "ref_labels holds 0.5: expected 0 or 1": lambda: label_drift(half, good),
+        "cur_labels holds no genre": lambda: label_drift(good, good * 0),
+        r"ref_proba has shape \(0, 12\)": lambda: prediction_drift(half[:0], half),
+        "cur_proba holds nan": lambda: prediction_drift(half, half * np.nan),
+        "proba holds 2.0: expected numbers from 0 to 1": lambda: prior_shift(half * 4, [0.5] * 12),
+        "proba holds np.str_": lambda: prior_shift(half.astype(str), [0.5] * 12),
+        "ref_shares = .*12 numbers between 0 and 1": lambda: prior_shift(half, [0.5] * 11 + [1]),
+        "ref_shares has shape": lambda: prior_shift(half, [0.5] * 11),
+        "alpha = 5": lambda: label_drift(good, good, alpha=5),
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            call()
 
 
 @pytest.mark.parametrize(
