@@ -40,12 +40,12 @@ def notebooks(root) -> list[Path]:
 
 
 def path_in_book(root, notebook) -> str:
-    "Where a notebook lies below the folder of the notebooks, such as '1_service/02_booster.ipynb'."
+    "Where a notebook lies below the folder of the notebooks, such as '1_service/03_booster.ipynb'."
     return Path(notebook).relative_to(book(root)).as_posix()
 
 
 def page_name(notebook) -> str:
-    "The page of a notebook: '1_service/02_booster.ipynb' becomes 'booster.html'."
+    "The page of a notebook: '1_service/03_booster.ipynb' becomes 'booster.html'."
     return re.sub(r"^\d+_", "", Path(notebook).stem.lower()) + ".html"
 
 

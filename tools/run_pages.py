@@ -15,7 +15,7 @@ SLOW = 60          # A page that takes longer than this is marked, in seconds
 GRACE = 10         # Time for a page that is done to end by itself, in seconds
 SHOWN = 12_000     # Characters of a failing page's output that are printed, from its end
 ENDING = """\
-PAGE is a notebook ('nbs/1_service/02_booster.ipynb'), a folder of them ('nbs/1_service', or
+PAGE is a notebook ('nbs/1_service/03_booster.ipynb'), a folder of them ('nbs/1_service', or
 '1_service'), or the name of a page ('booster'). Cells that pyproject.toml names in tst_flags are
 left out, unless --flags names them.
 
