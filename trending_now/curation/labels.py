@@ -13,7 +13,8 @@ import pandas as pd
 from scipy.special import entr
 from .. import checks
 from ..catalogue import labels
-from ..genres.booster import N_HASH, FilmFeatures, GenreBooster
+from ..genres.booster import GenreBooster
+from ..genres.features import N_HASH, FilmFeatures
 from ..genres.scores import evaluate
 
 # %% ../../nbs/2_retraining/06_labels.ipynb #b85a1263

@@ -30,7 +30,8 @@ from ..curation.windows import AllHistory, LatestWindow, RecentPlusSample, quara
 from ..diners.pages import build_page, trending
 from ..diners.visitors import service_time
 from ..diners.visits import Diners
-from ..genres.booster import FilmFeatures, GenreBooster, load_xgboost, seal
+from ..genres.booster import GenreBooster, load_xgboost, seal
+from ..genres.features import FilmFeatures
 from ..policies.layer import Layer, live
 from ..settings import SECTIONS, Settings, load, stream
 from ..triggers.drift import monitored

@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.special import expit
 from .. import checks
 from ..catalogue import GENRES
-from ..genres.booster import N_HASH
+from ..genres.features import N_HASH
 from ..genres.scores import confusion, f1_from_counts
 from ..settings import stream
 

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from .. import checks
 from ..catalogue import before, labels, load_films
-from ..genres.booster import FilmFeatures, GenreBooster
+from ..genres.booster import GenreBooster
+from ..genres.features import FilmFeatures
 from ..genres.scores import confusion, f1_from_counts
 from ..settings import stream
 

@@ -16,7 +16,7 @@ from ..catalogue import GENRES, labels, replay_weeks
 from ..diners.pages import build_page
 from ..diners.visitors import service_time
 from ..diners.visits import Diners
-from ..genres.booster import FilmFeatures
+from ..genres.features import FilmFeatures
 from ..genres.scores import confusion, f1_from_counts
 from ..settings import DinersKnobs as Knobs, stream
 from .when import f1_from_corrections
