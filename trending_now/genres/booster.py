@@ -106,11 +106,16 @@ def predict_proba(self:GenreBooster,
     films, # Films record
 )->np.ndarray: # float32 (films, 12), values from 0 to 1
     "Probability of each genre; ValueError before the first fit."
-    xgb = load_xgboost()
     self._check_fitted()
     if not len(films): return np.zeros((0, len(GENRES)), np.float32)
-    data = xgb.DMatrix(self.features.transform(films))
-    return self.model.predict(data).reshape(len(films), -1)
+    return self.proba_of(self.features.transform(films))
+
+@patch
+def proba_of(self:GenreBooster,
+    rows, # Feature rows, sparse (films, columns), at least one
+)->np.ndarray: # float32 (films, 12)
+    "Probability of each genre from feature rows that are at hand."
+    return self.model.predict(load_xgboost().DMatrix(rows)).reshape(rows.shape[0], -1)
 
 @patch
 def predict(self:GenreBooster,

@@ -38,7 +38,7 @@ def twin(
 )->object:
     "A copy that can be trained without touching `model`; what is never trained is shared."
     out = copy.copy(model)
-    for name in ('top', 'head', 'losses'):
+    for name in ('top', 'head', 'losses', 'linear', 'correction'):
         part = getattr(model, name, None)
         if part is not None: setattr(out, name, copy.deepcopy(part))
     return out
@@ -62,6 +62,10 @@ def _end(week):
     "The first moment after the week: the month after its last film."
     last = week.films.arrived.max() if len(week.films) else week.date
     return (last.to_period('M') + 1).to_timestamp()
+
+def _begin(strategy, model, history):
+    "The model that a strategy starts with: made of the first one, or the first one itself."
+    return strategy.begin(model, history) if hasattr(strategy, 'begin') else model
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #fc680b8f
 @dataclass(frozen=True)
@@ -138,6 +142,10 @@ class Hybrid:
     full:object=Stateless()        # What happens when the time has come
 
     def __post_init__(self): checks.whole('full_every', self.full_every, 1)
+
+    def begin(self, model, history):
+        "What `often` starts with."
+        return _begin(self.often, model, history)
 
     def update(self, model, history, week, rng):
         "The update of whichever strategy is due."
@@ -219,6 +227,11 @@ def _predicted(model, week):
     tp, fp, fn = map(int, counts_of(model, week.films) if len(week.films) else (0, 0, 0))
     return dict(films=len(week.films), tp=tp, fp=fp, fn=fn, micro_f1=f1_from_counts(tp, fp, fn))
 
+def _remembered(model, week):
+    "CPU seconds of the week's films going into the features' memory."
+    if not hasattr(model, 'features') or not len(week.films): return 0.
+    return _timed(model.features.observe, week.films, labels(week.films))[1]
+
 def _updated(strategy, model, history, week, rng):
     "The new model, and the CPU seconds of the update and of the features in it."
     meter = getattr(model, 'features', None)
@@ -267,7 +280,8 @@ def compare(
     """Run strategies side by side, predicting each week before learning from it.
 
     A row has counts and micro-F1 on the new films before the update, and cost, size and panel
-    after it. ValueError for no strategies, no weeks, or weeks out of order.
+    after it. Each strategy pays for what its features remember of the week, and in the first
+    week for what it has to prepare. ValueError for no strategies, no weeks, or weeks out of order.
 
     Examples
     --------
@@ -281,14 +295,16 @@ def compare(
     named, weeks, rows = _named(strategies), _in_order(weeks), []
     if history is None: history = before(load_films(), f'{weeks[0].date:%Y-%m}')
     start = _metered(GenreBooster() if model is None else model, history)
-    models = dict.fromkeys(named, start)
+    begun = {name: _timed(_begin, strategy, start, history) for name, strategy in named.items()}
+    models = {name: model for name, (model, _) in begun.items()}
+    due = {name: cpu for name, (_, cpu) in begun.items()}
     for week in progress(weeks):
         predicted = {name: _predicted(model, week) for name, model in models.items()}
-        if hasattr(start, 'features') and len(week.films):
-            start.features.observe(week.films, labels(week.films))
+        remembering = _remembered(start, week)
         for name, strategy in named.items():
             old, rng = models[name], stream(seed, 'retrain', week.number)
             new, cpu = _updated(strategy, old, history, week, rng)
+            cpu['cpu_seconds'] += remembering + due.pop(name, 0)
             models[name] = new
             rows.append(dict(strategy=name, week=week.number, date=week.date, **predicted[name],
                              **_grown(new, old), **cpu, **_on_panel(new, panel)))
