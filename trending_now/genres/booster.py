@@ -37,7 +37,7 @@ class GenreBooster:
     """
     def __init__(self,
         features='v3',          # A version, or a `FilmFeatures` that is shared and kept
-        trees:int=150,          # Rounds of a full fit
+        trees:int=100,          # Rounds of a full fit
         depth:int=5,            # Largest depth of a tree
         learning_rate:float=.12, # How far a tree moves the prediction
         subsample:float=.8,     # Share of the films that a tree sees

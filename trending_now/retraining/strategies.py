@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['put_aside', 'twin', 'signed', 'Stateless', 'Stateful', 'Hybrid', 'Frozen', 'Metered', 'counts_of', 'latency',
-           'compare', 'forgetting', 'Forgetting']
+           'compare', 'gains', 'forgetting', 'Forgetting']
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #7a934012
 import copy, math
@@ -16,7 +16,7 @@ from .. import checks
 from ..catalogue import before, labels, load_films
 from ..genres.booster import GenreBooster
 from ..genres.features import FilmFeatures
-from ..genres.scores import confusion, f1_from_counts
+from ..genres.scores import confusion, f1_from_counts, over_fits
 from ..settings import stream
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #3c24ccf1
@@ -310,6 +310,39 @@ def compare(
                              **_grown(new, old), **cpu, **_on_panel(new, panel)))
         history = _with(history, week)
     return pd.DataFrame(rows)
+
+# %% ../../nbs/2_retraining/10_strategies.ipynb #st-02
+def gains(
+    runs,             # As `compare` gives it, for several fits told apart by a column `seed`
+    base='never',     # The strategy that the others should beat
+    best='full',      # The strategy whose gain is the whole
+    n_boot:int=2000,  # Samples
+    rng=None,         # Generator or seed; None: a fixed one
+)->pd.DataFrame:      # A row a strategy: micro_f1, gain, low, high, share, share_low, ..., cheaper
+    """Gain over `base`, its share of what `best` gains, and how much cheaper than `best` it is.
+
+    95% intervals over weeks and fits. ValueError for unknown strategies, or one fit or week.
+    """
+    names = list(dict.fromkeys(runs.strategy))
+    b, w = (names.index(checks.one_of('strategy', name, names)) for name in (base, best))
+    f1, drawn = over_fits(np.stack([_counted(runs, name) for name in names]), n_boot, rng)
+    gain, drawn = f1 - f1[b], drawn - drawn[:, [b]]
+    (low, high), cpu = np.quantile(drawn, [.025, .975], axis=0), _cpu(runs)[names].to_numpy()
+    ends = np.quantile(drawn / drawn[:, [w]], [.025, .975], axis=0)
+    return pd.DataFrame({
+        'micro_f1': f1, 'gain': gain, 'low': low, 'high': high, 'share': gain/gain[w],
+        'share_low': ends[0], 'share_high': ends[1], 'cpu_seconds': cpu, 'cheaper': cpu[w]/cpu,
+    }, index=names)
+
+# %% ../../nbs/2_retraining/10_strategies.ipynb #st-03
+def _counted(runs, name):
+    "tp, fp and fn of a strategy: (fits, weeks, 3)."
+    mine = runs[runs.strategy == name].sort_values(['seed', 'week'])
+    return mine[['tp', 'fp', 'fn']].to_numpy(float).reshape(mine.seed.nunique(), -1, 3)
+
+def _cpu(runs):
+    "CPU seconds of one run of each strategy, averaged over fits."
+    return runs.groupby(['strategy', 'seed']).cpu_seconds.sum().groupby('strategy').mean()
 
 # %% ../../nbs/2_retraining/10_strategies.ipynb #c7468656
 def forgetting(
