@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GENRES', 'LISTS', 'COLUMNS', 'ALLOWED', 'source_file', 'read_lists', 'CatalogueError', 'missing', 'plain_text',
            'moments', 'bad_values', 'check_columns', 'check_lists', 'as_record', 'load_films', 'labels', 'genre_shares',
-           'new_name_share', 'Week', 'replay_weeks', 'before', 'write_source', 'write_films', 'write_clock',
+           'new_name_share', 'Week', 'replay_weeks', 'before', 'write_source', 'write_films', 'write_clock', 'reach',
            'write_weeks']
 
 # %% ../nbs/1_service/01_catalogue.ipynb #fcc50c6e
@@ -434,6 +434,16 @@ def write_clock(
     return out
 
 # %% ../nbs/1_service/01_catalogue.ipynb #136045f5
+def reach(
+    films:pd.DataFrame,    # The Films record
+    start='2008-01',       # Month of film history that week 0 brings in
+    months_per_week:int=1, # Film history that a week brings in
+)->int:                    # Weeks
+    "How many weeks bring in a film or come before one that does; at least 1."
+    month, last = _month(start), films.arrived.max()
+    months = (last.year - month.year)*12 + last.month - month.month
+    return max(0, months) // checks.whole('months_per_week', months_per_week, 1) + 1
+
 def write_weeks(
     films:pd.DataFrame,    # The Films record
     folder,                # Where the files go; made if need be
@@ -441,11 +451,9 @@ def write_weeks(
     months_per_week:int=1, # Film history that a week brings in
 )->int:                    # How many weeks were written
     "One Parquet file for each service week, and `history.parquet` for what arrived before."
-    folder, month = Path(folder), _month(start)
-    checks.whole('months_per_week', months_per_week, 1)
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    last = films.arrived.max()
-    n = max(0, (last.year-month.year)*12 + last.month-month.month) // months_per_week + 1
+    n = reach(films, start, months_per_week)
     before(films, start).to_parquet(folder/'history.parquet', index=False)
     for week in replay_weeks(films, start, n, months_per_week):
         week.films.to_parquet(folder/f'week-{week.number:04}.parquet', index=False)

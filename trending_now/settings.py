@@ -66,18 +66,18 @@ def _cron_line(text):
 @section
 class ReplayKnobs:
     "The service's clock: how fast film history passes."
-    start:str = knob('2008-01', unit='calendar month', pattern=_MONTH,
+    start:str = knob('1995-01', unit='calendar month', pattern=_MONTH,
         doc='month of film history that the first service week brings in')
-    months_per_week:int = knob(1, 1, 12, unit='calendar months',
+    months_per_week:int = knob(3, 1, 12, unit='calendar months',
         doc='film history that one service week brings in')
 
 # %% ../nbs/1_service/11_ground_rules.ipynb #4b7ca30b
 @section
 class GenresKnobs:
     "The genre model that serves the page."
-    features:Literal['v1', 'v2'] = knob('v2', unit='one of',
-        doc='v1: the film alone; v2: also the past genres of its makers')
-    trees:int = knob(150, 1, 2000, unit='trees a genre',
+    features:Literal['v1', 'v2', 'v3'] = knob('v3', unit='one of',
+        doc='v1: the film alone; v2: and the record of its makers; v3: the records of all its names')
+    trees:int = knob(100, 1, 2000, unit='trees a genre',
         doc='boosting rounds of a full fit')
     depth:int = knob(5, 1, 12, unit='levels',
         doc='largest depth of a tree')
@@ -172,14 +172,14 @@ def _drift_threshold(value, info):
 @section
 class TriggersKnobs:
     "When the service updates its model: any trigger that is on may fire."
-    schedule:Annotated[str, AfterValidator(_cron_line)] = knob('0 0 1 */3 *',
+    schedule:Annotated[str, AfterValidator(_cron_line)] = knob('0 0 * * 1',
         unit='minute, hour, day, month, weekday of the service clock; empty: off',
         doc='cron line of a fixed schedule')
     volume:int = knob(0, 0, 1_000_000, unit='films',
         doc='fires after this many new films; 0: off')
     f1_floor:float = knob(0., 0, 1, unit='micro-F1',
         doc='fires when F1 as corrections suggest it is below this; 0: off')
-    f1_drop:float = knob(.03, 0, 1, unit='micro-F1',
+    f1_drop:float = knob(0., 0, 1, unit='micro-F1',
         doc='fires when F1 as corrections suggest it has fallen by this since the last update; '
             '0: off')
     patience:int = knob(2, 1, 52, unit='service weeks',
@@ -189,7 +189,7 @@ class TriggersKnobs:
         doc='measure of drift since the last update')
     drift_threshold:Annotated[float, AfterValidator(_drift_threshold)] = knob(0., 0, 1000,
         unit="the measure's own; 0: its usual one", doc='fires beyond this')
-    cooldown_weeks:float = knob(8., 0, 84, unit='service weeks',
+    cooldown_weeks:float = knob(0., 0, 1000, unit='service weeks',
         doc='least time between two updates; 0: off')
     budget_cpu:float = knob(0., 0, 1e9, unit='CPU seconds',
         doc='most that updates of any 13 weeks may cost, as measured; 0: off')
@@ -200,7 +200,7 @@ class CurationKnobs:
     "On what the service trains when it trains from scratch."
     window:Literal['latest', 'all', 'recent_plus_sample'] = knob('all', unit='one of',
         doc='which films')
-    window_weeks:int = knob(4, 1, 84, unit='service weeks',
+    window_weeks:int = knob(4, 1, 1000, unit='service weeks',
         doc='the latest weeks of `latest` and `recent_plus_sample`')
     old_films:int = knob(1000, 0, 1_000_000, unit='films',
         doc='older films in `recent_plus_sample`')
@@ -214,16 +214,16 @@ class CurationKnobs:
 @section
 class RetrainingKnobs:
     "How the service updates its model."
-    strategy:Literal['stateless', 'stateful', 'hybrid'] = knob('stateless', unit='one of',
-        doc='stateless: from scratch; stateful: append trees; hybrid: append, and now and then '
-            'from scratch')
+    strategy:Literal['stateless', 'stateful', 'trees', 'hybrid'] = knob('hybrid', unit='one of',
+        doc='stateless: from scratch; stateful: regressions beside the trees learn on; trees: '
+            'append trees; hybrid: stateful, and now and then from scratch')
     trees_per_update:int = knob(1, 1, 2000, unit='trees a genre',
-        doc='trees that a stateful update appends')
+        doc='trees: how many an update appends')
     step:float = knob(.4, .001, 10, unit='share',
-        doc='learning rate of a stateful update, as a share of `learning_rate`')
+        doc='trees: learning rate of an update, as a share of `learning_rate`')
     replay:int = knob(200, 0, 1_000_000, unit='films',
-        doc='older films that a stateful update learns again')
-    full_every:int = knob(13, 1, 84, unit='service weeks',
+        doc='trees: older films that an update learns again')
+    full_every:int = knob(13, 1, 1000, unit='service weeks',
         doc='hybrid: time between two fits from scratch')
 
 # %% ../nbs/1_service/11_ground_rules.ipynb #5b0f11aa
@@ -258,11 +258,11 @@ class LoopKnobs:
     "The weekly loop and the policies that the service is compared with."
     seed:int = knob(7, 0, 2**31-1, unit='whole number',
         doc='seed of every simulated thing; the same seed gives the same run')
-    weeks:int = knob(52, 1, 84, unit='service weeks',
+    weeks:int = knob(52, 1, 1000, unit='service weeks',
         doc='how long `trending-now run` goes on')
-    window_weeks:int = knob(4, 1, 84, unit='service weeks',
+    window_weeks:int = knob(4, 1, 1000, unit='service weeks',
         doc='the comparison `weekly` learns from this many latest weeks')
-    all_history_every:int = knob(13, 1, 84, unit='service weeks',
+    all_history_every:int = knob(13, 1, 1000, unit='service weeks',
         doc='how often the comparison `all` is retrained')
     keep_versions:int = knob(4, 1, 1000, unit='versions',
         doc='model files kept for each policy; older versions keep lineage and metrics')

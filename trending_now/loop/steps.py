@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 from tqdm.auto import tqdm
 from .. import checks
-from ..catalogue import GENRES, before, labels, load_films, replay_weeks
+from ..catalogue import GENRES, before, labels, load_films, reach, replay_weeks
 from ..curation.labels import diverse_sample, random_sample
 from ..curation.labels import stratified_sample, uncertainty_sample
 from ..curation.lineage import Lineage, curate
@@ -32,13 +32,15 @@ from ..diners.visitors import service_time
 from ..diners.visits import Diners
 from ..genres.booster import GenreBooster, load_xgboost, seal
 from ..genres.features import FilmFeatures
+from ..retraining.blend import GenreBlend
+from ..retraining.strategies import twin
 from ..policies.layer import Layer, live
 from ..settings import SECTIONS, Settings, load, stream
 from ..triggers.drift import monitored
 from ..triggers.when import Status, build, f1_from_corrections
 
 # %% ../../nbs/7_operating/01_steps.ipynb #f4483430
-POLICIES = ('service', 'weekly', 'never', 'all')
+POLICIES = ('service', 'weekly', 'frozen', 'never', 'all')
 
 class WorkspaceError(RuntimeError):
     "The workspace cannot be used as it is; the message says what to do."
@@ -75,12 +77,17 @@ def settings_of(
 )->Settings:
     "The settings that a workspace was started with; `WorkspaceError` if it has none."
     path = Path(ws)/'settings.json'
-    if path.exists(): return _read_settings(path, path.stat().st_ino)
+    if path.exists(): return _read_settings(path, _stamp(path))
     command = f'trending-now run --workspace {ws}'
     raise WorkspaceError(f'{ws}: no run here yet; start one with `{command}`')
 
+def _stamp(path):
+    "What tells a file from another one that takes its place."
+    there = path.stat()
+    return there.st_ino, there.st_mtime_ns, there.st_size
+
 @lru_cache(8)
-def _read_settings(path, inode):
+def _read_settings(path, stamp):
     stored = read_json(path)
     try: return Settings(**{name: SECTIONS[name](**knobs) for name, knobs in stored.items()})
     except (KeyError, TypeError, ValidationError):
@@ -108,6 +115,11 @@ def start(
 @lru_cache(1)
 def _source(): return load_films()
 
+def _reach(ws):
+    "How many weeks the films last."
+    clock = settings_of(ws).replay
+    return reach(_source(), clock.start, clock.months_per_week)
+
 @lru_cache(8)
 def _replayed(start, months, weeks): return list(replay_weeks(_source(), start, weeks, months))
 
@@ -119,12 +131,12 @@ def films_of(ws, first, last):
     return pd.concat(with_films or parts[:1], ignore_index=True)
 
 @lru_cache(1)
-def _read_history(path, inode): return pd.read_parquet(path)
+def _read_history(path, stamp): return pd.read_parquet(path)
 
 def _history(ws):
     "The films before the first week."
     path = Path(ws)/'history.parquet'
-    return _read_history(path, path.stat().st_ino)
+    return _read_history(path, _stamp(path))
 
 def _known(ws, week):
     "All films up to a week, in order; week -1: the history."
@@ -136,7 +148,7 @@ def ingest(ws, week):
     "Write the films that arrive in this week and what was set aside; week 0 also the history."
     clock = settings_of(ws).replay
     if week == 0: _write_history(ws, clock.start)
-    every = _replayed(clock.start, clock.months_per_week, 84//clock.months_per_week)
+    every = _replayed(clock.start, clock.months_per_week, _reach(ws))
     good, bad = quarantine(every[week].films, months_per_week=clock.months_per_week)
     known = good.film_id.isin(_known_ids(ws, week))
     again = good[known].assign(reason='duplicate film_id of an earlier week')
@@ -166,18 +178,24 @@ def _known_ids(ws, week):
 _CACHE = {}
 
 def _features(ws, week):
-    "The shared credit log, which knows all films before this week."
-    key = (str(Path(ws).resolve()), (Path(ws)/'settings.json').stat().st_ino)
+    "The shared memory of the features, which knows all films before this week."
+    key = (str(Path(ws).resolve()), _stamp(Path(ws)/'history.parquet'))
     if key not in _CACHE:
         _CACHE.clear()
-        log = FilmFeatures(settings_of(ws).genres.features)
-        _CACHE[key] = [log.observe(_history(ws), labels(_history(ws))), 0]
+        _CACHE[key] = [_first_features(*key), 0]
     features, known = _CACHE[key]
     if week > known:
         new = films_of(ws, known, week - 1)
         if len(new): features.observe(new, labels(new))
         _CACHE[key][1] = week
     return features
+
+def _first_features(ws, stamp):
+    "Features that know the films before the first week."
+    history = _history(ws)
+    return FilmFeatures(settings_of(ws).genres.features).observe(history, labels(history))
+
+_never_again = lru_cache(1)(_first_features)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #a4639804
 def _made_in(version): return int(version.name.rsplit('-', 1)[1])
@@ -193,31 +211,41 @@ def current(
     return mine[-1] if mine else models/'initial'
 
 # %% ../../nbs/7_operating/01_steps.ipynb #cf8de7d4
-def _new_booster(ws, week):
+def _new_model(ws, week, kind=GenreBooster):
+    "A model with the knobs of the workspace, not yet trained."
     knobs, seed = settings_of(ws).genres, settings_of(ws).loop.seed
-    return GenreBooster(_features(ws, week), knobs.trees, knobs.depth, knobs.learning_rate,
-                        threads=knobs.threads, seed=seed)
+    return kind(_features(ws, week), trees=knobs.trees, depth=knobs.depth,
+                learning_rate=knobs.learning_rate, threads=knobs.threads, seed=seed)
 
 @lru_cache(6)
-def _load(path): return GenreBooster.load(path)
+def _load(folder, stamp):
+    "The model of a version."
+    kind = GenreBlend if (folder/'blend.json').exists() else GenreBooster
+    return kind.load(folder)
+
+def _version(ws, folder, features):
+    "The model of a version, which reads these features."
+    folder = Path(folder).resolve()
+    model = _load(folder, _stamp(folder/'checksums.json'))
+    model.features, model._own = features, None
+    return model
 
 def _model(ws, policy, week):
-    "The current version with the shared, up-to-date credit log."
-    model = _load(current(ws, policy, week).resolve())
-    model.features, model._own = _features(ws, week), None
-    return model
+    "The current version; all but `frozen` read the shared, up-to-date features."
+    features = _features(ws, week)
+    if policy == 'frozen': features = _never_again(ws, _stamp(Path(ws)/'history.parquet'))
+    return _version(ws, current(ws, policy, week), features)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #d6a39cc9
 def predict(ws, week):
     "Write each policy's probabilities (films, 12) of the week; week 0 trains the initial model."
     if week == 0: _train_version(ws, 'initial', 0, AllHistory(), _history(ws))
     films = films_of(ws, week, week)
-    by_version, proba = {}, {}
+    told, proba = {}, {}
     for policy in POLICIES:
-        version = current(ws, policy, week).name
-        if version not in by_version:
-            by_version[version] = _model(ws, policy, week).predict_proba(films)
-        proba[policy] = by_version[version]
+        same = current(ws, policy, week).name, policy == 'frozen'
+        if same not in told: told[same] = _model(ws, policy, week).predict_proba(films)
+        proba[policy] = told[same]
     _put(_week(ws, week)/'proba.npz', lambda new: _save_arrays(new, proba))
 
 # %% ../../nbs/7_operating/01_steps.ipynb #8b7374d3
@@ -424,10 +452,14 @@ def plan(
     "How the service is updated at the end of a week."
     s, months = settings_of(ws), settings_of(ws).replay.months_per_week
     if _starts_afresh(ws, week): return 'full', _window(s.curation, months), _sampler(ws, week)
-    new_weeks = week + 1 - _updated(ws, week)
-    return 'append', RecentPlusSample(new_weeks, s.retraining.replay, months), None
+    new_weeks, replay = week + 1 - _updated(ws, week), 0 if _blends(s) else s.retraining.replay
+    return 'append', RecentPlusSample(new_weeks, replay, months), None
 
 # %% ../../nbs/7_operating/01_steps.ipynb #3f8029c2
+def _blends(settings):
+    "Whether regressions learn beside the trees of the service."
+    return settings.retraining.strategy in ('stateful', 'hybrid')
+
 def _starts_afresh(ws, week):
     "Whether the service is fitted from scratch at the end of a week, if it is updated."
     knobs = settings_of(ws).retraining
@@ -506,24 +538,34 @@ def _train_version(ws, name, week, window=None, films=None, lineage=None):
     if lineage is None: films, lineage = _chosen(ws, week - 1, name, window, films=films)
     else: films = _rows(ws, week - 1, lineage)
     if not len(films): return
-    fitted = _fitted_ahead(ws, name, week) or _timed_fit(ws, week, films, lineage.parent)
-    model, cpu = fitted
+    model, cpu = _fitted_ahead(ws, name, week) or _timed_fit(
+        ws, week, films, lineage.parent, name.partition('-')[0])
     _put_json(Path(ws)/'costs'/f'{name}.json', {'cpu_seconds': cpu, 'films': len(films)})
     metrics = _so_far(ws, name, week)
     _put(path, lambda folder: _save_version(folder, model, lineage, metrics))
 
-def _fit(ws, week, films, parent):
-    "A model fitted from scratch, or the parent with trees for these films appended."
-    model, knobs = _new_booster(ws, week), settings_of(ws).retraining
-    if parent is None: return model.fit(films, labels(films))
-    model.model = GenreBooster.load(Path(ws)/'models'/parent).model
-    model.config['learning_rate'] *= knobs.step
-    return model.partial_fit(films, labels(films), knobs.trees_per_update)
+def _fit(ws, week, films, parent, policy):
+    "A model fitted from scratch, or the parent that went on with these films."
+    s, y = settings_of(ws), labels(films)
+    blends = policy == 'service' and _blends(s)
+    if parent is None:
+        return _new_model(ws, week, GenreBlend if blends else GenreBooster).fit(films, y)
+    if blends: return _blend_of(ws, week, parent).partial_fit(films, y)
+    model = _new_model(ws, week)
+    model.model = _version(ws, Path(ws)/'models'/parent, model.features).model
+    model.config['learning_rate'] *= s.retraining.step
+    return model.partial_fit(films, y, s.retraining.trees_per_update)
 
-def _timed_fit(ws, week, films, parent=None):
+def _blend_of(ws, week, parent):
+    "A copy of the parent; if that is a booster, a blend around it that starts on the history."
+    model = _version(ws, Path(ws)/'models'/parent, _features(ws, week))
+    if isinstance(model, GenreBlend): return twin(model)
+    return GenreBlend.beside(model, _history(ws), labels(_history(ws)))
+
+def _timed_fit(ws, week, films, parent=None, policy=''):
     "(model, CPU seconds)"
     begun = time.process_time()
-    return _fit(ws, week, films, parent), time.process_time() - begun
+    return _fit(ws, week, films, parent, policy), time.process_time() - begun
 
 # %% ../../nbs/7_operating/01_steps.ipynb #a4ead002
 _AHEAD = {} # workspace -> (folder, process)
@@ -570,7 +612,7 @@ def _fitted_ahead(ws, name, week):
     while not told.exists():
         if process.poll() is not None: return None
         time.sleep(.005)
-    model = _new_booster(ws, week)
+    model = _new_model(ws, week)
     model.model = load_xgboost().Booster(model_file=folder/f'{name}.ubj')
     return model, read_json(told)['cpu_seconds']
 
@@ -619,7 +661,7 @@ def run_step(
 def run(
     workspace,              # Folder of the running system; made if need be
     settings:Settings=None, # Knobs; None: as the workspace was started, else `settings.load()`
-    weeks:int=None,         # How many service weeks in all, 1 to 84; None: as in the settings
+    weeks:int=None,         # How many service weeks in all; None: as in the settings
     progress:bool=True,     # Show a progress bar
     ahead:bool=True,        # Let a second process fit the comparison policies
 )->pd.DataFrame:            # A row a week, see `year_table`
@@ -641,12 +683,19 @@ def _run(ws, settings, weeks, progress, ahead):
     started = (ws/'settings.json').exists()
     start(ws, settings or (settings_of(ws) if started else load()))
     if weeks is None: weeks = (settings or settings_of(ws)).loop.weeks
-    checks.whole('weeks', weeks, 1, 84)
+    _check_clock(ws, weeks)
     with _ahead(ws, weeks, ahead):
         for week in tqdm(range(weeks), desc='service weeks', unit='week', disable=not progress):
             if (_week(ws, week)/'done.json').exists(): continue
             for name in STEPS: run_step(name, ws, week)
     return year_table(ws, weeks)
+
+def _check_clock(ws, weeks):
+    "ValueError for weeks that reach beyond the films, or a start with none before it."
+    start = settings_of(ws).replay.start
+    if before(_source(), start).empty:
+        raise ValueError(f'[replay] start = {start}: no film arrived before it to learn from')
+    checks.whole('weeks', weeks, 1, _reach(ws), of='weeks, where the films end,')
 
 # %% ../../nbs/7_operating/01_steps.ipynb #f57e2074
 def done(
