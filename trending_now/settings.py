@@ -76,7 +76,7 @@ class ReplayKnobs:
 class GenresKnobs:
     "The genre model that serves the page."
     features:Literal['v1', 'v2', 'v3'] = knob('v3', unit='one of',
-        doc='v1: the film alone; v2: and the record of its makers; v3: the records of all its names')
+        doc='v1: the film alone; v2: and the record of its makers; v3: and that of all its names')
     trees:int = knob(100, 1, 2000, unit='trees a genre',
         doc='boosting rounds of a full fit')
     depth:int = knob(5, 1, 12, unit='levels',

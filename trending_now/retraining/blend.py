@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from scipy.special import expit, logit
+from scipy.special import logit
 from .. import checks
 from ..catalogue import labels
 from ..genres.booster import GenreBooster, check_seal, seal
