@@ -1,7 +1,7 @@
 """Curation: no look-ahead, lineages that notice every damage, samplers against references, bad
 weeks, and a refit to the same bytes."""
 
-import itertools, os, subprocess, sys
+import itertools, os, re, subprocess, sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,13 @@ from scipy.stats import binomtest, entropy
 from unicodedata import normalize
 from trending_now.curation import revisions
 from trending_now.catalogue import COLUMNS, GENRES, LISTS, labels, load_films, plain_text
-from trending_now.catalogue import source_file, write_weeks
+from trending_now.catalogue import replay_weeks, source_file, write_weeks
 from trending_now.curation import AllHistory, LatestWindow, Lineage, LineageError, OTHER_GENRES
-from trending_now.curation import RecentPlusSample, curate, diverse_sample, quarantine
-from trending_now.curation import random_sample, row_hashes, stratified_sample, tracked
-from trending_now.curation import uncertainty, uncertainty_sample
-from trending_now.genres import GenreBooster
+from trending_now.curation import KNOWN, Reading, RecentPlusSample, agreement, curate
+from trending_now.curation import diverse_sample, quarantine, random_sample, read_week, row_hashes
+from trending_now.curation import stratified_sample, suspicious, tracked, uncertainty
+from trending_now.curation import uncertainty_sample, unusual, usual
+from trending_now.genres import FilmFeatures, GenreBooster
 
 ROOT = Path(__file__).parents[1]
 FILMS = load_films()
@@ -324,6 +325,186 @@ def test_what_is_not_known_is_read_as_nothing():
 def test_a_service_week_of_no_month_is_refused():
     with pytest.raises(ValueError, match="months_per_week = 0"):
         quarantine(FEW, months_per_week=0)
+
+
+# Whole weeks
+
+CLOCKS = {"a month a week": ("2006-01", 108, 1), "three months a week": ("1989-01", 104, 3)}
+
+
+@pytest.fixture(scope="module")
+def makers():
+    return FilmFeatures("v2").observe(FILMS, labels(FILMS))
+
+
+@pytest.fixture(scope="module", params=CLOCKS)
+def clock(request, makers):
+    "The films of the weeks of a clock, and their readings; 24 weeks come before the first judged."
+    weeks = [week.films for week in replay_weeks(FILMS, *CLOCKS[request.param])]
+    return weeks, [read_week(films, makers) for films in weeks]
+
+
+def flooded(week, rng):
+    known = FILMS[FILMS.arrived < week.arrived.min()]
+    horror = known[known.genres.map(lambda genres: "Horror" in genres)]
+    more = horror.sample(900 - len(week), replace=True, random_state=rng)
+    ids = [f"new-{k}" for k in range(len(more))]
+    return pd.concat([week, more.assign(film_id=ids, arrived=week.arrived.min())])
+
+
+def emptied(week, rng):
+    return week.assign(
+        cast=[[]] * len(week), directors=[[]] * len(week), critic_score=np.nan, critic_count=0
+    )
+
+
+def shuffled(week, rng):
+    return week.assign(genres=week.genres.sample(frac=1, random_state=rng).to_list())
+
+
+def of_other_films(week, rng):
+    return week.assign(genres=FILMS.genres.sample(len(week), random_state=rng).to_list())
+
+
+def invented(week, rng):
+    "Makers whom nobody has heard of."
+    return week.assign(
+        **{
+            role: [[f"{role} {k}"] * (names != []) for k, names in enumerate(week[role])]
+            for role in ("cast", "directors", "writers")
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "damage, what, least",
+    [
+        (flooded, "films", 1),
+        (emptied, "critic_score", 1),
+        (invented, "known makers", 1),
+        (shuffled, "agreement", 0.9),
+        (of_other_films, "agreement", 0.9),
+    ],
+)
+def test_a_damaged_week_passes_row_by_row_and_is_found_as_a_whole(
+    damage, what, least, clock, makers
+):
+    weeks, readings = clock
+    chance, found = rng(5), []
+    for k in chance.choice(np.arange(24, len(weeks)), 30, replace=False):
+        bad = damage(weeks[k], chance)
+        assert len(quarantine(bad)[1]) == 0
+        why = unusual(read_week(bad, makers), readings[:k])
+        found.append(what in [suspicion.what for suspicion in why])
+    assert np.mean(found) >= least
+
+
+def test_real_weeks_are_seldom_held(clock):
+    readings = clock[1]
+    held = sum(bool(unusual(readings[k], readings[:k])) for k in range(24, len(readings)))
+    assert binomtest(held, len(readings) - 24, 0.02, "greater").pvalue > 0.2
+
+
+LIKELY = dict(zip(KNOWN, (0.9, 0.97, 0.7, 0.8, 0.95, 0.97, 0.4, 0.97, 0.85)))
+LIKELY |= dict(zip(GENRES, labels(FILMS).mean(axis=0)))
+
+
+def made_up(rng):
+    "A reading of a week whose number of films, shares and agreement vary more than by chance."
+    films = int(rng.negative_binomial(12, 12 / (12 + 60)))
+    having = {
+        name: int(rng.binomial(films, rng.beta(60 * p, 60 * (1 - p)))) for name, p in LIKELY.items()
+    }
+    return Reading(films, having, rng.normal(2, 4.5 / max(1, having["known makers"]) ** 0.5))
+
+
+@pytest.mark.parametrize("alpha", [0.02, 0.1])
+def test_no_more_good_weeks_are_held_than_alpha_allows(alpha):
+    chance, trials = rng(1), 500
+    held = 0
+    for _ in range(trials):
+        *past, now = [made_up(chance) for _ in range(25)]
+        held += bool(unusual(now, past, alpha))
+    assert binomtest(held, trials, alpha, "greater").pvalue > 0.01
+    assert held > 0
+
+
+def test_one_bad_week_that_slipped_in_does_not_hide_the_next(clock, makers):
+    weeks, readings = clock
+    slipped = read_week(flooded(weeks[-9], rng()), makers)
+    past = [*readings[-20:-9], slipped, *readings[-8:-1]]
+    why = unusual(read_week(flooded(weeks[-1], rng()), makers), past)
+    assert {"films", "genres"} <= {suspicion.what for suspicion in why}
+    assert "900 films, usually" in str(why[0]) and "Horror stands out" in str(why[-1])
+
+
+def test_only_the_latest_weeks_are_compared_with(clock):
+    readings = clock[1]
+    other = [Reading(7, dict.fromkeys([*KNOWN, *GENRES], 0), -5.0)] * 30
+    assert unusual(readings[-1], [*other, *readings[-25:-1]]) == unusual(
+        readings[-1], readings[-25:-1]
+    )
+
+
+def test_a_week_is_judged_from_tables_as_from_readings_and_whatever_comes_later(makers):
+    *past, week = [week.films for week in replay_weeks(FILMS, "2010-01", 13)]
+    known = FILMS[FILMS.arrived < "2011"]
+    early, bad = FilmFeatures("v2").observe(known, labels(known)), shuffled(week, rng())
+    why = suspicious(bad, past, makers)
+    assert [s.what for s in why] == ["agreement"] and why == suspicious(bad, past, early)
+    assert suspicious(week, past, makers) == [] == suspicious(week, past, early)
+    assert unusual(read_week(bad, makers), [read_week(films, makers) for films in past]) == why
+
+
+def test_weeks_without_films_are_held_and_harm_no_comparison(makers):
+    *past, week = [week.films for week in replay_weeks(FILMS, "2010-01", 13)]
+    empty = week.head(0)
+    assert [s.what for s in suspicious(empty, past, makers)] == ["films"]
+    assert suspicious(week, [*past, empty], makers) == []
+
+
+def test_a_week_whose_makers_are_all_new_is_held_and_an_empty_record_judges_the_rest(makers):
+    *past, week = [week.films for week in replay_weeks(FILMS, "2010-01", 13)]
+    assert [s.what for s in suspicious(invented(week, 0), past, makers)] == ["known makers"]
+    nobody = FilmFeatures("v2")
+    assert suspicious(week, past, nobody) == []
+    assert suspicious(emptied(week, 0), past, nobody)[0].what == "directors"
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (dict(batch=FEW.assign(genres="Drama")), "bad values in {'genres': 40}"),
+        (dict(batch=FEW.assign(arrived=None)), "bad values in {'arrived': 40}"),
+        (dict(batch=FEW.drop(columns="cast")), "no column cast"),
+        (dict(batch=None), "a week is NoneType"),
+        (dict(past_weeks=FEW), "past_weeks is one table"),
+        (dict(past_weeks=[FEW] * 7), "7 past weeks with films: expected at least 8"),
+        (dict(past_weeks=[FEW.head(0)] * 9), "0 past weeks with films"),
+        (dict(past_weeks=[pd.concat([FEW, FEW])] * 9), "bad values in {'film_id': 40}"),
+        (dict(features=FilmFeatures("v1")), "expected FilmFeatures('v2')"),
+        (dict(alpha=0), "alpha = 0"),
+        (dict(recent=7), "recent = 7"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_by_name(wrong, message):
+    right = dict(batch=FEW, past_weeks=[FEW] * 9, features=FilmFeatures("v2"))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        suspicious(**right | wrong)
+
+
+def test_the_spread_of_past_weeks_is_that_of_the_textbook():
+    values, noise = rng().normal(3, 2, 400), np.full(400, 0.5)
+    before = usual(values, noise)
+    clipped = np.clip(values, 3 - 6.2, 3 + 6.2)
+    assert before.centre == pytest.approx(clipped.mean(), abs=0.01)
+    assert before.spread == pytest.approx(clipped.std(ddof=1) / 0.5, rel=0.01)
+    assert usual([1.0] * 8, [1.0] * 8).spread == 1
+
+
+def test_agreement_refuses_shapes_that_differ():
+    with pytest.raises(ValueError, match="labels .2, 2. beside evidence .2, 3."):
+        agreement(np.eye(2), np.ones((2, 3)))
 
 
 def test_windows_take_moments_of_any_kind_and_refuse_numbers():

@@ -17,7 +17,8 @@ len(chosen), chosen.equals(again)
 __all__ = ['random_sample', 'stratified_sample', 'uncertainty', 'uncertainty_sample', 'diverse_sample', 'places', 'Desk',
            'BUYERS', 'label_curve', 'paired', 'plot_paired', 'LatestWindow', 'AllHistory', 'RecentPlusSample',
            'OTHER_GENRES', 'FLOOD', 'TIMES', 'quarantine', 'row_hashes', 'tracked', 'describe_files', 'playground',
-           'LineageError', 'Verified', 'Lineage', 'PACKAGES', 'WINDOWS', 'REPEATABLE', 'curate']
+           'LineageError', 'Verified', 'Lineage', 'PACKAGES', 'WINDOWS', 'REPEATABLE', 'curate', 'Usual', 'FEWEST',
+           'usual', 'agreement', 'MAY_BE_EMPTY', 'KNOWN', 'Reading', 'read_week', 'Suspicion', 'unusual', 'suspicious']
 
 # %% ../../nbs/8_families/04_curation.ipynb #21c47b9a
 from .labels import random_sample, stratified_sample, uncertainty
@@ -28,6 +29,8 @@ from .windows import FLOOD, TIMES, quarantine
 from .revisions import row_hashes, tracked, describe_files, playground
 from .lineage import LineageError, Verified, Lineage, PACKAGES, WINDOWS
 from .lineage import REPEATABLE, curate
+from .batches import Usual, FEWEST, usual, agreement, MAY_BE_EMPTY, KNOWN
+from .batches import Reading, read_week, Suspicion, unusual, suspicious
 
 # %% ../../nbs/8_families/04_curation.ipynb #419f343f
 _all_ = [
@@ -35,5 +38,6 @@ _all_ = [
     'places', 'Desk', 'BUYERS', 'label_curve', 'paired', 'plot_paired', 'LatestWindow',
     'AllHistory', 'RecentPlusSample', 'OTHER_GENRES', 'FLOOD', 'TIMES', 'quarantine', 'row_hashes',
     'tracked', 'describe_files', 'playground', 'LineageError', 'Verified', 'Lineage', 'PACKAGES',
-    'WINDOWS', 'REPEATABLE', 'curate',
+    'WINDOWS', 'REPEATABLE', 'curate', 'Usual', 'FEWEST', 'usual', 'agreement', 'MAY_BE_EMPTY',
+    'KNOWN', 'Reading', 'read_week', 'Suspicion', 'unusual', 'suspicious',
 ]
