@@ -43,23 +43,31 @@ def _names(films, kind):
         case _: names = films[kind]
     return [set(of_film) for of_film in names]
 
-def _keys(films, kind):
+def _keys_of(films, kind):
     "One entry a name: row of its film, code of the kind and the name."
     names = _names(films, kind)
     row = np.repeat(np.arange(len(films)), list(map(len, names)))
     codes = [_code(kind, name) for name in chain(*names)]
     return row, np.array(codes, np.uint64)
 
+def _keys(films, kinds):
+    "Rows and codes of each kind."
+    return {kind: _keys_of(films, kind) for kind in kinds}
+
+def _in_one(keys, kinds):
+    "Rows and codes of several kinds, one kind behind the other."
+    return map(np.concatenate, zip(*map(keys.get, kinds)))
+
 # %% ../../nbs/1_service/02_features.ipynb #ft-12
 N_HASH = 2048
 HASHED = ('word', 'country', 'language', 'studio')
 
-def _hashed(films):
-    "How many names of each film fall into each column: sparse (films, N_HASH)."
-    row, key = map(np.concatenate, zip(*(_keys(films, kind) for kind in HASHED)))
+def _hashed(keys, n):
+    "How many names of each of `n` films fall into each column: sparse (n, N_HASH)."
+    row, key = _in_one(keys, HASHED)
     column = (key % N_HASH).astype(np.int64)
     ones = np.ones(len(row), np.float32)
-    return sparse.csr_matrix((ones, (row, column)), (len(films), N_HASH))
+    return sparse.csr_matrix((ones, (row, column)), (n, N_HASH))
 
 # %% ../../nbs/1_service/02_features.ipynb #ft-14
 NUMBERS = ('runtime', 'year')
@@ -69,51 +77,22 @@ def _keep_zeros(dense):
     rows, columns = np.nonzero(~np.isnan(dense))
     return sparse.csr_matrix((dense[rows, columns], (rows, columns)), dense.shape)
 
-def _film_columns(films):
-    "Sparse hashed names followed by the numbers."
-    numbers = films[list(NUMBERS)].to_numpy(np.float32)
-    return sparse.hstack([_hashed(films), _keep_zeros(numbers)], format='csr')
-
 # %% ../../nbs/1_service/02_features.ipynb #ft-20
-class CreditLog:
-    "Which names had been on films of which genres by when. Names are codes, each of a kind."
-    def __init__(self):
-        self.key = np.zeros(0, np.uint64)                 # Sorted
-        self.day = np.zeros(0, np.int64)                  # Sorted within a key
-        self.counts = np.zeros((0, len(GENRES)), np.uint8)
-        self.total = np.zeros((0, len(GENRES)), np.int32) # Sums of the key's counts so far
-
-    def add(self,
-        key,    # Codes of names, uint64 (n,)
-        day,    # Days since 1970, (n,)
-        genres, # Genres of the film, 0/1 (n, 12)
-    ):
-        "Add entries, in any order."
+class _Sorted:
+    "Entries in order of key and day, with running totals of the genres."
+    def __init__(self, key, day, genres):
         order = np.lexsort((day, key))
-        key, day, genres = key[order], day[order], genres[order]
-        place = _search_within(self.day, *_spans(self.key, key), day)
-        self.key = np.insert(self.key, place, key)
-        self.day = np.insert(self.day, place, day)
-        self.counts = np.insert(self.counts, place, genres, axis=0)
-        self.total = np.insert(self.total, place, 0, axis=0)
-        self._count_again(np.unique(key))
+        self.key, self.day, self.genres = key[order], day[order], genres[order]
+        self.total = np.zeros((len(key) + 1, len(GENRES)), np.int32)
+        np.cumsum(self.genres, axis=0, out=self.total[1:])
+
+    def before(self, key, day):
+        "On how many films (n,), and of which genres (n, 12), each key had been before each day."
+        start, end = np.searchsorted(self.key, key), np.searchsorted(self.key, key, 'right')
+        stop = _search_within(self.day, start, end, day)
+        return stop - start, self.total[stop] - self.total[start]
 
 # %% ../../nbs/1_service/02_features.ipynb #ft-22
-@patch
-def _count_again(self:CreditLog, keys):
-    "Sum the counts of these keys, each by itself."
-    start, end = _spans(self.key, keys)
-    lengths = end - start
-    first = np.cumsum(lengths) - lengths
-    rows = np.arange(lengths.sum()) + np.repeat(start - first, lengths)
-    total = np.cumsum(self.counts[rows], axis=0, dtype=np.int32)
-    of_others = total[first] - self.counts[rows[first]]
-    self.total[rows] = total - np.repeat(of_others, lengths, axis=0)
-
-def _spans(keys, wanted):
-    "Where each wanted key begins and ends in sorted keys."
-    return np.searchsorted(keys, wanted), np.searchsorted(keys, wanted, 'right')
-
 def _search_within(values, start, end, wanted):
     "First index in each sorted slice [start, end) of `values` not below `wanted`."
     low, high = start.copy(), end.copy()
@@ -125,19 +104,48 @@ def _search_within(values, start, end, wanted):
         high = np.where(unsure & ~too_early, middle, high)
     return low
 
+def _joined(parts):
+    "One sorted part of several."
+    columns = zip(*((part.key, part.day, part.genres) for part in parts))
+    return _Sorted(*map(np.concatenate, columns))
+
 # %% ../../nbs/1_service/02_features.ipynb #ft-23
+class CreditLog:
+    "Which names had been on films of which genres by when. Names are codes, each of a kind."
+    def __init__(self): self.parts = []  # Each at least twice as long as the next
+
+    def add(self,
+        key,    # Codes of names, uint64 (n,)
+        day,    # Days since 1970, (n,)
+        genres, # Genres of the film, 0/1 (n, 12)
+    ):
+        "Add entries, in any order."
+        parts = [*self.parts, _Sorted(key, day, genres)]
+        while len(parts) > 1 and len(parts[-2].key) < 2*len(parts[-1].key):
+            parts[-2:] = [_joined(parts[-2:])]
+        self.parts = parts
+
+    def before(self,
+        key, # Codes, uint64 (n,)
+        day, # Days since 1970, (n,)
+    )->tuple: # How many films (n,), and of which genres (n, 12)
+        "What each name had been on before each day."
+        films, genres = np.zeros(len(key), int), np.zeros((len(key), len(GENRES)), int)
+        for part in self.parts:
+            more_films, more_genres = part.before(key, day)
+            films, genres = films + more_films, genres + more_genres
+        return films, genres
+
+# %% ../../nbs/1_service/02_features.ipynb #ft-26b
+_NOTHING = np.zeros(0, np.uint64), np.zeros(0, int), np.zeros((0, len(GENRES)), np.uint8)
+
 @patch
-def before(self:CreditLog,
-    key, # Codes, uint64 (n,)
-    day, # Days since 1970, (n,)
-)->tuple: # How many films (n,), and of which genres (n, 12)
-    "What each name had been on before each day."
-    start, end = _spans(self.key, key)
-    stop = _search_within(self.day, start, end, day)
-    films = stop - start
-    genres, known = np.zeros((len(key), len(GENRES)), int), films > 0
-    genres[known] = self.total[stop[known] - 1]
-    return films, genres
+def entries(self:CreditLog)->tuple: # (key, day, genres)
+    "All entries, in one order whatever the order they came in."
+    if not self.parts: return _NOTHING
+    whole = _joined(self.parts)
+    order = np.lexsort((*whole.genres.T, whole.day, whole.key))
+    return whole.key[order], whole.day[order], whole.genres[order]
 
 # %% ../../nbs/1_service/02_features.ipynb #ft-27
 PRIOR = 1.
@@ -166,11 +174,8 @@ def _shrunk(genres, films):
     "Rates from counts: (k, 12) genres on (k,) films."
     return (genres + PRIOR*RATE) / (films[:, None] + PRIOR)
 
-def _record(log, films, kind):
-    "What the log knows of a kind of name: (films, 14 or 26), NaN for films without such names."
-    row, key = _keys(films, kind)
-    made, genres = log.before(key, _days(films)[row])
-    n = len(films)
+def _record(kind, n, row, made, genres):
+    "The record of a kind of name: (n, 14 or 26), NaN for films without such names."
     names, known, pooled = (np.bincount(row, x, n) for x in (np.ones(len(row)), made > 0, made))
     rates = [_shrunk(_sum_by_film(genres, row, n), pooled)]
     if kind not in ROLES: rates.append(_highest(_shrunk(genres, made), row, n))
@@ -178,6 +183,14 @@ def _record(log, films, kind):
     record = np.column_stack([*rates, *behind])
     record[names == 0] = np.nan
     return record.astype(np.float32)
+
+def _records(log, films, keys, kinds):
+    "What the log knows of each kind of name, side by side."
+    row, key = _in_one(keys, kinds)
+    made, genres = log.before(key, _days(films)[row])
+    ends = np.cumsum([len(keys[kind][0]) for kind in kinds])[:-1]
+    parts = zip(kinds, *(np.split(column, ends) for column in (row, made, genres)))
+    return np.hstack([_record(kind, len(films), *part) for kind, *part in parts])
 
 # %% ../../nbs/1_service/02_features.ipynb #ft-36
 _LISTS = (*ROLES, 'countries', 'languages')
@@ -205,10 +218,11 @@ class FilmFeatures:
     ):         # csr_matrix float32 (films, columns)
         "What it holds for a film depends on that film and on earlier arrivals only."
         check_lists(films, _LISTS)
-        blocks = [_film_columns(films)]
-        for kind in RECORDS[self.version]:
-            blocks.append(_keep_zeros(_record(self.log, films, kind)))
-        return sparse.hstack(blocks, format='csr')
+        kinds = RECORDS[self.version]
+        keys = _keys(films, (*HASHED, *kinds))
+        numbers = films[list(NUMBERS)].to_numpy(np.float32)
+        if kinds: numbers = np.hstack([numbers, _records(self.log, films, keys, kinds)])
+        return sparse.hstack([_hashed(keys, len(films)), _keep_zeros(numbers)], format='csr')
 
 # %% ../../nbs/1_service/02_features.ipynb #ft-40
 @patch
@@ -223,7 +237,7 @@ def observe(self:FilmFeatures,
     ids = np.array([_code(film_id) for film_id in films.film_id], np.uint64)
     new = ~np.isin(ids, self.seen) & ~pd.Series(ids).duplicated().to_numpy()
     if not kinds or not new.any(): return self
-    row, key = map(np.concatenate, zip(*(_keys(films[new], kind) for kind in kinds)))
+    row, key = _in_one(_keys(films[new], kinds), kinds)
     self.log.add(key, _days(films[new])[row], y[new][row])
     self.seen = np.concatenate([self.seen, ids[new]])
     return self
@@ -234,8 +248,9 @@ def save(self:FilmFeatures,
     folder, # Where `features.npz` goes
 ):
     "Write what was observed."
-    log, packed = self.log, np.packbits(self.log.counts, axis=1)
-    np.savez(Path(folder)/'features.npz', key=log.key, day=log.day, counts=packed, seen=self.seen)
+    key, day, genres = self.log.entries()
+    packed = np.packbits(genres, axis=1)
+    np.savez(Path(folder)/'features.npz', key=key, day=day, genres=packed, seen=self.seen)
 
 @patch(cls_method=True)
 def load(cls:FilmFeatures,
@@ -245,16 +260,14 @@ def load(cls:FilmFeatures,
     "Features that know what the saved ones knew; ValueError for a file of another release."
     features, path = cls(version), Path(folder)/'features.npz'
     with np.load(path, allow_pickle=False) as arrays:
-        checks.entries(path, arrays.files, ('key', 'day', 'counts', 'seen'))
+        checks.entries(path, arrays.files, ('key', 'day', 'genres', 'seen'))
         features.seen = arrays['seen']
-        counts = np.unpackbits(arrays['counts'], axis=1)[:, :len(GENRES)]
-        features.log.add(arrays['key'], arrays['day'], counts)
+        genres = np.unpackbits(arrays['genres'], axis=1)[:, :len(GENRES)]
+        features.log.add(arrays['key'], arrays['day'], genres)
     return features
 
 @patch
 def fingerprint(self:FilmFeatures)->str: # 16 hexadecimal digits
     "The same for the same memory, in whatever order it was observed."
-    log, packed = self.log, np.packbits(self.log.counts, axis=1)
-    order = np.lexsort((*packed.T, log.day, log.key))
-    parts = (log.key[order], log.day[order], packed[order], np.sort(self.seen))
+    parts = (*self.log.entries(), np.sort(self.seen))
     return sha256(b''.join(part.tobytes() for part in parts)).hexdigest()[:16]
