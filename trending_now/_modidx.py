@@ -1354,6 +1354,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'trending_now/genres/features.py'),
                                               'trending_now.genres.features._keys_of': ( '1_service/features.html#_keys_of',
                                                                                          'trending_now/genres/features.py'),
+                                              'trending_now.genres.features._mixed': ( '1_service/features.html#_mixed',
+                                                                                       'trending_now/genres/features.py'),
                                               'trending_now.genres.features._names': ( '1_service/features.html#_names',
                                                                                        'trending_now/genres/features.py'),
                                               'trending_now.genres.features._places': ( '1_service/features.html#_places',

@@ -16,7 +16,7 @@ from scipy.stats import t as student
 from .. import checks
 from ..catalogue import GENRES, as_record, bad_values, check_columns
 from ..catalogue import labels, missing
-from ..genres.booster import RATE, ROLES, FilmFeatures
+from ..genres.features import N_HASH, NUMBERS, RATE, RECORDS, ROLES, FilmFeatures
 from ..show import Shown
 
 # %% ../../nbs/2_retraining/09_batches.ipynb #batches-usual-class
@@ -93,8 +93,8 @@ def _evidence(films, features):
     "Log-odds of the genres by the makers' record before the week, less the usual: (films, 12)."
     if not len(films): return np.zeros((0, len(GENRES)))
     columns = features.transform(films.assign(arrived=films.arrived.min()))
-    width = len(GENRES) + 2
-    profiles = columns[:, -len(ROLES)*width:].toarray().astype(float)
+    first, width = N_HASH + len(NUMBERS), len(GENRES) + 2
+    profiles = columns[:, first:first + len(ROLES)*width].toarray().astype(float)
     rates = profiles.reshape(len(films), len(ROLES), width)[..., :len(GENRES)]
     rates = np.where(rates > 0, rates, RATE)  # nobody credited: nothing known
     evidence = np.log(rates/(1 - rates)) - np.log(RATE/(1 - RATE))
@@ -134,7 +134,7 @@ class Reading:
 
 def read_week(
     films:pd.DataFrame,     # A week's Films record, as `quarantine` lets it pass
-    features:FilmFeatures,  # 'v2'; has observed earlier films; later ones are not looked at
+    features:FilmFeatures,  # 'v2' or 'v3'; has observed earlier films; later ones are not looked at
 )->Reading:
     """Count what a week shows; ValueError for rows that the quarantine sets aside.
 
@@ -170,8 +170,9 @@ def _passed(films):
 
 def _with_makers(features):
     "FilmFeatures that keep the makers' record, or ValueError."
-    if isinstance(features, FilmFeatures) and features.version == 'v2': return features
-    raise ValueError(f"features = {features!r}: expected FilmFeatures('v2')")
+    version = getattr(features, 'version', None)
+    if set(ROLES) <= set(RECORDS.get(version, ())): return features
+    raise ValueError(f"features = {features!r}: expected FilmFeatures('v2') or ('v3')")
 
 # %% ../../nbs/2_retraining/09_batches.ipynb #batches-suspicion
 @dataclass(frozen=True, repr=False)
@@ -270,7 +271,7 @@ def unusual(
 def suspicious(
     batch:pd.DataFrame,     # A week's films, as `quarantine` lets them pass
     past_weeks:list,        # Films of the weeks before it, a table each, oldest first
-    features:FilmFeatures,  # 'v2'; has observed earlier films; later ones are not looked at
+    features:FilmFeatures,  # 'v2' or 'v3'; has observed earlier films; later ones are not looked at
     alpha:float=.02,        # Share of good weeks that may be called suspicious
     recent:int=24,          # How many of the latest past weeks to compare with
 )->list:                    # Of `Suspicion`; empty: learn from the week
