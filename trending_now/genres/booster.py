@@ -71,7 +71,8 @@ def _params(self:GenreBooster, seed):
 def _train(self:GenreBooster, films, y, rounds, start=None):
     "A model with `rounds` more trees than `start`."
     xgb = load_xgboost()
-    data = xgb.DMatrix(self.features.observe(films, y).transform(films), y)
+    rows = self.features.observe(films, y).transform(films)
+    data = xgb.DMatrix(rows, y, nthread=self.config['threads'])
     so_far = start.num_boosted_rounds() if start else 0
     params = self._params(self.config['seed'] + so_far)
     return xgb.train(params, data, rounds, xgb_model=start)
@@ -115,7 +116,8 @@ def proba_of(self:GenreBooster,
     rows, # Feature rows, sparse (films, columns), at least one
 )->np.ndarray: # float32 (films, 12)
     "Probability of each genre from feature rows that are at hand."
-    return self.model.predict(load_xgboost().DMatrix(rows)).reshape(rows.shape[0], -1)
+    data = load_xgboost().DMatrix(rows, nthread=self.config['threads'])
+    return self.model.predict(data).reshape(rows.shape[0], -1)
 
 @patch
 def predict(self:GenreBooster,
