@@ -29,26 +29,30 @@ def _code(*parts):
 # %% ../../nbs/1_service/02_features.ipynb #ft-09
 def _places(films):
     "Each film's pairs of a country and a language."
-    return [map(', '.join, product(*pair)) for pair in zip(films.countries, films.languages)]
+    pairs = zip(films.countries, films.languages)
+    return [list(map(', '.join, product(*pair))) for pair in pairs]
 
 def _names(films, kind):
-    "For each film its names of a kind, none twice."
+    "For each film its names of a kind; a name may come twice."
     match kind:
-        case 'word': names = [title.lower().split() for title in films.title]
-        case 'country': names = films.countries
-        case 'language': names = films.languages
-        case 'studio': names = [filter(None, studios.split(', ')) for studios in films.studio]
-        case 'place': names = _places(films)
-        case 'person': names = [chain(*makers) for makers in zip(*map(films.get, ROLES))]
-        case _: names = films[kind]
-    return [set(of_film) for of_film in names]
+        case 'word': return [title.lower().split() for title in films.title]
+        case 'country': return films.countries
+        case 'language': return films.languages
+        case 'studio': return [studios.split(', ') if studios else [] for studios in films.studio]
+        case 'place': return _places(films)
+        case 'person': return [list(chain(*makers)) for makers in zip(*map(films.get, ROLES))]
+        case _: return films[kind]
 
 def _keys_of(films, kind):
-    "One entry a name: row of its film, code of the kind and the name."
+    "One entry a name, none twice: row of its film, code of the kind and the name."
     names = _names(films, kind)
     row = np.repeat(np.arange(len(films)), list(map(len, names)))
-    codes = [_code(kind, name) for name in chain(*names)]
-    return row, np.array(codes, np.uint64)
+    key = np.array([_code(kind, name) for name in chain.from_iterable(names)], np.uint64)
+    order = np.lexsort((key, row))
+    row, key = row[order], key[order]
+    new = np.ones(len(row), bool)
+    new[1:] = (row[1:] != row[:-1]) | (key[1:] != key[:-1])
+    return row[new], key[new]
 
 def _keys(films, kinds):
     "Rows and codes of each kind."
@@ -157,16 +161,11 @@ def _days(films):
     "Days of arrival since 1970, int64 (films,)."
     return films.arrived.to_numpy().astype('datetime64[D]').astype(np.int64)
 
-def _sum_by_film(values, row, n):
-    "Sums over the names of each of `n` films: (names, k) to (n, k)."
-    columns = [np.bincount(row, weights=column, minlength=n) for column in values.T]
-    return np.stack(columns, axis=1)
-
-def _highest(rates, row, n):
-    "The highest rate among the names of each of `n` films: (names, 12) to (n, 12)."
+def _by_film(reduce, values, row, n):
+    "Values of names reduced to values of each of `n` films, 0 without names: (n, k)."
     there, first = np.unique(row, return_index=True)
-    out = np.zeros((n, rates.shape[1]))
-    if len(there): out[there] = np.maximum.reduceat(rates, first)
+    out = np.zeros((n, values.shape[1]))
+    if len(there): out[there] = reduce.reduceat(values, first)
     return out
 
 # %% ../../nbs/1_service/02_features.ipynb #ft-31
@@ -176,9 +175,10 @@ def _shrunk(genres, films):
 
 def _record(kind, n, row, made, genres):
     "The record of a kind of name: (n, 14 or 26), NaN for films without such names."
-    names, known, pooled = (np.bincount(row, x, n) for x in (np.ones(len(row)), made > 0, made))
-    rates = [_shrunk(_sum_by_film(genres, row, n), pooled)]
-    if kind not in ROLES: rates.append(_highest(_shrunk(genres, made), row, n))
+    told = np.column_stack([genres, made, made > 0, np.ones(len(row))])
+    *of_genres, pooled, known, names = _by_film(np.add, told, row, n).T
+    rates = [_shrunk(np.transpose(of_genres), pooled)]
+    if kind not in ROLES: rates.append(_by_film(np.maximum, _shrunk(genres, made), row, n))
     behind = np.log1p(pooled), known / np.maximum(names, 1)
     record = np.column_stack([*rates, *behind])
     record[names == 0] = np.nan

@@ -26,9 +26,10 @@ def _wide(X, columns):
     raise ValueError(f'rows have shape {X.shape}: expected at least one, with {columns} columns')
 
 def _touched(X):
-    "The columns that occur in these rows, and the rows with no others."
+    "The columns that occur in these rows, and the rows with no others, dense."
     columns, where = np.unique(X.indices, return_inverse=True)
-    return columns, sparse.csr_matrix((X.data, where, X.indptr), (X.shape[0], len(columns)))
+    rows = sparse.csr_matrix((X.data, where, X.indptr), (X.shape[0], len(columns)))
+    return columns, rows.toarray()
 
 def _zero_one(y, n):
     "Labels as an array, or ValueError."
