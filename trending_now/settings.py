@@ -70,6 +70,8 @@ class ReplayKnobs:
         doc='month of film history that the first service week brings in')
     months_per_week:int = knob(3, 1, 12, unit='calendar months',
         doc='film history that one service week brings in')
+    label_weeks:int = knob(0, 0, 104, unit='service weeks',
+        doc='how long after a week the genres of its films are known')
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #4b7ca30b
 @section
@@ -209,6 +211,8 @@ class CurationKnobs:
         doc='which of them')
     sample_films:int = knob(1000, 1, 1_000_000, unit='films',
         doc='how many the sampler keeps')
+    hold_share:float = knob(.02, 0, .5, unit='share of good weeks; 0: off',
+        doc='a week that is stranger than this is held for a person, and nobody learns from it')
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #99b35549
 @section
