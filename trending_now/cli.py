@@ -67,7 +67,7 @@ def _summary_table(ws):
 @app.callback()
 def _main(): pass
 
-_WEEKS = typer.Option(min=1, max=84, help='Service weeks in all; by default as in the settings.')
+_WEEKS = typer.Option(min=1, help='Service weeks in all; by default as in the settings.')
 
 @app.command('run')
 def _run(weeks:Annotated[int | None, _WEEKS]=None,

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from .. import checks
 from ..catalogue import GENRES, labels
-from ..genres.scores import confusion, f1_from_counts, tune_thresholds
+from ..genres.scores import confusion, f1_from_counts, over_fits, tune_thresholds
 from .steps import POLICIES, WorkspaceError, done, films_of, firings, layer_of
 from .steps import proba_of, read_json, set_aside, settings_of, year_table
 from ..settings import stream
@@ -37,44 +37,56 @@ def f1(
 
 # %% ../../nbs/7_operating/02_report.ipynb #2748a06a
 def summary(
-    table:pd.DataFrame, # As `year_table` gives it
+    table:pd.DataFrame, # As `year_table` gives it; several of them are told apart by `seed`
 )->pd.DataFrame:        # A row a policy: weeks, retrains, micro_f1, clicks, cpu_seconds
-    "What each policy reached and what its training cost."
-    rows = []
+    "What each policy reached and what its training cost; of several years, the mean."
+    rows, years = [], table.seed.nunique() if 'seed' in table else 1
     for policy in POLICIES:
         retrained = table[f'retrained_{policy}'].sum()
         clicks, cpu = table[f'clicks_{policy}'].sum(), table[f'cpu_{policy}'].sum()
-        rows.append({'policy': policy, 'weeks': len(table), 'retrains': int(retrained),
-                     'micro_f1': f1(table, policy), 'clicks': int(clicks),
-                     'cpu_seconds': float(cpu)})
+        rows.append({'policy': policy, 'weeks': len(table)//years,
+                     'retrains': round(retrained/years), 'micro_f1': f1(table, policy),
+                     'clicks': round(clicks/years), 'cpu_seconds': float(cpu/years)})
     return pd.DataFrame(rows)
 
 # %% ../../nbs/7_operating/02_report.ipynb #3e395829
 def difference(
-    table:pd.DataFrame, # As `year_table` gives it
+    table:pd.DataFrame, # As `year_table` gives it; several of them are told apart by `seed`
     a:str, b:str,       # Two of `POLICIES`
     n_boot:int=2000,    # Bootstrap repeats
     rng=None,           # Generator or seed; None: a fixed one
 )->tuple:               # (micro-F1 of a minus b, low, high), 95% percentile interval
-    """How much better one policy is than another, with a paired bootstrap over weeks.
+    """How much better one policy is than another, by a paired bootstrap over weeks and years.
 
-    ValueError for fewer than two weeks or an unknown policy (Efron and Tibshirani 1993, ch. 8).
+    ValueError for fewer than two weeks, years of unequal length, or an unknown policy (Efron and
+    Tibshirani 1993, ch. 8; Owen 2007).
     """
-    weeks = len(table)
-    if weeks < 2 or not {a, b} <= set(POLICIES):
-        raise ValueError(f'{weeks} weeks, policies {a!r} and {b!r}: expected at least 2 weeks '
-                         f'and two of {", ".join(POLICIES)}')
+    _check_pair(table, a, b)
     rng = checks.generator(stream(7, 'difference') if rng is None else rng)
-    weights = rng.multinomial(weeks, np.full(weeks, 1/weeks), n_boot)
-    of_a, of_b = _counts_of(table, a), _counts_of(table, b)
-    boot = _score(weights @ of_a) - _score(weights @ of_b)
+    boot = _drawn(_counts_of(table, a), _counts_of(table, b), n_boot, rng)
     low, high = np.quantile(boot, [.025, .975])
-    return float(_score(of_a.sum(0)) - _score(of_b.sum(0))), float(low), float(high)
+    return f1(table, a) - f1(table, b), float(low), float(high)
 
 # %% ../../nbs/7_operating/02_report.ipynb #66cf1cf4
+def _check_pair(table, a, b):
+    "ValueError unless there are weeks and policies to compare."
+    sizes = set(table.groupby('seed').size()) if 'seed' in table else {len(table)}
+    if len(sizes) == 1 and min(sizes) >= 2 and {a, b} <= set(POLICIES): return
+    raise ValueError(f'{sorted(sizes)} weeks, policies {a!r} and {b!r}: expected at least 2 weeks '
+                     f'in every year and two of {", ".join(POLICIES)}')
+
 def _counts_of(table, policy):
-    "True positives, false positives, false negatives: (weeks, 3)."
-    return table[[f'{name}_{policy}' for name in ('tp', 'fp', 'fn')]].to_numpy(float)
+    "True positives, false positives, false negatives: (years, weeks, 3)."
+    counts = table[[f'{name}_{policy}' for name in ('tp', 'fp', 'fn')]].to_numpy(float)
+    years = table.seed.nunique() if 'seed' in table else 1
+    return counts.reshape(years, -1, 3)
+
+def _drawn(of_a, of_b, n_boot, rng):
+    "Differences in years that are made by drawing weeks, and years if there are several."
+    if len(of_a) > 1: return np.subtract(*over_fits(np.stack([of_a, of_b]), n_boot, rng)[1].T)
+    weeks = of_a.shape[1]
+    weights = rng.multinomial(weeks, np.full(weeks, 1/weeks), n_boot)
+    return _score(weights @ of_a[0]) - _score(weights @ of_b[0])
 
 def _score(counts): return f1_from_counts(*np.moveaxis(counts, -1, 0))
 
@@ -85,19 +97,20 @@ def _beside(low, high):
     if low > 0: return 'better than'
     return 'not distinguishable from'
 
-_OTHERS = {'weekly': 'retraining every week on the latest weeks', 'never': 'never retraining',
+_OTHERS = {'frozen': 'updating nothing', 'never': 'never retraining (only features are updated)',
+           'weekly': 'retraining every week on the latest weeks',
            'all': 'retraining on all history now and then'}
 
 def verdict(
-    table:pd.DataFrame, # As `year_table` gives it
+    table:pd.DataFrame, # As `year_table` gives it; several of them are told apart by `seed`
 )->str:                 # A sentence
-    "What the weeks say about the service's policy beside the three others."
+    "What the weeks say about the service's policy beside the four others."
     parts = []
     for policy, name in _OTHERS.items():
         gain, low, high = difference(table, 'service', policy)
         interval = f'({gain:+.3f}, 95% interval {low:+.3f} to {high:+.3f})'
         parts.append(f'{_beside(low, high)} {name} {interval}')
-    return f'In micro-F1 the service is {parts[0]}, {parts[1]}, and {parts[2]}.'
+    return f'In micro-F1 the service is {", ".join(parts[:-1])}, and {parts[-1]}.'
 
 # %% ../../nbs/7_operating/02_report.ipynb #e1670de1
 def first_choice(
@@ -111,7 +124,13 @@ def first_choice(
             f'({gain:+.3f}, 95% interval {low:+.3f} to {high:+.3f}).')
 
 # %% ../../nbs/7_operating/02_report.ipynb #9082ff1c
-_COLOUR = {'service': COLOURS[0], 'weekly': COLOURS[1], 'never': COLOURS[5], 'all': COLOURS[3]}
+_COLOUR = dict(zip(POLICIES, (COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[5], COLOURS[3])))
+
+def _whole(table):
+    "Years of several seeds as one: counts of a week added up."
+    counted = ('tp', 'fp', 'fn', 'clicks')
+    columns = [f'{name}_{policy}' for name in counted for policy in POLICIES]
+    return table.groupby('week', as_index=False)[columns].sum()
 
 def _rolling(table, policy, weeks=8):
     "Micro-F1 of the last eight weeks, at each week."
@@ -127,35 +146,40 @@ def _lines(table, values, height, ylabel):
         ax.plot(table.week, values(policy), color=_COLOUR[policy], label=policy, lw=width)
     ax.set(xlabel='service week', ylabel=ylabel)
     handles = ax.get_legend_handles_labels()
-    fig.legend(*handles, frameon=False, ncols=4, loc='outside lower center')
+    fig.legend(*handles, frameon=False, ncols=5, loc='outside lower center')
     return ax
 
 # %% ../../nbs/7_operating/02_report.ipynb #2c622b70
 def plot_policies(
-    table:pd.DataFrame, # As `year_table` gives it
+    table:pd.DataFrame, # As `year_table` gives it; several of them are told apart by `seed`
 ):                      # matplotlib Axes
-    "Micro-F1 of the last eight weeks; ticks below mark the updates of the service."
-    label = 'micro-F1 of the last 8 weeks'
-    ax = _lines(table, lambda policy: _rolling(table, policy), 3.4, label)
-    ticks = table.week[table.retrained_service.astype(bool)]
-    ax.plot(ticks, np.full(len(ticks), .02), '|', color=_COLOUR['service'],
-            transform=ax.get_xaxis_transform(), clip_on=False)
-    return ax
+    "Micro-F1 of the last eight weeks."
+    whole = _whole(table)
+    return _lines(whole, lambda policy: _rolling(whole, policy), 3.4,
+                  'micro-F1 of the last 8 weeks')
 
 def plot_clicks(
-    table:pd.DataFrame, # As `year_table` gives it
+    table:pd.DataFrame, # As `year_table` gives it; several of them are told apart by `seed`
 ):                      # matplotlib Axes
-    "Clicks of each policy beyond those of never retraining, as a running total."
-    def beyond(policy): return (table[f'clicks_{policy}'] - table.clicks_never).cumsum()
-    return _lines(table, beyond, 3, 'clicks beyond `never`')
+    "Clicks of each policy beyond those of never retraining, as a running total of a year."
+    whole, years = _whole(table), table.seed.nunique() if 'seed' in table else 1
+    def beyond(policy): return (whole[f'clicks_{policy}'] - whole.clicks_never).cumsum()/years
+    return _lines(whole, beyond, 3, 'clicks beyond `never`')
 
 # %% ../../nbs/7_operating/02_report.ipynb #ae54c311
 def _news(firings):
-    "Firings without the weeks in which the same thing was held back once more."
-    held = firings.trigger == 'held back'
-    what = firings.reason.str.split(':').str[-1]
-    again = held & held.shift(fill_value=False) & (what == what.shift())
-    return firings[~again]
+    "Firings, consecutive weeks in which the same happened for the same reason in one row."
+    what = firings.trigger + firings.how + firings.reason.str.split(':').str[-1].where(
+        firings.trigger == 'held back', '')
+    run = (what != what.shift()).cumsum()
+    told = firings.groupby(run, as_index=False).agg(
+        first=('week', 'first'), last=('week', 'last'), trigger=('trigger', 'first'),
+        reason=('reason', 'first'), how=('how', 'first'), films=('films', 'sum'),
+        rule=('rule', 'last'), notes=('notes', 'last'))
+    span = told['first'].astype(str).where(told['first'] == told['last'], told['first'].astype(str)
+                                           + ' to ' + told['last'].astype(str))
+    return told.drop(columns=['first', 'last']).assign(weeks=span)[
+        ['weeks', 'trigger', 'reason', 'how', 'films', 'rule', 'notes']]
 
 # %% ../../nbs/7_operating/02_report.ipynb #23d5ce76
 def by_threshold(
@@ -223,12 +247,15 @@ were known. Films and models are real; the visitors are simulated.</p>
 <p><strong>{{ verdict }}</strong> {{ first_choice }}</p>
 {{ grid(summary) }}
 <p class="note">service: {{ rule }}. weekly: from scratch on the latest {{ window }} weeks, every
-week. never: the model of the first day. all: from scratch on all history, every {{ every }}
+week. frozen: nothing is updated after the first day. never: the model of the first day, with
+features that go on learning who made what. all: from scratch on all history, every {{ every }}
 weeks, not every week, since one such fit costs as much as many updates.
+The intervals draw weeks of this one year anew. Another seed trains other models, which can move a
+difference by more than they say; the course's page on the report compares five seeds.
 CPU seconds are those of the trainings on this machine; the initial model, which all policies
 share, cost {{ initial }} more.</p>
 <h2>Quality</h2><div class="box">{{ f1|safe }}</div>
-<p class="note">Micro-F1 over the last eight weeks. Ticks: updates of the service.</p>
+<p class="note">Micro-F1 over the last eight weeks.</p>
 <h2>Clicks</h2><div class="box">{{ clicks|safe }}</div>
 <p class="note">The same visitors come to each policy's page, with the same luck.</p>
 <h2>Why the service updated, and on what</h2>
@@ -286,10 +313,10 @@ def _how(settings):
     c, r = settings.curation, settings.retraining
     full = f'from scratch on {_window(c)}'
     if c.sampler != 'none': full += f', {c.sampler} sample of {c.sample_films}'
-    append = f'{r.trees_per_update} trees for the new films and {r.replay} older ones'
-    if r.strategy == 'stateless': return full
-    if r.strategy == 'stateful': return append
-    return f'{append}, and every {r.full_every} weeks {full}'
+    on = 'regressions beside the trees learn the new films'
+    return {'stateless': full, 'stateful': on,
+            'trees': f'{r.trees_per_update} trees for the new films and {r.replay} older ones',
+            'hybrid': f'{on}, and every {r.full_every} weeks {full}'}[r.strategy]
 
 # %% ../../nbs/7_operating/02_report.ipynb #71c0de12
 def lift(
@@ -350,7 +377,7 @@ def _tables(ws):
     names = {'micro_f1': 'micro-F1', 'cpu_seconds': 'CPU seconds'}
     return dict(
         summary=_grid(summary(table), rename=names), weekly=_grid(weekly, rename=f1_names),
-        firings=_grid(_news(firings(ws)).drop(columns='version')),
+        firings=_grid(_news(firings(ws))),
         aside=_grid(_aside(ws)), policy=_policy(ws))
 
 def _aside(ws):
