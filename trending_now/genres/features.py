@@ -40,14 +40,18 @@ def _names(films, kind):
         case 'language': return films.languages
         case 'studio': return [studios.split(', ') if studios else [] for studios in films.studio]
         case 'place': return _places(films)
-        case 'person': return [list(chain(*makers)) for makers in zip(*map(films.get, ROLES))]
         case _: return films[kind]
 
-def _keys_of(films, kind):
-    "One entry a name, none twice: row of its film, code of the kind and the name."
+def _coded(films, kind):
+    "One entry a name: row of its film, code of the name."
     names = _names(films, kind)
     row = np.repeat(np.arange(len(films)), list(map(len, names)))
-    key = np.array([_code(kind, name) for name in chain.from_iterable(names)], np.uint64)
+    of_what = 'person' if kind in ROLES else kind
+    codes = [_code(of_what, name) for name in chain.from_iterable(names)]
+    return row, np.array(codes, np.uint64)
+
+def _once(row, key):
+    "Entries in order of film and key, none twice."
     order = np.lexsort((key, row))
     row, key = row[order], key[order]
     new = np.ones(len(row), bool)
@@ -55,8 +59,13 @@ def _keys_of(films, kind):
     return row[new], key[new]
 
 def _keys(films, kinds):
-    "Rows and codes of each kind."
-    return {kind: _keys_of(films, kind) for kind in kinds}
+    "Rows and codes of each kind; a person has a code of its own in each role."
+    entries = {kind: _coded(films, kind) for kind in kinds if kind != 'person'}
+    if 'person' in kinds: entries['person'] = tuple(_in_one(entries, ROLES))
+    for role in entries.keys() & {*ROLES}:
+        row, key = entries[role]
+        entries[role] = row, key ^ np.uint64(_code(role))
+    return {kind: _once(*entries[kind]) for kind in kinds}
 
 def _in_one(keys, kinds):
     "Rows and codes of several kinds, one kind behind the other."
@@ -92,9 +101,12 @@ class _Sorted:
 
     def before(self, key, day):
         "On how many films (n,), and of which genres (n, 12), each key had been before each day."
-        start, end = np.searchsorted(self.key, key), np.searchsorted(self.key, key, 'right')
-        stop = _search_within(self.day, start, end, day)
-        return stop - start, self.total[stop] - self.total[start]
+        order = np.argsort(key)  # neighbours in the log are asked for one after the other
+        start, end = (np.searchsorted(self.key, key[order], side) for side in ('left', 'right'))
+        stop = _search_within(self.day, start, end, day[order])
+        films, genres = np.empty_like(start), np.empty((len(key), len(GENRES)), int)
+        films[order], genres[order] = stop - start, self.total[stop] - self.total[start]
+        return films, genres
 
 # %% ../../nbs/1_service/02_features.ipynb #ft-22
 def _search_within(values, start, end, wanted):
