@@ -27,8 +27,10 @@ def _wide(X, columns):
 
 def _touched(X):
     "The columns that occur in these rows, and the rows with no others, dense."
-    columns, where = np.unique(X.indices, return_inverse=True)
-    rows = sparse.csr_matrix((X.data, where, X.indptr), (X.shape[0], len(columns)))
+    there = np.zeros(X.shape[1], bool)
+    there[X.indices] = True
+    columns, place = np.flatnonzero(there), np.cumsum(there) - 1
+    rows = sparse.csr_matrix((X.data, place[X.indices], X.indptr), (X.shape[0], len(columns)))
     return columns, rows.toarray()
 
 def _zero_one(y, n):
