@@ -24,8 +24,8 @@ __all__ = ['random_sample', 'stratified_sample', 'uncertainty', 'uncertainty_sam
 from .labels import random_sample, stratified_sample, uncertainty
 from .labels import uncertainty_sample, diverse_sample, places, Desk, BUYERS
 from .labels import label_curve, paired, plot_paired
-from .windows import LatestWindow, AllHistory, RecentPlusSample, OTHER_GENRES
-from .windows import FLOOD, TIMES, quarantine
+from .windows import LatestWindow, AllHistory, RecentPlusSample
+from .windows import OTHER_GENRES, FLOOD, TIMES, quarantine
 from .revisions import row_hashes, tracked, describe_files, playground
 from .lineage import LineageError, Verified, Lineage, PACKAGES, WINDOWS
 from .lineage import REPEATABLE, curate
@@ -36,8 +36,9 @@ from .batches import Reading, read_week, Suspicion, unusual, suspicious
 _all_ = [
     'random_sample', 'stratified_sample', 'uncertainty', 'uncertainty_sample', 'diverse_sample',
     'places', 'Desk', 'BUYERS', 'label_curve', 'paired', 'plot_paired', 'LatestWindow',
-    'AllHistory', 'RecentPlusSample', 'OTHER_GENRES', 'FLOOD', 'TIMES', 'quarantine', 'row_hashes',
-    'tracked', 'describe_files', 'playground', 'LineageError', 'Verified', 'Lineage', 'PACKAGES',
-    'WINDOWS', 'REPEATABLE', 'curate', 'Usual', 'FEWEST', 'usual', 'agreement', 'MAY_BE_EMPTY',
-    'KNOWN', 'Reading', 'read_week', 'Suspicion', 'unusual', 'suspicious',
+    'AllHistory', 'RecentPlusSample', 'OTHER_GENRES', 'FLOOD', 'TIMES', 'quarantine',
+    'row_hashes', 'tracked', 'describe_files', 'playground', 'LineageError', 'Verified',
+    'Lineage', 'PACKAGES', 'WINDOWS', 'REPEATABLE', 'curate', 'Usual', 'FEWEST', 'usual',
+    'agreement', 'MAY_BE_EMPTY', 'KNOWN', 'Reading', 'read_week', 'Suspicion', 'unusual',
+    'suspicious',
 ]

@@ -17,22 +17,25 @@ year[['week', 'films', 'f1_service']].round(2)
 # %% auto #0
 __all__ = ['POLICIES', 'WorkspaceError', 'settings_of', 'start', 'ingest', 'current', 'predict', 'serve', 'layer_of',
            'evaluate_week', 'trigger', 'status_of', 'request', 'curate_week', 'plan', 'train', 'STEPS', 'run_step',
-           'run', 'done', 'year_table', 'firings', 'set_aside', 'f1', 'summary', 'difference', 'verdict',
-           'first_choice', 'plot_policies', 'plot_clicks', 'by_threshold', 'rule', 'lift', 'write_report']
+           'run', 'done', 'year_table', 'firings', 'set_aside', 'learned_from', 'release', 'f1', 'summary',
+           'difference', 'verdict', 'first_choice', 'quarters', 'plot_lost', 'plot_policies', 'plot_clicks',
+           'by_threshold', 'rule', 'lift', 'write_report']
 
 # %% ../../nbs/8_families/11_loop.ipynb #39c0182d
 from .steps import POLICIES, WorkspaceError, settings_of, start, ingest, current
 from .steps import predict, serve, layer_of, evaluate_week, trigger, status_of
 from .steps import request, curate_week, plan, train, STEPS, run_step, run, done
-from .steps import year_table, firings, set_aside
-from .report import f1, summary, difference, verdict, first_choice, plot_policies
-from .report import plot_clicks, by_threshold, rule, lift, write_report
+from .steps import year_table, firings, set_aside, learned_from, release
+from .report import f1, summary, difference, verdict, first_choice, quarters
+from .report import plot_lost, plot_policies, plot_clicks, by_threshold, rule
+from .report import lift, write_report
 
 # %% ../../nbs/8_families/11_loop.ipynb #6bc9ef0d
 _all_ = [
     'POLICIES', 'WorkspaceError', 'settings_of', 'start', 'ingest', 'current', 'predict', 'serve',
-    'layer_of', 'evaluate_week', 'trigger', 'status_of', 'request', 'curate_week', 'plan', 'train',
-    'STEPS', 'run_step', 'run', 'done', 'year_table', 'firings', 'set_aside', 'f1', 'summary',
-    'difference', 'verdict', 'first_choice', 'plot_policies', 'plot_clicks', 'by_threshold', 'rule',
-    'lift', 'write_report',
+    'layer_of', 'evaluate_week', 'trigger', 'status_of', 'request', 'curate_week', 'plan',
+    'train', 'STEPS', 'run_step', 'run', 'done', 'year_table', 'firings', 'set_aside',
+    'learned_from', 'release', 'f1', 'summary', 'difference', 'verdict', 'first_choice',
+    'quarters', 'plot_lost', 'plot_policies', 'plot_clicks', 'by_threshold', 'rule', 'lift',
+    'write_report',
 ]
