@@ -6,7 +6,7 @@
 __all__ = ['PACKAGES', 'WINDOWS', 'REPEATABLE', 'Lineage', 'curate', 'LineageError', 'Verified']
 
 # %% ../../nbs/2_retraining/11_lineage.ipynb #8cd5de2e
-import json, sys
+import copy, json, sys
 from collections import Counter
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import partial
@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from .. import checks
-from ..catalogue import as_record, check_columns, moments, plain_text
+from ..catalogue import as_record, check_columns, labels, moments, plain_text
 from .labels import random_sample, stratified_sample
 from .revisions import ask_git, project_root, row_hashes, tracked
 from .windows import AllHistory, LatestWindow, RecentPlusSample, quarantine
+from ..genres.features import FilmFeatures
 from ..show import markdown_table
 
 # %% ../../nbs/2_retraining/11_lineage.ipynb #35c3c4be
@@ -39,6 +40,7 @@ class Lineage:
     limit:int|None = None     # The flood limit of the quarantine, where one was given
     quarantined:dict = field(default_factory=dict) # {reason: rows set aside}
     notes:tuple = ()          # What a person should know, such as an empty week
+    features:dict|None = None # {version, films, sha256} of the features' memory, where noted
     source:dict|None = None   # {path, files, md5, rev} of the DVC-tracked data
     commit:str|None = None    # Git commit of the code; `-dirty` if files had changed
     settings:dict|None = None # Knobs
@@ -87,7 +89,13 @@ def _lines(self:Lineage):
     aside = ', '.join(f'{n} {reason}' for reason, n in self.quarantined.items())
     return [('rule', self.rule), ('films', f'{self.films:,}{days}'),
             ('rows', f'sha256 {self.rows_sha256[:12]}'), ('set aside', aside or 'none'),
-            ('source', _source_line(self.source)), *(('note', note) for note in self.notes)]
+            ('features', _features_line(self.features)), ('source', _source_line(self.source)),
+            *(('note', note) for note in self.notes)]
+
+def _features_line(memory):
+    "What the features remembered, in a line."
+    if memory is None: return 'not noted'
+    return f"{memory['version']}, remember {memory['films']:,} films, sha256 {memory['sha256']}"
 
 def _source_line(source):
     "Where the films came from, in a line."
@@ -123,10 +131,12 @@ def curate(
     settings=None,      # Knobs to remember: a dict or a dataclass
     parent=None,        # Version that a stateful fit goes on from
     limit=None,         # Films allowed in a service week, see `quarantine`
+    features=None,      # `FilmFeatures` that the fit reads and goes on with; None: not noted
 )->tuple:               # (Films record to learn from, its `Lineage`)
     """Set bad rows aside, apply the window, then the sampler, and write down what was done.
 
-    ValueError for a window or films of another kind, or a sampler that gives no positions.
+    ValueError for a window, films or features of another kind, or a sampler that gives no
+    positions.
 
     Examples
     --------
@@ -146,6 +156,7 @@ def curate(
         rule=_in_words(window, now, how), films=len(chosen), **_span(chosen),
         rows_sha256=_digest(rows), rows=rows, now=now.isoformat(), window=_plain_window(window),
         sampler=how, seed=state, limit=limit, quarantined=_reasons(bad),
+        features=None if features is None else _memory(_knowing(features, chosen)),
         notes=_notes(window, held, bad, now), source=source, commit=_commit(project_root()),
         settings=asdict(settings) if is_dataclass(settings) else settings, parent=parent,
         packages=_packages())
@@ -153,11 +164,14 @@ def curate(
 # %% ../../nbs/2_retraining/11_lineage.ipynb #8d839abb
 def _select(films, window, sampler, rng, now, limit):
     "The whole rule: (chosen films, what the window held, what was set aside)."
-    films = _in_order(films)
-    past, months = films[~(moments(films.arrived) >= now)], getattr(window, 'months_per_week', 1)
-    good, bad = quarantine(past, limit, months)
+    good, bad = _past(films, now, limit, getattr(window, 'months_per_week', 1))
     held = window.select(good, now, rng)
     return (held if sampler is None else _draw(sampler, held, rng)), held, bad
+
+def _past(films, now, limit, months):
+    "What had arrived, in order: (good films, what was set aside)."
+    films = _in_order(films)
+    return quarantine(films[~(moments(films.arrived) >= now)], limit, months)
 
 # %% ../../nbs/2_retraining/11_lineage.ipynb #3e323317
 WINDOWS = {kind.__name__: kind for kind in (LatestWindow, AllHistory, RecentPlusSample)}
@@ -232,6 +246,19 @@ def _plain_window(window):
     kind = type(window).__name__
     return {'kind': kind, **asdict(window)} if WINDOWS.get(kind) is type(window) else None
 
+def _knowing(features, films):
+    "The features, as they are after a fit on these films; the given ones are not touched."
+    if not isinstance(features, FilmFeatures):
+        raise ValueError(f'features = {features!r}: expected the FilmFeatures that the fit reads')
+    own = copy.copy(features)
+    own.log = copy.copy(features.log)
+    return own.observe(films, labels(films))
+
+def _memory(features):
+    "What features remember, as plain values."
+    return {'version': features.version, 'films': len(features.seen),
+            'sha256': features.fingerprint()}
+
 def _digest(rows):
     "One SHA-256 for {film_id: hash}, order included."
     return sha256('\n'.join(f'{i} {h}' for i, h in rows.items()).encode()).hexdigest()
@@ -281,9 +308,10 @@ class LineageError(ValueError):
 @dataclass(frozen=True, repr=False, eq=False)
 class Verified:
     "A lineage that gave the same rows back."
-    films:pd.DataFrame # The rows, ready for a refit
-    checks:tuple       # What was compared, a sentence each
-    notes:tuple        # What differs without changing a row, such as a package version
+    films:pd.DataFrame   # The rows, ready for a refit
+    checks:tuple         # What was compared, a sentence each
+    notes:tuple          # What differs without changing a row, such as a package version
+    features:object=None # `FilmFeatures` that remember what was noted; None: nothing was
 
     def __repr__(self):
         lines = [*self.checks, *(f'note: {note}' for note in self.notes)]
@@ -297,10 +325,11 @@ class Verified:
 @patch
 def verify(
     self:Lineage,
-    films=None, # Films record, or a path to films; None: the recorded source
-    root=None,  # The project of the source; None: the one that the current folder lies in
-)->Verified:    # The rows, ready for a refit
-    """Get the rows again and compare.
+    films=None,    # Films record, or a path to films; None: the recorded source
+    root=None,     # The project of the source; None: the one that the current folder lies in
+    features=None, # `FilmFeatures` that remember what was noted; None: made again from the films
+)->Verified:       # The rows and the features, ready for a refit
+    """Get the rows and what the features remembered again, and compare.
 
     `LineageError` says which row changed, which file is missing, which revision was expected.
     """
@@ -312,8 +341,10 @@ def verify(
     if films is not None:
         rows, trouble = _rows_problems(self, films)
         problems += trouble or _rule_problems(self, films)
+        features, other = (None, []) if trouble else _remembered(self, films, rows, features)
+        problems += other
     if problems: raise LineageError(problems)
-    return Verified(as_record(rows), compared, _moved(self.packages))
+    return Verified(as_record(rows), compared, _moved(self.packages), features)
 
 # %% ../../nbs/2_retraining/11_lineage.ipynb #d0c9e4fb
 def _rows_problems(lineage, films):
@@ -349,6 +380,25 @@ def _sampler(how):
     name = checks.one_of('sampler', how.get('name'), tuple(REPEATABLE))
     return partial(REPEATABLE[name], n=how.get('n'))
 
+def _remembered(lineage, films, rows, features):
+    "Features that remember what was noted: (features or None, problems)."
+    noted = lineage.features
+    if noted is None: return None, []
+    try: memories = [features] if features else _memories(lineage, films, rows)
+    except (KeyError, TypeError, ValueError) as e:
+        return None, [f'what the features remembered cannot be made again: {e}']
+    found = [_memory(memory) for memory in memories]
+    if noted in found: return memories[found.index(noted)], []
+    return None, [f'the features remember something else: {found[0]}, expected {noted}; '
+                  f'a film beside the {lineage.films} rows has changed, come or gone']
+
+def _memories(lineage, films, rows):
+    "The memory after all good films that had arrived, and that after the rows alone."
+    months, version = (lineage.window or {}).get('months_per_week', 1), lineage.features['version']
+    good, _ = _past(films, checks.moment('now', lineage.now), lineage.limit, months)
+    sets = good, as_record(rows)
+    return [FilmFeatures(version).observe(known, labels(known)) for known in sets]
+
 def _rule_problems(lineage, films):
     "Whether the recorded rule, applied again, chooses the recorded films."
     if lineage.window is None: return []
@@ -373,6 +423,8 @@ def _compared(lineage, from_source):
     if from_source and lineage.source:
         out.insert(0, f"{lineage.source['path']} has md5 {lineage.source['md5']}")
     if lineage.window: out.append(f'the rule chooses them again: {lineage.rule}')
+    if lineage.features: out.append('the features remember what was noted: '
+                                    + _features_line(lineage.features))
     return tuple(out)
 
 def _own_problems(lineage):
