@@ -482,7 +482,7 @@ def test_a_week_whose_makers_are_all_new_is_held_and_an_empty_record_judges_the_
         (dict(past_weeks=[FEW] * 7), "7 past weeks with films: expected at least 8"),
         (dict(past_weeks=[FEW.head(0)] * 9), "0 past weeks with films"),
         (dict(past_weeks=[pd.concat([FEW, FEW])] * 9), "bad values in {'film_id': 40}"),
-        (dict(features=FilmFeatures("v1")), "expected FilmFeatures('v2')"),
+        (dict(features=FilmFeatures("v1")), "expected FilmFeatures('v2') or 'v3'"),
         (dict(alpha=0), "alpha = 0"),
         (dict(recent=7), "recent = 7"),
     ],
@@ -581,6 +581,37 @@ def test_lists_written_as_text_into_parquet_are_read_as_load_films_reads_them(tm
     whole = load_films(tmp_path / "films.parquet")
     assert curate(films, AllHistory())[0].film_id.tolist() == whole.film_id.tolist()
     assert (labels(quarantine(films)[0]) == labels(whole)).all()
+
+
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_a_film_outside_the_window_with_other_genres_fails_the_receipt(version):
+    past = FILMS[FILMS.arrived < "2008-06-01"].tail(900)
+    features = FilmFeatures(version).observe(past, labels(past))
+    chosen, lineage = curate(past, LatestWindow(4), now="2008-06-01", features=features)
+    again = Lineage.from_json(lineage.to_json()).verify(past)
+    assert again.features.fingerprint() == features.fingerprint()
+    assert (again.features.transform(chosen) != features.transform(chosen)).nnz == 0
+    outside = past.film_id.iloc[:300]
+    other = past.assign(genres=past.genres.where(~past.film_id.isin(outside), [["Horror"]] * 900))
+    assert curate(other, LatestWindow(4), now="2008-06-01")[1].rows == lineage.rows
+    for damaged in (other, past[~past.film_id.isin(outside)]):
+        with pytest.raises(LineageError, match="the features remember something else"):
+            lineage.verify(damaged)
+
+
+def test_features_that_knew_nothing_before_the_fit_need_nothing_but_its_rows():
+    past = FILMS[FILMS.arrived < "2008-06-01"].tail(900)
+    features = FilmFeatures("v3")
+    chosen, lineage = curate(past, LatestWindow(4), now="2008-06-01", features=features)
+    assert not len(features.seen) and lineage.features["films"] == len(chosen)
+    assert len(lineage.verify(past.tail(len(chosen) + 40)).features.seen) == len(chosen)
+
+
+def test_films_to_come_are_not_in_the_memory_that_is_made_again():
+    past = FILMS[FILMS.arrived < "2008-06-01"]
+    features = FilmFeatures("v2").observe(past, labels(past))
+    _, lineage = curate(FILMS, LatestWindow(4), now="2008-06-01", features=features)
+    assert lineage.verify(FILMS).features.fingerprint() == features.fingerprint()
 
 
 def test_a_missing_column_is_named(tmp_path):
