@@ -71,7 +71,7 @@ def _begin(strategy, model, history):
 @dataclass(frozen=True)
 class Stateless:
     "Train from scratch on a window of the films (course text 12.2.3)."
-    window:object=None # Such as `curation.LatestWindow(4)`; None: all history
+    window:object=None # Such as `curation.LatestWindow(4, 3)`; None: all history
 
     def __post_init__(self):
         if self.window is None or hasattr(self.window, 'select'): return
@@ -162,7 +162,7 @@ class Frozen:
 # %% ../../nbs/2_retraining/13_strategies.ipynb #57be99d2
 class Metered(FilmFeatures):
     "`FilmFeatures` that keeps count of the CPU seconds `cpu` spent in `transform`."
-    def __init__(self, features='v2'): # A version, or `FilmFeatures` whose credit log is copied
+    def __init__(self, features='v3'): # A version, or `FilmFeatures` whose credit log is copied
         super().__init__(getattr(features, 'version', features))
         self.cpu = 0.
         if isinstance(features, str): return
@@ -287,7 +287,7 @@ def compare(
     --------
     >>> from trending_now.catalogue import replay_weeks
     >>> films, small = load_films(), GenreBooster('v1', trees=3, depth=2)
-    >>> weeks = replay_weeks(films, '2008-01', 2)
+    >>> weeks = replay_weeks(films, '1995-01', 2, 3)
     >>> runs = compare([Stateful(20)], weeks, small, films.head(300))
     >>> runs[['week', 'trees', 'updates']].values.tolist()
     [[0, 4, 1], [1, 5, 2]]
@@ -346,12 +346,13 @@ def _cpu(runs):
 
 # %% ../../nbs/2_retraining/13_strategies.ipynb #c7468656
 def forgetting(
-    scores, # R (times, tasks): on task j after learning i; or (times,); NaN where not measured
-)->object:  # `Forgetting`
+    scores,     # R (times, tasks): on task j after learning i; or (times,); NaN if not measured
+    span:int=1, # Scores in a row that are averaged; 13 for a series of weeks
+)->object:      # `Forgetting`
     """Backward transfer and forgetting of an accuracy matrix.
 
     Lopez-Paz & Ranzato 2017, Chaudhry and others 2018. ValueError for fewer than two times, more
-    tasks than times, or scores that are needed and missing.
+    tasks than times, scores that are needed and missing, or a span that leaves one mean only.
 
     Examples
     --------
@@ -360,7 +361,8 @@ def forgetting(
     """
     R = _accuracy_matrix(scores)
     tasks = min(R.shape[1], len(R)-1)
-    learned = [R[j:, j] for j in range(tasks)]  # Each task's scores since it was learned
+    span = checks.whole('span', span, 1, len(R)-tasks, of='scores of the last task')
+    learned = [_means(R[j:, j], span) for j in range(tasks)]  # Each task's since it was learned
     if not np.isfinite(np.concatenate(learned)).all():
         raise ValueError('scores are missing or infinite on or below the diagonal: '
                          'expected a number for each task from the time it was learned')
@@ -376,6 +378,10 @@ def _accuracy_matrix(scores):
     if R.ndim == 2 and len(R) >= 2 and 0 < R.shape[1] <= len(R): return R
     raise ValueError(f'scores have shape {np.shape(scores)}: expected (times, tasks) '
                      'with at least two times and no more tasks than times')
+
+def _means(scores, span):
+    "Means of `span` scores in a row."
+    return np.lib.stride_tricks.sliding_window_view(scores, span).mean(axis=1)
 
 @dataclass(frozen=True, repr=False)
 class Forgetting:
