@@ -19,7 +19,7 @@ from .. import checks
 from ..catalogue import GENRES
 from ..settings import drift_threshold
 from .distances import are_numbers, classifier_drift, plain_numbers
-from .drift import adjust, adwin, feature_drift, page_hinkley
+from .drift import adjust, adwin, feature_drift, label_drift, page_hinkley
 
 # %% ../../nbs/2_retraining/04_when.ipynb #29f47839
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Status:
     metrics:dict = field(default_factory=dict) # Name -> values a week since then, oldest first
     ref:pd.DataFrame|None = None  # Monitored features that the model was trained on
     cur:pd.DataFrame|None = None  # The same features lately
+    ref_labels:object = None      # Genres of the films that the model was trained on (films, 12)
+    cur_labels:object = None      # Those of the latest films
     spent:float = 0.              # CPU seconds of this budget period so far
     cost:float = 0.               # CPU seconds that a retrain is expected to take
     request:str|None = None       # Who asks for a retrain and why
@@ -222,7 +224,7 @@ def _limits(self:PerformanceTrigger, values):
 
 # %% ../../nbs/2_retraining/04_when.ipynb #11e15a7c
 _THRESHOLDS = {'psi': .2, 'js': .1, 'ks': .05, 'chi2': .05, 'classifier': .05,
-               'adwin': .002, 'page-hinkley': 50.}
+               'labels': .05, 'adwin': .002, 'page-hinkley': 50.}
 _STREAMS = {'adwin': adwin, 'page-hinkley': page_hinkley}
 
 class DriftTrigger:
@@ -232,7 +234,8 @@ class DriftTrigger:
     passes or nothing.
     """
     def __init__(self,
-        test:str,        # psi, js, ks, chi2, classifier (features); adwin, page-hinkley (metrics)
+        test:str,        # psi, js, ks, chi2, classifier (features); labels (genres);
+                         # adwin, page-hinkley (metrics)
         threshold=None,  # psi, js, page-hinkley: fires above it; others below; None: the usual one
         features=None,   # Columns, or names of metrics; None: all there are
         correction:str='holm', # For several p-values: 'holm', 'bonferroni', 'bh', 'none'
@@ -247,6 +250,7 @@ class DriftTrigger:
     def check(self, status):
         s = _status(status)
         if self.test in _STREAMS: return self._stream(s)
+        if self.test == 'labels': return self._labels(s)
         ref, cur = (_need(s, name, f'drift by {self.test}') for name in ('ref', 'cur'))
         names = list(ref.columns if self.features is None else self.features)
         _need_features(names, ref, cur)
@@ -319,6 +323,16 @@ def _classifier(self:DriftTrigger, s, ref, cur):
     if not drift.drifted: return None
     reason = ('a classifier tells new films from old, '
               f'area under the curve {drift.statistic:.3f}, p = {drift.p_value:.2g}')
+    return Firing('drift', reason, drift.p_value, self.threshold, s.at)
+
+@patch
+def _labels(self:DriftTrigger, s):
+    "All genres together; the reason names the one that moved most."
+    ref, cur = (_need(s, name, 'drift of labels') for name in ('ref_labels', 'cur_labels'))
+    drift = label_drift(ref, cur, self.threshold)
+    if not drift.drifted: return None
+    value, limit = _apart(drift.p_value, self.threshold, '.2g')
+    reason = f'genres: p = {value}, below {limit}; most of all {drift.genres.p_value.idxmin()}'
     return Firing('drift', reason, drift.p_value, self.threshold, s.at)
 
 @patch
@@ -459,7 +473,8 @@ def f1_from_corrections(
     """
     checks.whole('min_clicks', min_clicks, of='clicks')
     checks.whole('votes', votes, 1, of='visitors')
-    shown, known = _shown_tags(shown), _before(events, now)
+    shown = _shown_tags(shown)
+    known = _before(events[events.kind.isin(['click', 'correction'])], now)
     clicks = known[known.kind == 'click'].groupby('film_id').size()
     ids = clicks.index[clicks >= min_clicks].intersection(shown.index)
     fixes = _corrections(known, ids)
@@ -503,5 +518,7 @@ def _corrections(events, ids):
 
 def _net_votes(fixes, ids):
     "Visitors who want a tag, less those who do not, by film and genre (films, 12)."
-    votes = pd.crosstab(fixes.film_id, fixes.genre, fixes.vote, aggfunc='sum')
-    return votes.reindex(index=ids, columns=list(GENRES)).fillna(0).to_numpy()
+    votes = np.zeros((len(ids), len(GENRES)))
+    places = ids.get_indexer(fixes.film_id), fixes.genre.map(GENRES.index).to_numpy(int)
+    np.add.at(votes, places, fixes.vote.to_numpy())
+    return votes
