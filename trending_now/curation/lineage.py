@@ -40,7 +40,7 @@ class Lineage:
     limit:int|None = None     # The flood limit of the quarantine, where one was given
     quarantined:dict = field(default_factory=dict) # {reason: rows set aside}
     notes:tuple = ()          # What a person should know, such as an empty week
-    features:dict|None = None # {version, films, sha256} of the features' memory, where noted
+    features:dict|None = None # {version, films, fingerprint} of the features' memory, where noted
     source:dict|None = None   # {path, files, md5, rev} of the DVC-tracked data
     commit:str|None = None    # Git commit of the code; `-dirty` if files had changed
     settings:dict|None = None # Knobs
@@ -95,7 +95,7 @@ def _lines(self:Lineage):
 def _features_line(memory):
     "What the features remembered, in a line."
     if memory is None: return 'not noted'
-    return f"{memory['version']}, remember {memory['films']:,} films, sha256 {memory['sha256']}"
+    return f"{memory['version']}, remember {memory['films']:,} films, fingerprint {memory['fingerprint']}"
 
 def _source_line(source):
     "Where the films came from, in a line."
@@ -257,7 +257,7 @@ def _knowing(features, films):
 def _memory(features):
     "What features remember, as plain values."
     return {'version': features.version, 'films': len(features.seen),
-            'sha256': features.fingerprint()}
+            'fingerprint': features.fingerprint()}
 
 def _digest(rows):
     "One SHA-256 for {film_id: hash}, order included."

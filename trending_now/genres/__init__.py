@@ -14,19 +14,22 @@ genres.evaluate(catalogue.labels(coming), tagger.predict_proba(coming)).micro_f1
 
 # %% auto #0
 __all__ = ['N_HASH', 'NUMBERS', 'RECORDS', 'ROLES', 'PRIOR', 'RATE', 'CreditLog', 'FilmFeatures', 'GenreBooster', 'seal',
-           'check_seal', 'Scores', 'evaluate', 'prequential', 'tune_thresholds', 'over_fits', 'film_text', 'KEEP',
-           'GenreBert']
+           'check_seal', 'Scores', 'evaluate', 'prequential', 'tune_thresholds', 'over_fits', 'brier', 'Reliability',
+           'reliability', 'Calibrator', 'recalibrate', 'film_text', 'KEEP', 'GenreBert']
 
 # %% ../../nbs/8_families/01_genres.ipynb #a07f9273
 from .features import N_HASH, NUMBERS, RECORDS, ROLES, PRIOR, RATE, CreditLog
 from .features import FilmFeatures
 from .booster import GenreBooster, seal, check_seal
 from .scores import Scores, evaluate, prequential, tune_thresholds, over_fits
+from .calibration import brier, Reliability, reliability, Calibrator
+from .calibration import recalibrate
 from .bert import film_text, KEEP, GenreBert
 
 # %% ../../nbs/8_families/01_genres.ipynb #3f38c3ce
 _all_ = [
     'N_HASH', 'NUMBERS', 'RECORDS', 'ROLES', 'PRIOR', 'RATE', 'CreditLog', 'FilmFeatures',
     'GenreBooster', 'seal', 'check_seal', 'Scores', 'evaluate', 'prequential', 'tune_thresholds',
-    'over_fits', 'film_text', 'KEEP', 'GenreBert',
+    'over_fits', 'brier', 'Reliability', 'reliability', 'Calibrator', 'recalibrate', 'film_text',
+    'KEEP', 'GenreBert',
 ]

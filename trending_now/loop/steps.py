@@ -564,7 +564,8 @@ def _chosen(ws, week, name, window, sampler=None, parent=None):
     s, files = settings_of(ws), _files(ws, week, window)
     films, rng = _films_in(ws, files), stream(s.loop.seed, 'curate', name)
     return curate(films, window, sampler, rng, now=_known_until(s.replay, week),
-                  source=describe_files(ws, files), settings=s, parent=parent)
+                  source=describe_files(ws, files), settings=s, parent=parent,
+                  features=_features(ws, week + 1))
 
 def _known_until(clock, week):
     "The day up to which labels are there at the end of a week."

@@ -23,8 +23,8 @@ __all__ = ['psi_shares', 'js_shares', 'Drift', 'psi', 'js', 'ks', 'chi2', 'class
 # %% ../../nbs/8_families/03_triggers.ipynb #27d54101
 from .distances import psi_shares, js_shares, Drift, psi, js, ks, chi2
 from .distances import classifier_drift
-from .drift import monitored, adjust, page_hinkley, adwin, GenreDrift
-from .drift import label_drift, prediction_drift, prior_shift
+from .drift import monitored, adjust, page_hinkley, adwin
+from .shift import GenreDrift, label_drift, prediction_drift, prior_shift
 from .when import Status, Firing, ScheduleTrigger, VolumeTrigger
 from .when import ManualTrigger, PerformanceTrigger, DriftTrigger, AnyOf
 from .when import build, f1_from_corrections
