@@ -95,7 +95,8 @@ def _lines(self:Lineage):
 def _features_line(memory):
     "What the features remembered, in a line."
     if memory is None: return 'not noted'
-    return f"{memory['version']}, remember {memory['films']:,} films, fingerprint {memory['fingerprint']}"
+    films, fingerprint = memory['films'], memory['fingerprint']
+    return f"{memory['version']}, remember {films:,} films, fingerprint {fingerprint}"
 
 def _source_line(source):
     "Where the films came from, in a line."
