@@ -128,14 +128,14 @@ def quarters(
     table:pd.DataFrame, # As `year_table` gives it; several of them are told apart by `seed`
     policy:str,         # One of `POLICIES`
     weeks:int=13,       # Length of a quarter; a shorter rest of at least 2 weeks is one, too
-)->pd.DataFrame:        # week (the first), months, difference, low, high
+)->pd.DataFrame:        # weeks, months, difference, low, high
     "A policy's micro-F1 less that of the service, by quarter, with intervals."
     rows = []
     for first in range(0, int(table.week.max()), checks.whole('weeks', weeks, 2)):
         part = table[table.week.between(first, first + weeks - 1)]
-        months = f'{part.month.iloc[0]} to {part.month.iloc[-1]}'
-        rows.append((first, months, *difference(part, policy, 'service')))
-    return pd.DataFrame(rows, columns=['week', 'months', 'difference', 'low', 'high'])
+        spans = [f'{part[name].iloc[0]} to {part[name].iloc[-1]}' for name in ('week', 'month')]
+        rows.append((*spans, *difference(part, policy, 'service')))
+    return pd.DataFrame(rows, columns=['weeks', 'months', 'difference', 'low', 'high'])
 
 # %% ../../nbs/7_operating/02_report.ipynb #9082ff1c
 _COLOUR = dict(zip(POLICIES, (COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[5], COLOURS[3])))
@@ -181,7 +181,7 @@ def plot_lost(
     ax.axhline(0, color=_COLOUR['service'], lw=2.2)
     ax.annotate('the service', (len(lost) - .6, 0), (0, 4), textcoords='offset points',
                 color=_COLOUR['service'], ha='right')
-    ax.set_xticks(range(len(lost)), [f'weeks {w} to {w + 12}' for w in lost.week])
+    ax.set_xticks(range(len(lost)), lost.weeks + '\n' + lost.months)
     ax.set(ylabel='points of micro-F1', xlim=(-.5, len(lost) - .5))
     ax.legend(frameon=False, loc='lower left')
     return ax
