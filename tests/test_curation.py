@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
-from scipy.stats import binomtest, entropy
+from scipy.stats import binomtest, entropy, kstest
 from unicodedata import normalize
 from trending_now.curation import revisions
 from trending_now.catalogue import COLUMNS, GENRES, LISTS, labels, load_films, plain_text
 from trending_now.catalogue import replay_weeks, source_file, write_weeks
+from trending_now.curation.labels import label_weeks, labelled_by
 from trending_now.curation import AllHistory, LatestWindow, Lineage, LineageError, OTHER_GENRES
 from trending_now.curation import KNOWN, Reading, RecentPlusSample, agreement, curate
 from trending_now.curation import diverse_sample, quarantine, random_sample, read_week, row_hashes
@@ -939,3 +940,48 @@ def test_known_points_that_do_not_fit_are_refused(known, words):
 )
 def test_the_same_stream_chooses_the_same_rows(call):
     assert call(rng(5)).tolist() == call(rng(5)).tolist() != call(rng(6)).tolist()
+
+
+# Labels that come late
+
+
+def test_labels_come_after_exponential_delays_or_never():
+    waits = label_weeks(FILMS, mean=4, never=0.3)
+    come = waits[np.isfinite(waits)]
+    assert binomtest(len(come), len(FILMS), 0.7).pvalue > 0.001
+    assert kstest(come, "expon", args=(0, 4)).pvalue > 0.001
+    assert (label_weeks(FILMS, mean=4, seed=8) != label_weeks(FILMS, mean=4)).mean() > 0.99
+    assert label_weeks(FILMS).max() == 0 and np.isinf(label_weeks(FILMS, never=1)).all()
+
+
+def test_a_film_waits_as_long_whoever_asks_and_longer_for_a_longer_mean():
+    part = FILMS.sample(300, random_state=7)
+    assert (label_weeks(part, 4) == label_weeks(FILMS, 4)[part.index]).all()
+    assert label_weeks(FILMS, 13) == pytest.approx(label_weeks(FILMS, 4) * 13 / 4)
+
+
+@pytest.mark.parametrize("months", [1, 3])
+def test_labels_that_have_come_stay_and_none_comes_before_its_film(months):
+    asked = dict(mean=4, never=0.5, months_per_week=months)
+    there = [labelled_by(FILMS, now, **asked) for now in ("2000-01-01", "2005-01-01", "2012-06-01")]
+    for earlier, later in itertools.pairwise(there):
+        assert (later >= earlier).all() and later.sum() > earlier.sum()
+    assert FILMS.arrived[there[1]].max() < pd.Timestamp("2005-01-01")
+    at_once = labelled_by(FILMS, "2005-01-01")
+    assert (at_once == (FILMS.arrived < "2005-01-01")).all()
+    assert not labelled_by(FILMS.assign(arrived=pd.NaT), "2005-01-01").any()
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (dict(mean=-1), "mean = -1"),
+        (dict(mean=np.nan), "mean = nan"),
+        (dict(never=1.5), "never = 1.5"),
+        (dict(now="soon"), "now = 'soon'"),
+        (dict(months_per_week=0), "months_per_week = 0"),
+    ],
+)
+def test_impossible_delays_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        labelled_by(**{"films": FEW, "now": "2012-01-01"} | wrong)
