@@ -15,15 +15,17 @@ len(chosen), chosen.equals(again)
 
 # %% auto #0
 __all__ = ['random_sample', 'stratified_sample', 'uncertainty', 'uncertainty_sample', 'diverse_sample', 'places', 'Desk',
-           'BUYERS', 'label_curve', 'paired', 'plot_paired', 'LatestWindow', 'AllHistory', 'RecentPlusSample',
-           'OTHER_GENRES', 'FLOOD', 'TIMES', 'quarantine', 'row_hashes', 'tracked', 'describe_files', 'playground',
-           'LineageError', 'Verified', 'Lineage', 'PACKAGES', 'WINDOWS', 'REPEATABLE', 'curate', 'Usual', 'FEWEST',
-           'usual', 'agreement', 'MAY_BE_EMPTY', 'KNOWN', 'Reading', 'read_week', 'Suspicion', 'unusual', 'suspicious']
+           'BUYERS', 'label_curve', 'paired', 'plot_paired', 'label_weeks', 'labelled_by', 'LatestWindow', 'AllHistory',
+           'RecentPlusSample', 'OTHER_GENRES', 'FLOOD', 'TIMES', 'quarantine', 'row_hashes', 'tracked',
+           'describe_files', 'playground', 'LineageError', 'Verified', 'Lineage', 'PACKAGES', 'WINDOWS', 'REPEATABLE',
+           'curate', 'Usual', 'FEWEST', 'usual', 'agreement', 'MAY_BE_EMPTY', 'KNOWN', 'Reading', 'read_week',
+           'Suspicion', 'unusual', 'suspicious']
 
 # %% ../../nbs/8_families/04_curation.ipynb #21c47b9a
 from .labels import random_sample, stratified_sample, uncertainty
 from .labels import uncertainty_sample, diverse_sample, places, Desk, BUYERS
-from .labels import label_curve, paired, plot_paired
+from .labels import label_curve, paired, plot_paired, label_weeks
+from .labels import labelled_by
 from .windows import LatestWindow, AllHistory, RecentPlusSample
 from .windows import OTHER_GENRES, FLOOD, TIMES, quarantine
 from .revisions import row_hashes, tracked, describe_files, playground
@@ -35,10 +37,10 @@ from .batches import Reading, read_week, Suspicion, unusual, suspicious
 # %% ../../nbs/8_families/04_curation.ipynb #419f343f
 _all_ = [
     'random_sample', 'stratified_sample', 'uncertainty', 'uncertainty_sample', 'diverse_sample',
-    'places', 'Desk', 'BUYERS', 'label_curve', 'paired', 'plot_paired', 'LatestWindow',
-    'AllHistory', 'RecentPlusSample', 'OTHER_GENRES', 'FLOOD', 'TIMES', 'quarantine',
-    'row_hashes', 'tracked', 'describe_files', 'playground', 'LineageError', 'Verified',
-    'Lineage', 'PACKAGES', 'WINDOWS', 'REPEATABLE', 'curate', 'Usual', 'FEWEST', 'usual',
-    'agreement', 'MAY_BE_EMPTY', 'KNOWN', 'Reading', 'read_week', 'Suspicion', 'unusual',
-    'suspicious',
+    'places', 'Desk', 'BUYERS', 'label_curve', 'paired', 'plot_paired', 'label_weeks',
+    'labelled_by', 'LatestWindow', 'AllHistory', 'RecentPlusSample', 'OTHER_GENRES', 'FLOOD',
+    'TIMES', 'quarantine', 'row_hashes', 'tracked', 'describe_files', 'playground',
+    'LineageError', 'Verified', 'Lineage', 'PACKAGES', 'WINDOWS', 'REPEATABLE', 'curate', 'Usual',
+    'FEWEST', 'usual', 'agreement', 'MAY_BE_EMPTY', 'KNOWN', 'Reading', 'read_week', 'Suspicion',
+    'unusual', 'suspicious',
 ]
