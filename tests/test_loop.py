@@ -134,7 +134,7 @@ def test_the_command_says_what_is_wrong_and_exits_with_its_code(tmp_path):
     done = subprocess.run(args, env=env, capture_output=True, text=True)
     assert (
         done.returncode == 2
-        and "TRENDING_NOW_LOOP_WINDOW_WEEKS = '0': expected a whole number from 1 to 84"
+        and "TRENDING_NOW_LOOP_WINDOW_WEEKS = '0': expected a whole number from 1 to 1000"
         in done.stderr
     )
     assert "Traceback" not in done.stderr

@@ -290,7 +290,7 @@ def _schema(cls):
     return TypeAdapter(cls).json_schema()['properties']
 
 def _allowed(knob):
-    "What a knob allows, in words, such as 'a whole number from 1 to 84 (service weeks)'."
+    "What a knob allows, in words, such as 'a whole number from 1 to 1000 (service weeks)'."
     if 'enum' in knob: return 'one of ' + ', '.join(knob['enum'])
     if knob['type'] == 'boolean': return 'yes or no'
     if knob['type'] == 'string': return f"text like {knob['default']} ({knob['unit']})"
