@@ -17,7 +17,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 from scipy.stats import binomtest, chi2_contingency, ks_2samp, kstwo, mannwhitneyu, norm
 from statsmodels.stats.multitest import multipletests
-from trending_now.catalogue import GENRES, labels, load_films
+from trending_now.catalogue import GENRES, labels, load_films, replay_weeks
 from trending_now.settings import SettingsError, TriggersKnobs, load
 from trending_now.triggers.distances import _auc, _ks_exact, chi2_of_counts
 from trending_now.triggers.drift import feature_drift
@@ -44,6 +44,7 @@ from trending_now.triggers import (
     label_drift,
     monitored,
     page_hinkley,
+    play,
     prediction_drift,
     prior_shift,
     psi,
@@ -978,3 +979,54 @@ def test_a_dearer_retrain_is_never_done_more_often():
         best_interval(np.arange(52) * 0.01, 100, 5, review=r).weeks for r in (0, 0.1, 1, 10, 1000)
     ]
     assert weeks == sorted(weeks) and weeks[0] == 1 and weeks[-1] == 52
+
+
+def _empty_grid(weeks):
+    pairs = [(trained, week) for trained in range(weeks) for week in range(trained, weeks)]
+    return pd.DataFrame(pairs, columns=["trained", "week"]).assign(
+        seed=0, cpu=1.0, tp=1, fp=1, fn=1, nll=1.0, clicks=1.0
+    )
+
+
+class _Watcher:
+    "Fires on the Monday before each of some weeks, and keeps what it was shown."
+
+    def __init__(self, retrains):
+        self.retrains, self.seen = retrains, []
+
+    def check(self, status):
+        self.seen.append(status)
+        if len(self.seen) not in self.retrains:
+            return None
+        return Firing("watcher", "its week has come", 1, 1, status.at)
+
+
+@pytest.mark.parametrize("memory", [4, 12])
+def test_what_drift_is_measured_from_is_as_long_as_said_after_every_retrain(memory):
+    films, weeks = load_films(), 16
+    began = pd.Timestamp("1995-01-01") - memory * pd.DateOffset(months=3)
+    calendar = list(replay_weeks(films, f"{began:%Y-%m}", memory + weeks, 3))
+    watcher = _Watcher(retrains := (3, 9, 10))
+    play(watcher, _empty_grid(weeks), films, memory=memory)
+    for week, status in enumerate(watcher.seen):
+        model = max((retrain for retrain in retrains if retrain <= week), default=0)
+        past = pd.concat([w.films for w in calendar[model : model + memory]])
+        lately = pd.concat([w.films for w in calendar[memory + week - 3 : memory + week + 1]])
+        assert (len(status.ref), len(status.cur)) == (len(past), len(lately)), week
+        assert (status.ref_labels == labels(past)).all()
+        assert (status.cur_labels == labels(lately)).all()
+
+
+def test_a_memory_shorter_than_what_is_compared_with_it_is_refused():
+    with pytest.raises(ValueError, match="memory = 3: expected"):
+        play(ManualTrigger(), _empty_grid(5), load_films(), memory=3)
+
+
+def test_drift_of_labels_fires_on_another_mix_of_genres_and_names_the_genre():
+    drama, comedy = np.eye(12, dtype=int)[:2]
+    then = np.array([drama] * 60 + [comedy] * 40)
+    status = dict(ref_labels=then, cur_labels=np.array([drama] * 20 + [comedy] * 80))
+    assert "genres: p = " in DriftTrigger("labels").check(status).reason
+    assert DriftTrigger("labels").check({**status, "cur_labels": then}) is None
+    with pytest.raises(ValueError, match="drift of labels needs status.cur_labels"):
+        DriftTrigger("labels").check(dict(ref_labels=then))

@@ -12,26 +12,24 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from .. import checks
-from ..catalogue import GENRES, labels, replay_weeks
+from ..catalogue import labels, replay_weeks
 from ..diners.pages import build_page
-from ..diners.visitors import service_time
 from ..diners.visits import Diners
 from ..genres.features import FilmFeatures
-from ..genres.scores import confusion, f1_from_counts
+from ..genres.scores import confusion, f1_from_counts, over_fits
 from ..settings import DinersKnobs as Knobs, stream
-from .when import f1_from_corrections
 
 # %% ../../nbs/2_retraining/05_freshness.ipynb #a60caec5
 def film_table(
     films:pd.DataFrame, # The Films record
-    features:str='v2',  # 'v1': the film alone; 'v2': also its makers' record
+    features:str='v3',  # 'v1': the film alone; 'v2': also its makers' record; 'v3': all records
 )->tuple:               # Sparse features (films, columns) and labels (films, 12)
     "Features and labels of all films at once; a film's row depends on earlier arrivals only."
     y = labels(films)
     return FilmFeatures(features).observe(films, y).transform(films), y
 
 # %% ../../nbs/2_retraining/05_freshness.ipynb #4134ce62
-_TREES = dict(objective='binary:logistic', tree_method='hist', eta=.2, subsample=.8,
+_TREES = dict(objective='binary:logistic', tree_method='hist', max_bin=16, eta=.2, subsample=.8,
               colsample_bytree=.5, nthread=1)
 
 def _train(X, y, trees, depth, seed):
@@ -69,10 +67,11 @@ def freshness_value(
     until:str='2015-01',# Month at which the test films end
     ages=(0, 2, 8, 16, 32), # Years between the end of a training window and `now`
     rows:int=1100,      # Films in each window: the latest ones before its end
-    features:str='v2',  # 'v1' or 'v2'
-    trees:int=40, depth:int=4, seed:int=7, # Of each fit
+    features:str='v3',  # As for `film_table`
+    trees:int=40, depth:int=4, # Of each fit
+    fits:int=5,         # Seeds, at least 2
     table=None,         # The result of `film_table`, if it is at hand
-    n_boot:int=300,     # Bootstrap repeats over test films, for 95% intervals
+    n_boot:int=300,     # Bootstrap repeats over test films and fits, for 95% intervals
 )->pd.DataFrame:        # Age, first, last, micro_f1, entropy, cpu_seconds, lost (low, high)
     """What data of growing age is worth today: a row a window, lost against the first row.
 
@@ -80,19 +79,18 @@ def freshness_value(
     """
     X, y = film_table(films, features) if table is None else table
     test = _test_films(films, now, until)
-    n = test.stop - test.start
-    weights = stream(seed, 'freshness').multinomial(n, np.full(n, 1/n), n_boot)
-    out, boots = [], []
+    out, counts = [], []
     for age in ages:
-        window = _window(films, now, age, rows)
-        model, seconds = _timed_train(X[window], y[window], trees, depth, seed)
-        p = _predict(model, X[test])
-        counts, loss = _film_counts(y[test], p), _nll(y[test], p).sum()
-        boots.append(f1_from_counts(*(weights @ counts).T))
+        window, found, loss, seconds = _window(films, now, age, rows), [], 0., 0.
+        for seed in range(checks.whole('fits', fits, 2)):
+            model, cpu = _timed_train(X[window], y[window], trees, depth, seed)
+            p = _predict(model, X[test])
+            found.append(_film_counts(y[test], p))
+            loss, seconds = loss + _nll(y[test], p).sum()/fits, seconds + cpu/fits
+        counts.append(found)
         out.append(dict(age=age, **_span(films, window),
-                        micro_f1=f1_from_counts(*counts.sum(0)),
                         entropy=loss/_entropy(y[test]).sum(), cpu_seconds=seconds))
-    return _with_losses(pd.DataFrame(out), np.array(boots))
+    return _with_losses(pd.DataFrame(out), np.array(counts), n_boot)
 
 # %% ../../nbs/2_retraining/05_freshness.ipynb #340a2e03
 def _test_films(films, now, until):
@@ -112,25 +110,26 @@ def _span(films, window):
     arrived = films.arrived.iloc[window]
     return dict(first=arrived.iloc[0], last=arrived.iloc[-1])
 
-def _with_losses(table, boots):
-    "Each window's F1 lost against the first, film by film on the same resamples."
-    lost = boots[0] - boots
-    low, high = np.quantile(lost, [.025, .975], axis=1)
-    return table.assign(lost=table.micro_f1[0] - table.micro_f1, low=low, high=high)
+def _with_losses(table, counts, n_boot):
+    "Each window's F1, and what it lost against the first, on the same samples of films and fits."
+    f1, drawn = over_fits(counts, n_boot, stream(7, 'freshness'))
+    low, high = np.quantile(drawn[:, [0]] - drawn, [.025, .975], axis=0)
+    return table.assign(micro_f1=f1, lost=f1[0] - f1, low=low, high=high)
 
 # %% ../../nbs/2_retraining/05_freshness.ipynb #3d917a9b
 def retraining_grid(
     films:pd.DataFrame,   # The Films record
-    seed:int=0,           # Of the fits, the visitors and their luck
-    start:str='2008-01',  # Month of film history that week 0 brings in
-    weeks:int=84,         # Service weeks
+    seed:int=0,           # Of the fits and the visitors
+    start:str='1995-01',  # Month of film history that week 0 brings in
+    weeks:int=52,         # Service weeks
+    months:int=3,         # Film history that a week brings in
     trees:int=40, depth:int=4, # Of each fit
-    features:str='v2',    # 'v1' or 'v2'
+    features:str='v3',    # As for `film_table`
     table=None,           # The result of `film_table`, if it is at hand
-)->pd.DataFrame:          # Rows (trained, week): cpu of the fit, tp, fp, fn, nll, clicks, told
+)->pd.DataFrame:          # Rows (trained, week): cpu of the fit, tp, fp, fn, nll, clicks
     "Each model, trained on all films before a week, on that week and every later one."
     X, y = film_table(films, features) if table is None else table
-    calendar = list(replay_weeks(films, start, weeks))
+    calendar = list(replay_weeks(films, start, weeks, months))
     sizes = [len(week.films) for week in calendar]
     first = int((films.arrived < calendar[0].date).sum())
     edges = first + np.cumsum([0] + sizes)
@@ -141,62 +140,61 @@ def retraining_grid(
         p = _predict(model, X[first:edges[-1]])
         for week in calendar[trained:]:
             begin, end = edges[week.number:week.number+2] - first
-            done = _in_week(p[begin:end], week, diners, seed)
+            done = _in_week(p[begin:end], week, diners)
             out.append(dict(seed=seed, trained=trained, week=week.number, cpu=cpu, **done))
     return pd.DataFrame(out)
 
 # %% ../../nbs/2_retraining/05_freshness.ipynb #58a3319a
-def _in_week(p, week, diners, seed):
+def _in_week(p, week, diners):
     "What one model (probabilities `p` of the week's films) does in one week."
     y = labels(week.films)
-    page = build_page(week.films, p, week=week.number)
-    shown = pd.DataFrame((p >= .33).astype(int), week.films.film_id, list(GENRES))
-    events = diners.visit(page, stream(seed, 'told', week.number))
-    told = f1_from_corrections(events, shown, service_time(week.number+2))[0]
     tp, fp, fn = _film_counts(y, p).sum(0)
-    return dict(tp=tp, fp=fp, fn=fn, nll=_nll(y, p).sum(),
-                clicks=diners.expected_clicks(page)[0], told=told)
+    page = build_page(week.films, p, week=week.number)
+    return dict(tp=tp, fp=fp, fn=fn, nll=_nll(y, p).sum(), clicks=diners.expected_clicks(page)[0])
 
 # %% ../../nbs/2_retraining/05_freshness.ipynb #cb6a39ad
 def lost_by_age(
     grid:pd.DataFrame,   # From `retraining_grid`
-    ages=range(0, 53),   # Weeks since training
-    n_boot:int=300,      # Bootstrap repeats over weeks, for 95% intervals
+    ages=range(0, 40),   # Weeks since training
+    n_boot:int=300,      # Bootstrap repeats over weeks and fits, for 95% intervals
     seed:int=7,          # Of the resampling
 )->pd.DataFrame:         # A row an age: f1, clicks and entropy lost, each with low and high
-    """What models lose against a fresh one as they age, on the same weeks.
+    """What models lose against a fresh one as they age: of each age all, on the same weeks.
 
-    Entropy is relative to the fresh model's. ValueError for a grid of too few weeks.
+    Entropy is relative to the fresh model's. ValueError for an age that fewer than two weeks see.
     """
-    weeks = np.arange(max(ages), grid.week.max()+1)
-    if len(weeks) < 2:
-        raise ValueError(f'ages up to {max(ages)} in {grid.week.max()+1} weeks: '
-                         'expected at least two weeks that have all ages')
-    by = grid.groupby(['trained', 'week'])[['tp', 'fp', 'fn', 'clicks', 'nll']].sum()
-    pick = stream(seed, 'lost').integers(0, len(weeks), (n_boot, len(weeks)))
-    fresh, seeds, out = _at_age(by, 0, weeks), grid.seed.nunique(), []
+    fresh, out = grid[grid.trained == grid.week], []
     for age in ages:
-        old = _at_age(by, age, weeks)
-        boot = np.array([_lost(fresh[i], old[i], seeds) for i in pick])
-        out.append(dict(age=age, **_with_bounds(_lost(fresh, old, seeds), boot)))
+        old = grid[grid.week - grid.trained == age]
+        if old.week.nunique() < 2:
+            raise ValueError(f'age = {age} in {grid.week.max()+1} weeks: '
+                             'expected at least two weeks in which a model has this age')
+        rng = stream(seed, 'lost', age)
+        out.append(dict(age=age, **_lost(fresh[fresh.week >= age], old, n_boot, rng)))
     return pd.DataFrame(out)
 
 # %% ../../nbs/2_retraining/05_freshness.ipynb #dcdc8e2e
-def _at_age(by, age, weeks):
-    "Counts, clicks and log loss (weeks, 5) of the models that are `age` weeks old in each week."
-    return by.loc[list(zip(weeks-age, weeks))].to_numpy(float)
+def _cells(rows):
+    "Counts, clicks and log loss of one model in each week: (fits, weeks, 5)."
+    names = ['tp', 'fp', 'fn', 'clicks', 'nll']
+    return rows.sort_values(['seed', 'week'])[names].to_numpy(float).reshape(
+        rows.seed.nunique(), -1, len(names))
 
-def _lost(fresh, old, seeds):
-    "F1 and clicks lost, and log loss gained, by old models on the same weeks."
-    f1 = f1_from_counts(*fresh[:, :3].sum(0)) - f1_from_counts(*old[:, :3].sum(0))
-    clicks = (fresh[:, 3].mean() - old[:, 3].mean())/seeds
-    return np.array([f1, clicks, old[:, 4].sum()/fresh[:, 4].sum() - 1])
+def _of_totals(fresh, old, cells):
+    "F1 and clicks lost, and log loss gained, by totals (..., 5)."
+    f1 = f1_from_counts(*fresh[..., :3].T) - f1_from_counts(*old[..., :3].T)
+    clicks = (fresh[..., 3] - old[..., 3])/cells
+    return np.stack([f1, clicks, old[..., 4]/fresh[..., 4] - 1], axis=-1)
 
-def _with_bounds(values, boot):
-    "Values by name, then the 95% interval of each."
-    out = dict(zip(('f1', 'clicks', 'entropy'), values))
-    for name, low, high in zip(list(out), *np.quantile(boot, [.025, .975], axis=0)):
-        out |= {f'{name}_low': low, f'{name}_high': high}
+def _lost(fresh, old, n_boot, rng):
+    "What rows `old` of a grid lose against `fresh`, with intervals over weeks and fits."
+    fresh, old = _cells(fresh), _cells(old)
+    fits, weeks = (rng.multinomial(n, np.full(n, 1/n), n_boot) for n in fresh.shape[:2])
+    drawn = [np.einsum('bf,bw,fwk->bk', fits, weeks, x, optimize=True) for x in (fresh, old)]
+    n = fresh[..., 0].size
+    out = dict(zip(('f1', 'clicks', 'entropy'), _of_totals(fresh.sum((0, 1)), old.sum((0, 1)), n)))
+    ends = np.quantile(_of_totals(*drawn, n), [.025, .975], axis=0)
+    for name, low, high in zip(list(out), *ends): out |= {f'{name}_low': low, f'{name}_high': high}
     return out
 
 # %% ../../nbs/2_retraining/05_freshness.ipynb #121a1ebd
@@ -240,7 +238,7 @@ def ageing(
     films:pd.DataFrame,       # The Films record
     years=range(1980, 2014),  # Years at whose start models are trained
     kinds=MODEL_KINDS,        # Any of 'trees', 'logistic', 'bayes', 'neighbours'
-    features=('v1', 'v2'),    # As for `film_table`
+    features=('v1', 'v3'),    # As for `film_table`
     rows:int=1500,            # Latest films before that year
     horizon:int=8,            # Years for which each model is followed
     seed:int=7,               # Of the fits

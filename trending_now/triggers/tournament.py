@@ -8,6 +8,8 @@ __all__ = ['play', 'standings']
 # %% ../../nbs/2_retraining/06_tournament.ipynb #647a5d4d
 import numpy as np
 import pandas as pd
+from .. import checks
+from ..catalogue import labels
 from ..diners.visitors import service_time
 from ..genres.scores import f1_from_counts
 from ..settings import stream
@@ -19,16 +21,16 @@ def play(
     trigger,            # Anything with a `check`, such as an `AnyOf`
     grid:pd.DataFrame,  # From `retraining_grid`
     films:pd.DataFrame, # The Films record, for drift and volume
-    start:str='2008-01',# As for the grid
-    memory:int=52,      # Weeks of films before a retrain that the latest four are compared with
+    start:str='1995-01', months:int=3, # As for the grid
+    memory:int=16,      # Weeks of films before a retrain that the latest four are compared with
 )->pd.DataFrame:        # A row a seed and week
     """A trigger's path through the grid, for each seed.
 
     A row is the grid's row of the model in service, with `fired` ('' or why) and `spent`,
-    the CPU seconds of that week.
+    the CPU seconds of that week. ValueError for a memory of less than four weeks.
     """
     weeks = int(grid.week.max()) + 1
-    arrivals, paths = _Arrivals(films, start, weeks, memory), []
+    arrivals, paths = _Arrivals(films, start, weeks, months, memory), []
     for seed, rows in grid.groupby('seed'):
         paths.append(_path(trigger, rows, weeks, arrivals).assign(seed=seed))
     return pd.concat(paths, ignore_index=True)
@@ -53,33 +55,31 @@ def _path(trigger, rows, weeks, arrivals):
 def _on_monday(so_far, model, week, arrivals):
     "What is known on the morning after a week, from the rows of the model in service."
     six = pd.Timedelta(hours=6)
-    told = [row.told for row in so_far[:-1] if pd.notna(row.told)]
+    ref, ref_labels = arrivals.of_weeks(model - arrivals.memory, model)
+    cur, cur_labels = arrivals.of_weeks(week - 3, week + 1)
     return Status(
         at=service_time(week+1) + six,
         last=service_time(model) + six,
-        new_rows=len(arrivals.of_weeks(model, week+1)),
-        metrics={'f1': [f1_from_counts(row.tp, row.fp, row.fn) for row in so_far], 'told': told},
-        ref=arrivals.before(model),
-        cur=arrivals.of_weeks(max(0, week-3), week+1),
+        new_rows=len(arrivals.of_weeks(model, week+1)[0]),
+        metrics={'f1': [f1_from_counts(row.tp, row.fp, row.fn) for row in so_far]},
+        ref=ref, cur=cur, ref_labels=ref_labels, cur_labels=cur_labels,
         cost=so_far[-1].cpu)
 
 # %% ../../nbs/2_retraining/06_tournament.ipynb #789755a0
 class _Arrivals:
-    "Monitored films by the week that brings them in."
-    def __init__(self, films, start, weeks, memory):
-        months = pd.date_range(f'{start}-01', periods=weeks+1, freq='MS')
-        dates = pd.to_datetime([months[0] - pd.DateOffset(months=memory), *months])
-        places = np.searchsorted(films.arrived.to_numpy(), dates.to_numpy())
-        self.films, self.memory = monitored(films), memory
-        self.oldest, self.first = places[0], places[1:]
+    "Monitored films and their labels by week, from `memory` weeks before week 0 on."
+    def __init__(self, films, start, weeks, months, memory):
+        self.memory = checks.whole('memory', memory, 4, of='weeks')
+        step = pd.DateOffset(months=months)
+        dates = pd.date_range(pd.Timestamp(start) - memory*step, periods=memory+weeks+1, freq=step)
+        edges = np.searchsorted(films.arrived.to_numpy(), dates.to_numpy())
+        films, self.edges = films.iloc[edges[0]:edges[-1]], edges - edges[0]
+        self.films, self.labels = monitored(films), labels(films)
 
     def of_weeks(self, begin, stop):
-        return self.films.iloc[self.first[begin]:self.first[stop]]
-
-    def before(self, week):
-        "Films that a model trained before this week remembers."
-        begin = self.oldest if week < self.memory else self.first[week-self.memory]
-        return self.films.iloc[begin:self.first[week]]
+        "Films and labels of weeks `begin` to `stop`, the latter left out; may begin before week 0."
+        here = slice(self.edges[self.memory+begin], self.edges[self.memory+stop])
+        return self.films.iloc[here], self.labels[here]
 
 # %% ../../nbs/2_retraining/06_tournament.ipynb #87e4e04d
 def standings(
