@@ -61,14 +61,13 @@ STATEMENTS = [
         "12.2.2",
         "latest window, all history, recent plus a sample",
         "windows",
-        "latest, everything, mixed = LatestWindow(4), AllHistory(), RecentPlusSample(4, "
-        "sample=500)",
+        "latest, everything = LatestWindow(4, months_per_week=3), AllHistory()",
     ),
     (
         "12.2.2",
         "what each of them buys",
         "windows",
-        "for k, (name, s) in enumerate(scores.items())",
+        "year = pd.read_csv('results/windows_year.csv')",
     ),
     ("12.2.2", "lineage: which rows", "lineage", "lineage.verify(root=shop)"),
     (
@@ -82,7 +81,7 @@ STATEMENTS = [
         "12.2.3",
         "stateless: all of a window, such as three months",
         "strategies",
-        "quarter = Stateless(LatestWindow(12))",
+        "quarter = Stateless(LatestWindow(12, 3))",
     ),
     (
         "12.2.3",
@@ -137,7 +136,7 @@ STATEMENTS = [
         "12.P.1",
         "F1 from visitors' corrections",
         "when",
-        "hasty, fired = first_alarm(1), first_alarm(2)",
+        "nervous = alarms(scores['from corrections'], .03, 2)",
     ),
     (
         "12.P.2",
@@ -145,7 +144,7 @@ STATEMENTS = [
         "revisions",
         "month = LatestWindow(4).select(february",
     ),
-    ("12.P.3", "stateless on the month", "strategies", "month = Stateless(LatestWindow(4))"),
+    ("12.P.3", "stateless on the month", "strategies", "month = Stateless(LatestWindow(4, 3))"),
     (
         "12.P.3",
         "BERT fine-tuned on the new week alone",

@@ -64,14 +64,14 @@ def test_only_the_replay_section_of_the_settings_makes_the_weeks_out_of_date(clo
     sh(clone, "dvc", "repro", "-q")
     before = lock.read_text()
 
-    turn(clone, "\ntrees = 150\n", "\ntrees = 151\n")
+    turn(clone, "\ntrees = 100\n", "\ntrees = 101\n")
     assert "Stage 'weeks' didn't change, skipping" in sh(clone, "dvc", "repro")
     assert lock.read_text() == before
     assert "up to date" in sh(clone, "dvc", "status", "weeks")
 
-    turn(clone, "\nmonths_per_week = 1\n", "\nmonths_per_week = 3\n")
+    turn(clone, "\nmonths_per_week = 3\n", "\nmonths_per_week = 6\n")
     sh(clone, "dvc", "repro", "-q", "clock")
     assert "data/replay.json" in sh(clone, "dvc", "status", "weeks")
     sh(clone, "dvc", "repro", "-q")
     assert lock.read_text() != before
-    assert len(list((clone / "data" / "weeks").glob("week-*.parquet"))) == 28
+    assert len(list((clone / "data" / "weeks").glob("week-*.parquet"))) == 40
