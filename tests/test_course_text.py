@@ -37,9 +37,9 @@ STATEMENTS = [
     ),
     (
         "12.2.1",
-        "the same with the makers' credit profiles",
+        "the same with the records of all names",
         "freshness",
-        "by_age['v2'] = freshness_value(",
+        "by_age['v3'] = freshness_value(",
     ),
     (
         "12.2.1",
