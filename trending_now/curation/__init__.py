@@ -19,7 +19,7 @@ __all__ = ['random_sample', 'stratified_sample', 'uncertainty', 'uncertainty_sam
            'RecentPlusSample', 'OTHER_GENRES', 'FLOOD', 'TIMES', 'quarantine', 'row_hashes', 'tracked',
            'describe_files', 'playground', 'LineageError', 'Verified', 'Lineage', 'PACKAGES', 'WINDOWS', 'REPEATABLE',
            'curate', 'Usual', 'FEWEST', 'usual', 'agreement', 'MAY_BE_EMPTY', 'KNOWN', 'Reading', 'read_week',
-           'Suspicion', 'unusual', 'suspicious', 'named_columns', 'Skew', 'skew', 'FeatureStore']
+           'Suspicion', 'unusual', 'suspicious', 'named_columns', 'Skew', 'compare_rows', 'FeatureStore']
 
 # %% ../../nbs/8_families/04_curation.ipynb #21c47b9a
 from .labels import random_sample, stratified_sample, uncertainty
@@ -33,7 +33,7 @@ from .lineage import LineageError, Verified, Lineage, PACKAGES, WINDOWS
 from .lineage import REPEATABLE, curate
 from .batches import Usual, FEWEST, usual, agreement, MAY_BE_EMPTY, KNOWN
 from .batches import Reading, read_week, Suspicion, unusual, suspicious
-from .skew import named_columns, Skew, skew, FeatureStore
+from .skew import named_columns, Skew, compare_rows, FeatureStore
 
 # %% ../../nbs/8_families/04_curation.ipynb #419f343f
 _all_ = [
@@ -43,5 +43,5 @@ _all_ = [
     'TIMES', 'quarantine', 'row_hashes', 'tracked', 'describe_files', 'playground',
     'LineageError', 'Verified', 'Lineage', 'PACKAGES', 'WINDOWS', 'REPEATABLE', 'curate', 'Usual',
     'FEWEST', 'usual', 'agreement', 'MAY_BE_EMPTY', 'KNOWN', 'Reading', 'read_week', 'Suspicion',
-    'unusual', 'suspicious', 'named_columns', 'Skew', 'skew', 'FeatureStore',
+    'unusual', 'suspicious', 'named_columns', 'Skew', 'compare_rows', 'FeatureStore',
 ]
