@@ -84,7 +84,7 @@ def test_a_model_that_another_release_saved_is_refused_in_words(films, tmp_path,
 
 def test_features_that_another_release_saved_are_refused_in_words(films, tmp_path):
     GenreBooster("v2", trees=2).fit(films[:200], labels(films[:200])).save(tmp_path / "m")
-    np.savez(tmp_path / "m" / "features.npz", person=[], day=[], counts=[])
+    np.savez(tmp_path / "m" / "features.npz", key=[], day=[], genres=[])
     seal(tmp_path / "m")
     with pytest.raises(ValueError, match="features.npz was written by .*: it lacks .'seen'."):
         GenreBooster.load(tmp_path / "m")

@@ -73,7 +73,7 @@ def test_features_match_a_count_by_hand(films):
 
 def test_observing_twice_changes_nothing(recent):
     once = FilmFeatures().observe(recent, labels(recent))
-    n, twice = len(once.log.person), pd.concat([recent, recent])
+    n, twice = len(once.log.entries()[0]), pd.concat([recent, recent])
     assert len(once.observe(recent, 1 - labels(recent)).log.person) == n
     assert len(FilmFeatures().observe(twice, labels(twice)).log.person) == n
 

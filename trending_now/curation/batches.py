@@ -172,7 +172,7 @@ def _with_makers(features):
     "FilmFeatures that keep the makers' record, or ValueError."
     version = getattr(features, 'version', None)
     if set(ROLES) <= set(RECORDS.get(version, ())): return features
-    raise ValueError(f"features = {features!r}: expected FilmFeatures('v2') or ('v3')")
+    raise ValueError(f"features = {features!r}: expected FilmFeatures('v2') or 'v3'")
 
 # %% ../../nbs/2_retraining/09_batches.ipynb #batches-suspicion
 @dataclass(frozen=True, repr=False)
