@@ -665,7 +665,7 @@ def test_md5s_are_those_of_dvc(shop):
 def test_md5s_are_those_that_dvc_repro_recorded(tmp_path):
     lock = (ROOT / "dvc.lock").read_text()
     FILMS.to_parquet(tmp_path / "films.parquet", index=False)
-    write_weeks(load_films(tmp_path / "films.parquet"), tmp_path / "weeks")
+    write_weeks(load_films(tmp_path / "films.parquet"), tmp_path / "weeks", "1995-01", 3)
     for name in ("films.parquet", "weeks"):
         assert f"md5: {tracked(name, root=tmp_path)[1]['md5']}\n" in lock
 

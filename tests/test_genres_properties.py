@@ -74,8 +74,8 @@ def test_features_match_a_count_by_hand(films):
 def test_observing_twice_changes_nothing(recent):
     once = FilmFeatures().observe(recent, labels(recent))
     n, twice = len(once.log.entries()[0]), pd.concat([recent, recent])
-    assert len(once.observe(recent, 1 - labels(recent)).log.person) == n
-    assert len(FilmFeatures().observe(twice, labels(twice)).log.person) == n
+    assert len(once.observe(recent, 1 - labels(recent)).log.entries()[0]) == n
+    assert len(FilmFeatures().observe(twice, labels(twice)).log.entries()[0]) == n
 
 
 @pytest.mark.parametrize("seed", range(10))
