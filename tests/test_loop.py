@@ -9,8 +9,7 @@ from trending_now.loop import report as reporting, steps as loop
 from trending_now.catalogue import load_films, replay_weeks
 from trending_now.claims import page_of
 from trending_now.curation import Lineage
-from trending_now.genres import GenreBooster
-from trending_now.settings import GenresKnobs, LoopKnobs, Settings
+from trending_now.settings import GenresKnobs, LoopKnobs, ReplayKnobs, Settings
 
 ENV = {
     **os.environ,
@@ -163,16 +162,6 @@ def test_a_version_can_be_made_again_from_its_lineage_bit_for_bit(tmp_path):
     )
 
 
-def everything(ws):
-    return pd.concat(
-        [
-            pd.read_parquet(ws / "history.parquet"),
-            *(pd.read_parquet(p) for p in sorted(ws.glob("weeks/*/films.parquet"))),
-        ],
-        ignore_index=True,
-    )
-
-
 def test_bad_rows_an_empty_week_and_a_flood_are_set_aside_and_the_loop_goes_on(
     tmp_path, monkeypatch
 ):
@@ -205,7 +194,12 @@ def test_bad_rows_an_empty_week_and_a_flood_are_set_aside_and_the_loop_goes_on(
     )
     table = loop.run(
         tmp_path / "ws",
-        replace(Settings(), genres=GenresKnobs(trees=4), loop=LoopKnobs(all_history_every=3)),
+        replace(
+            Settings(),
+            replay=ReplayKnobs(start="2008-01", months_per_week=1),
+            genres=GenresKnobs(trees=4),
+            loop=LoopKnobs(all_history_every=3),
+        ),
         weeks=5,
         progress=False,
     )
