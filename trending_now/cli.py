@@ -23,7 +23,7 @@ Workspace = Annotated[Path, typer.Option(help='Folder of the running system.')]
 SettingsFile = Annotated[Path | None, typer.Option(
     '--settings', help='Settings file; by default settings.ini here, if there is one.')]
 _HOME = Path('.trending_now')
-_OUT = Console(highlight=False, soft_wrap=True)
+_OUT = Console(highlight=False, soft_wrap=True, markup=False)
 
 # %% ../nbs/7_operating/03_command_line.ipynb #ddb4faa9
 def _fail(code, message):

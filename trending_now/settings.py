@@ -310,31 +310,32 @@ def _from_file(path):
     "(where, section, key, text) of each line of the file that sets something."
     ini = configparser.ConfigParser(
         interpolation=None, inline_comment_prefixes=('#',), default_section='\0')
-    try: ini.read_string(Path(path).read_text(), source=str(path))
+    try: ini.read_string(Path(path).read_text('utf-8-sig'), source=str(path))
     except configparser.Error as e: raise SettingsError(f'{path}: {e}') from None
     return [(f'{path}: [{name}] {key}', name, key, text)
             for name in ini.sections() for key, text in ini[name].items()]
 
 def _from_env(env):
-    "The same for environment variables that begin with the prefix and a section's name."
+    "The same for environment variables that begin with the prefix."
     found = []
     for variable in sorted(env):
         if not variable.startswith(PREFIX): continue
         name, _, key = variable.removeprefix(PREFIX).lower().partition('_')
-        if name in SECTIONS: found.append((variable, name, key, env[variable]))
+        found.append((variable, name, key, env[variable]))
     return found
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #70a71ac1
-def _unknown_knob(where, key, knobs):
-    near = difflib.get_close_matches(key, knobs, 1)
-    hint = f'did you mean {near[0]}?' if near else f'there are {", ".join(knobs)}'
-    return f'{where}: no such knob; {hint}'
+def _unknown(what, name, there):
+    "There is no such section or knob, and which was meant."
+    near = difflib.get_close_matches(name, there, 1)
+    hint = f'did you mean {near[0]}?' if near else f'there are {", ".join(there)}'
+    return f'no such {what}; {hint}'
 
 def _mistake(where, name, key, text):
     "What is wrong with a line that sets a knob, in words; '' if nothing is."
-    if name not in SECTIONS: return f'{where}: no such section; there are {", ".join(SECTIONS)}'
+    if name not in SECTIONS: return f'{where}: {_unknown("section", name, SECTIONS)}'
     knobs = _schema(SECTIONS[name])
-    if key not in knobs: return _unknown_knob(where, key, knobs)
+    if key not in knobs: return f'{where}: {_unknown("knob", key, knobs)}'
     try: _read(SECTIONS[name], {key: text})
     except ValidationError: return f'{where} = {text!r}: expected {_allowed(knobs[key])}'
     return ''

@@ -116,8 +116,7 @@ def proba_of(self:GenreBooster,
     rows, # Feature rows, sparse (films, columns), at least one
 )->np.ndarray: # float32 (films, 12)
     "Probability of each genre from feature rows that are at hand."
-    data = load_xgboost().DMatrix(rows, nthread=self.config['threads'])
-    return self.model.predict(data).reshape(rows.shape[0], -1)
+    return self.model.inplace_predict(rows).reshape(rows.shape[0], -1)
 
 @patch
 def predict(self:GenreBooster,
@@ -188,7 +187,8 @@ def load(cls:GenreBooster,
     config = _read_config(folder, cls())
     version, thresholds = config.pop('features'), config.pop('thresholds')
     model = cls(FilmFeatures.load(folder, version), **config)
-    model.model = load_xgboost().Booster(model_file=folder/'model.ubj')
+    threads = {'nthread': model.config['threads']}
+    model.model = load_xgboost().Booster(threads, model_file=folder/'model.ubj')
     model.thresholds = np.array(thresholds)
     return model
 

@@ -689,7 +689,8 @@ def _fitted_ahead(ws, name, week):
         if process.poll() is not None: return None
         time.sleep(.005)
     model = _new_model(ws, week)
-    model.model = load_xgboost().Booster(model_file=folder/f'{name}.ubj')
+    threads = {'nthread': model.config['threads']}
+    model.model = load_xgboost().Booster(threads, model_file=folder/f'{name}.ubj')
     return model, read_json(told)['cpu_seconds']
 
 # %% ../../nbs/7_operating/01_steps.ipynb #dbd20039
