@@ -9,7 +9,7 @@ from trending_now.loop import report as reporting, steps as loop
 from trending_now.catalogue import load_films, replay_weeks
 from trending_now.claims import page_of
 from trending_now.curation import Lineage
-from trending_now.settings import GenresKnobs, LoopKnobs, ReplayKnobs, Settings
+from trending_now.settings import GenresKnobs, LoopKnobs, ReplayKnobs, Settings, TriggersKnobs
 
 ENV = {
     **os.environ,
@@ -217,6 +217,20 @@ def test_bad_rows_an_empty_week_and_a_flood_are_set_aside_and_the_loop_goes_on(
     )
     page = reporting.write_report(tmp_path / "ws").read_text()
     assert "impossible runtime" in page and "50,050" in page and len(page) < 3_000_000
+
+
+def test_label_drift_is_a_trigger_and_waits_for_labels_that_are_late(tmp_path):
+    on = TriggersKnobs(schedule="", drift="labels", drift_threshold=0.99)
+    small = replace(Settings(), genres=GenresKnobs(trees=4), triggers=on)
+    late = replace(small, replay=ReplayKnobs(label_weeks=2))
+    for name, settings, fires in (("at once", small, [1, 1]), ("late", late, [0, 0])):
+        loop.run(tmp_path / name, settings, weeks=2, progress=False)
+        told = [
+            json.loads((tmp_path / name / "weeks" / f"{w:04}" / "trigger.json").read_text())
+            for w in range(2)
+        ]
+        assert [bool(t["fired"]) for t in told] == fires
+        assert not fires[0] or "genres" in told[0]["fired"]["reason"]
 
 
 def test_every_claim_in_the_ledger_is_recorded_by_its_page():

@@ -154,7 +154,7 @@ class DinersKnobs:
         doc="interference: how far a better page for all of the day's visitors carries over")
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #e43f66ec
-_DRIFT = ('off', 'psi', 'js', 'ks', 'chi2', 'classifier', 'adwin', 'page-hinkley')
+_DRIFT = ('off', 'labels', 'psi', 'js', 'ks', 'chi2', 'classifier', 'adwin', 'page-hinkley')
 
 def drift_threshold(
     test:str, # A measure of drift

@@ -438,25 +438,30 @@ def status_of(
     "What the triggers may look at, at the end of a week."
     since = _updated(ws, week)
     new = films_of(ws, since, week)
-    past, now = _watched(ws, since, new)
     spent, cost = _budget(ws, week)
     return Status(
         at=service_time(week + 1), last=service_time(since), new_rows=len(new),
-        metrics={'f1': _told_f1(ws, since, week)}, ref=past, cur=now,
-        spent=spent, cost=cost, request=_asked(ws, week))
+        metrics={'f1': _told_f1(ws, since, week)}, spent=spent, cost=cost,
+        request=_asked(ws, week), **_watched(ws, since, week, new))
 
 def _told_f1(ws, since, week):
     "The scores that corrections suggested since the last update."
     told = [read_json(_week(ws, w)/'scores.json')['seen_f1'] for w in range(since, week + 1)]
     return [value for value in told if value is not None]
 
-def _watched(ws, since, new):
-    "What drift is measured on, before the last update and since; (None, None) where it is off."
-    if settings_of(ws).triggers.drift == 'off': return None, None
-    return monitored(_known(ws, since - 1).tail(_YEAR_OF_FILMS)), monitored(new)
+def _watched(ws, since, week, new):
+    "What drift is measured on, before the last update and since; nothing where it is off."
+    drift = settings_of(ws).triggers.drift
+    if drift == 'off': return {}
+    past = _known(ws, since - 1)
+    ref = past.tail(_REFERENCE_FILMS)
+    if drift != 'labels': return dict(ref=monitored(ref), cur=monitored(new))
+    known = _known(ws, week)
+    told = known[~known.film_id.isin(past.film_id)]
+    return dict(ref_labels=labels(ref), cur_labels=labels(told if len(told) else ref))
 
 # %% ../../nbs/7_operating/01_steps.ipynb #67861d71
-_YEAR_OF_FILMS = 600 # Films before the last update that drift is measured from
+_REFERENCE_FILMS = 1600 # Before the last update: what drift is measured from, some four years
 
 def _updated(ws, week):
     "The first week after the last update of the service."
