@@ -184,7 +184,7 @@ class TriggersKnobs:
     f1_drop:float = knob(0., 0, 1, unit='micro-F1',
         doc='fires when F1 as corrections suggest it has fallen by this since the last update; '
             '0: off')
-    patience:int = knob(2, 1, 52, unit='service weeks',
+    patience:int = knob(4, 1, 52, unit='service weeks',
         doc='weeks in a row that F1 must be too low')
     drift:Literal[_DRIFT] = knob('off',
         unit='one of',

@@ -17,12 +17,10 @@ from .distances import chi2_of_counts, joint_counts, plain_numbers
 def monitored(
     films:pd.DataFrame, # The Films record
 )->pd.DataFrame:        # A row a film; numbers may be missing
-    "The features whose drift is watched: eight numbers and two categories."
+    "The features whose drift is watched: six numbers and two categories."
     return pd.DataFrame({
         'runtime': films.runtime,
         'age': films.arrived.dt.year - films.year,
-        'critic_score': films.critic_score,
-        'critic_count': films.critic_count,
         'directors': films.directors.map(len),
         'writers': films.writers.map(len),
         'cast': films.cast.map(len),

@@ -433,7 +433,7 @@ def build(
     volume:int=0,          # New films; 0: off
     floor:float=0.,        # Lowest value of the metric; 0: off
     drop:float=0.,         # Largest fall of the metric; 0: off
-    patience:int=2,        # Weeks in a row below floor or drop
+    patience:int=4,        # Weeks in a row below floor or drop
     metric:str='f1',       # Which metric floor and drop are about
     drift:str='',          # A test of `DriftTrigger`; '': off
     threshold:float=0.,    # Its threshold; 0: the test's default
