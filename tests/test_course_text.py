@@ -101,7 +101,7 @@ STATEMENTS = [
         "strategies",
         "continued = Stateful(replay=50)",
     ),
-    ("12.2.3", "45 times cheaper", "trees", "ours = saving(updated, 'gentle', 'full')"),
+    ("12.2.3", "45 times cheaper", "trees", "ours = saving(due, 'gentle', 'full, 13 weeks')"),
     ("12.2.3", "faster convergence", "strategies", "head_start = "),
     ("12.2.3", "less new data, each film used once", "strategies", "reads, model = [], booster"),
     (

@@ -17,29 +17,32 @@ runs.groupby('strategy', sort=False).micro_f1.mean().round(3)
 # %% auto #0
 __all__ = ['put_aside', 'Stateless', 'Stateful', 'Hybrid', 'Frozen', 'Metered', 'latency', 'compare', 'gains', 'Forgetting',
            'forgetting', 'QuickBooster', 'refresh_leaves', 'Refresh', 'Saving', 'saving', 'Period',
-           'calibration_period', 'FineTune', 'update', 'shrink_perturb', 'checkpoint_id', 'resume', 'RowScale',
-           'linear_rows', 'OnlineLogistic', 'Streamed', 'test_then_learn', 'micro', 'micro_gain', 'RiverTagger',
-           'river_logistic', 'GenreBlend', 'Blend']
+           'calibration_period', 'CatchUp', 'FineTune', 'update', 'shrink_perturb', 'checkpoint_id', 'resume',
+           'RowScale', 'linear_rows', 'OnlineLogistic', 'Streamed', 'test_then_learn', 'micro', 'micro_gain',
+           'RiverTagger', 'river_logistic', 'GenreBlend', 'Blend', 'backtest', 'by_start', 'overlap', 'OverStarts',
+           'over_starts', 'cheapest']
 
 # %% ../../nbs/8_families/05_retraining.ipynb #99d72e84
 from .strategies import put_aside, Stateless, Stateful, Hybrid, Frozen
 from .strategies import Metered, latency, compare, gains, Forgetting
 from .strategies import forgetting
 from .trees import QuickBooster, refresh_leaves, Refresh, Saving, saving
-from .trees import Period, calibration_period
+from .trees import Period, calibration_period, CatchUp
 from .finetune import FineTune, update, shrink_perturb, checkpoint_id
 from .finetune import resume
 from .online import RowScale, linear_rows, OnlineLogistic, Streamed
 from .online import test_then_learn, micro, micro_gain, RiverTagger
 from .online import river_logistic
 from .blend import GenreBlend, Blend
+from .backtests import backtest, by_start, overlap, OverStarts
+from .backtests import over_starts, cheapest
 
 # %% ../../nbs/8_families/05_retraining.ipynb #3ab3b304
 _all_ = [
     'put_aside', 'Stateless', 'Stateful', 'Hybrid', 'Frozen', 'Metered', 'latency', 'compare',
     'gains', 'Forgetting', 'forgetting', 'QuickBooster', 'refresh_leaves', 'Refresh', 'Saving',
-    'saving', 'Period', 'calibration_period', 'FineTune', 'update', 'shrink_perturb',
+    'saving', 'Period', 'calibration_period', 'CatchUp', 'FineTune', 'update', 'shrink_perturb',
     'checkpoint_id', 'resume', 'RowScale', 'linear_rows', 'OnlineLogistic', 'Streamed',
     'test_then_learn', 'micro', 'micro_gain', 'RiverTagger', 'river_logistic', 'GenreBlend',
-    'Blend',
+    'Blend', 'backtest', 'by_start', 'overlap', 'OverStarts', 'over_starts', 'cheapest',
 ]

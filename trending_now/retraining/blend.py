@@ -83,11 +83,11 @@ def start(self:GenreBlend,
     return self
 
 def _learn(regressions, rows, y, batch, offset=None):
-    "A step for each batch of films."
+    "A step for each batch of films, twenty steps at a time."
     offset = np.zeros(y.shape) if offset is None else offset
-    for first in range(0, len(y), batch):
-        part = slice(first, first + batch)
-        regressions.partial_fit(rows[part], y[part], offset[part])
+    for first in range(0, len(y), 20*batch):
+        part = slice(first, first + 20*batch)
+        regressions.partial_fit(rows[part], y[part], offset[part], batch)
 
 # %% ../../nbs/2_retraining/17_blend.ipynb #bl-11
 @patch

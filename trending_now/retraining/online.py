@@ -108,7 +108,7 @@ def linear_rows(
 class OnlineLogistic:
     """Twelve logistic regressions that learn from one film or many at a time.
 
-    Steps of AdaGrad (Duchi et al. 2011). ValueError for a rate or a `keep` out of bounds.
+    Steps of AdaGrad (Duchi et al. 2011). ValueError for a rate that is not above 0.
 
     Examples
     --------
@@ -118,12 +118,10 @@ class OnlineLogistic:
     array([0.52, 0.48, 0.48])
     """
     def __init__(self,
-        columns:int,     # Columns of the feature rows
-        rate:float=.1,   # Learning rate
-        keep:float=1.,   # What is left of the squared gradients after a step; 1: AdaGrad
+        columns:int,   # Columns of the feature rows
+        rate:float=.1, # Learning rate
     ):
         self.rate = checks.positive('rate', rate)
-        self.keep = checks.number('keep', keep, above=0, most=1)
         self.weights = np.zeros((columns, len(GENRES)))
         self.squares = np.zeros((columns, len(GENRES)))
 
@@ -135,16 +133,24 @@ class OnlineLogistic:
         return expit(_wide(X, len(self.weights)) @ self.weights + offset)
 
     def partial_fit(self,
-        X,         # Sparse (films, columns)
-        y,         # 0/1 (films, 12)
-        offset=0., # Log odds to be corrected, (films, 12)
-    ):             # Itself
-        "One step along the mean gradient of these films; ValueError for labels that do not fit."
+        X,          # Sparse (films, columns)
+        y,          # 0/1 (films, 12)
+        offset=0.,  # Log odds to be corrected, (films, 12)
+        batch=None, # Films in a step; None: all of them
+    ):              # Itself
+        "A step along the mean gradient of each batch; ValueError for labels that do not fit."
         columns, rows = _touched(_wide(X, len(self.weights)))
-        error = expit(rows @ self.weights[columns] + offset) - _zero_one(y, X.shape[0])
-        g = rows.T @ error / X.shape[0]
-        self.squares[columns] = self.keep*self.squares[columns] + g*g
-        self.weights[columns] -= self.rate*g / np.sqrt(self.squares[columns] + 1e-8)
+        y = _zero_one(y, len(rows))
+        offset = np.broadcast_to(offset, y.shape)
+        weights, squares = self.weights[columns], self.squares[columns]
+        size = len(rows) if batch is None else checks.whole('batch', batch, 1)
+        for first in range(0, len(rows), size):
+            step = slice(first, first + size)
+            error = expit(rows[step] @ weights + offset[step]) - y[step]
+            g = rows[step].T @ error / len(error)
+            squares += g*g
+            weights -= self.rate*g / np.sqrt(squares + 1e-8)
+        self.weights[columns], self.squares[columns] = weights, squares
         return self
 
 # %% ../../nbs/2_retraining/16_online.ipynb #a2bc7109
@@ -153,8 +159,7 @@ def state(self:OnlineLogistic)->dict: # Plain numbers and lists
     "Everything that the learner knows: the rows of its matrices that were ever touched."
     used = np.flatnonzero(self.squares.any(axis=1))
     return {
-        'columns': len(self.weights), 'rate': self.rate, 'keep': self.keep,
-        'used': used.tolist(),
+        'columns': len(self.weights), 'rate': self.rate, 'used': used.tolist(),
         'weights': self.weights[used].tolist(),
         'squares': self.squares[used].tolist(),
     }
@@ -163,7 +168,7 @@ def state(self:OnlineLogistic)->dict: # Plain numbers and lists
 def from_state(cls:OnlineLogistic, state:dict)->OnlineLogistic:
     "The learner as it was; ValueError for what is not its state."
     try:
-        learner, used = cls(state['columns'], state['rate'], state['keep']), state['used']
+        learner, used = cls(state['columns'], state['rate']), state['used']
         if used: learner.weights[used] = state['weights']
         if used: learner.squares[used] = state['squares']
     except (KeyError, TypeError, IndexError) as e:

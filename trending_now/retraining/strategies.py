@@ -321,16 +321,18 @@ def gains(
 )->pd.DataFrame:      # A row a strategy: micro_f1, gain, low, high, share, share_low, ..., cheaper
     """Gain over `base`, its share of what `best` gains, and how much cheaper than `best` it is.
 
-    95% intervals over weeks and fits. ValueError for unknown strategies, or one fit or week.
+    95% intervals over weeks and fits; a share of nothing is no number. ValueError for unknown
+    strategies, or one fit or week.
     """
     names = list(dict.fromkeys(runs.strategy))
     b, w = (names.index(checks.one_of('strategy', name, names)) for name in (base, best))
     f1, drawn = over_fits(np.stack([_counted(runs, name) for name in names]), n_boot, rng)
     gain, drawn = f1 - f1[b], drawn - drawn[:, [b]]
     (low, high), cpu = np.quantile(drawn, [.025, .975], axis=0), _cpu(runs)[names].to_numpy()
-    ends = np.quantile(drawn / drawn[:, [w]], [.025, .975], axis=0)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        share, ends = gain/gain[w], np.quantile(drawn/drawn[:, [w]], [.025, .975], axis=0)
     return pd.DataFrame({
-        'micro_f1': f1, 'gain': gain, 'low': low, 'high': high, 'share': gain/gain[w],
+        'micro_f1': f1, 'gain': gain, 'low': low, 'high': high, 'share': share,
         'share_low': ends[0], 'share_high': ends[1], 'cpu_seconds': cpu, 'cheaper': cpu[w]/cpu,
     }, index=names)
 
