@@ -75,7 +75,8 @@ def _run(weeks:Annotated[int | None, _WEEKS]=None,
     "Replay the service week by week; a run that was stopped goes on where it was."
     def work():
         from trending_now import loop
-        year = loop.run(workspace, _settings(settings), weeks)
+        loop.run(workspace, _settings(settings), weeks)
+        year = loop.year_table(workspace)
         _OUT.print(_summary_table(workspace))
         if len(year) < 2: return
         _OUT.print(loop.verdict(year))
