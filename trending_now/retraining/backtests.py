@@ -77,7 +77,12 @@ def overlap(
     weeks:int=40, # In each
     months_per_week:int=3, # Film history that a week brings in
 )->float:       # From 0 (all apart) to 1
-    "Share of its weeks that a stretch has in common with another, averaged over all pairs."
+    """Share of its weeks that a stretch has in common with another, averaged over all pairs.
+
+    ValueError for no starts, one that comes twice, or numbers below 1.
+    """
+    weeks = checks.whole('weeks', weeks, 1)
+    months_per_week = checks.whole('months_per_week', months_per_week, 1)
     months = pd.PeriodIndex(_no_two_alike('starts', starts), freq='M').asi8
     apart = [abs(a - b)/months_per_week for a, b in combinations(months.tolist(), 2)]
     return float(np.mean([max(0, 1 - weeks_apart/weeks) for weeks_apart in apart] or [0.]))
