@@ -116,6 +116,21 @@ def test_a_lineage_gives_the_same_rows_back_after_a_trip_through_json(window, no
     pd.testing.assert_frame_equal(again.verify(SOME.sample(600, random_state=seed)).films, chosen)
 
 
+@quick
+@given(WINDOWS, MOMENTS)
+def test_films_that_have_been_judged_are_chosen_without_judging_them_again(window, now):
+    good = quarantine(SOME)[0]
+    again, checked = (curate(good, window, rng=rng(), now=now, checked=c) for c in (False, True))
+    assert again[1].to_json() == replace(checked[1], commit=again[1].commit).to_json()
+    assert again[0].film_id.equals(checked[0].film_id)
+
+
+def test_films_that_are_said_to_be_judged_are_taken_as_they_are():
+    odd = SOME.head(50).assign(runtime=99_999.0)
+    assert curate(odd, AllHistory())[1].films == 0
+    assert curate(odd, AllHistory(), checked=True)[1].films == 50
+
+
 def test_a_flood_to_come_does_not_change_todays_window():
     flood = FILMS.tail(50).sample(5000, replace=True, random_state=0)
     flood = flood.assign(film_id=[f"f{i}" for i in range(5000)])

@@ -127,6 +127,21 @@ def test_a_reloaded_model_goes_on_learning_as_the_one_in_memory(recent, tmp_path
     )
 
 
+def test_a_model_can_be_reloaded_beside_features_that_are_shared(recent, tmp_path):
+    model = booster().fit(recent, labels(recent))
+    model.save(tmp_path / "m")
+    beside = GenreBooster.load(tmp_path / "m", model.features)
+    assert beside.features is model.features
+    np.testing.assert_array_equal(beside.predict_proba(recent), model.predict_proba(recent))
+    with pytest.raises(ValueError, match="features of version v1: .* reads v"):
+        GenreBooster.load(tmp_path / "m", FilmFeatures("v1"))
+
+
+def test_no_films_have_no_probabilities_and_are_no_error(recent):
+    none = booster().fit(recent, labels(recent)).predict_proba(recent.head(0))
+    assert none.shape == (0, 12)
+
+
 def test_trees_appended_after_reloading_see_other_columns_each_time(recent, tmp_path):
     y, share = labels(recent), 0.005
     model = booster(features="v1", trees=1, colsample=share).fit(recent, y)

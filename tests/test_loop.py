@@ -153,7 +153,7 @@ def test_a_version_can_be_made_again_from_its_lineage_bit_for_bit(tmp_path):
         lineage = Lineage.from_json((folder / "lineage.json").read_text())
         rows = lineage.verify(root=ws, features=loop._features(ws, 3)).films
         again = loop._fit(ws, 3, rows, lineage.parent, name.partition("-")[0])
-        kept = loop._version(ws, folder, again.features)
+        kept = loop._version(folder, again.features)
         assert (again.predict_proba(rows) == kept.predict_proba(rows)).all()
     assert (
         lineage.parent is None

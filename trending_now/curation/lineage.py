@@ -133,6 +133,7 @@ def curate(
     parent=None,        # Version that a stateful fit goes on from
     limit=None,         # Films allowed in a service week, see `quarantine`
     features=None,      # `FilmFeatures` that the fit reads and goes on with; None: not noted
+    checked:bool=False, # The films have been through `quarantine` and are not judged again
 )->tuple:               # (Films record to learn from, its `Lineage`)
     """Set bad rows aside, apply the window, then the sampler, and write down what was done.
 
@@ -150,7 +151,7 @@ def curate(
     now = _after(films) if now is None else checks.moment('now', now)
     rng = None if rng is None else checks.generator(rng)
     state = _state(rng)
-    chosen, held, bad = _select(films, window, sampler, rng, now, limit)
+    chosen, held, bad = _select(films, window, sampler, rng, now, limit, checked)
     rows = dict(zip(chosen.film_id.tolist(), row_hashes(chosen).tolist()))
     how = _describe(sampler)
     return chosen, Lineage(
@@ -163,16 +164,18 @@ def curate(
         packages=_packages())
 
 # %% ../../nbs/2_retraining/11_lineage.ipynb #8d839abb
-def _select(films, window, sampler, rng, now, limit):
+def _select(films, window, sampler, rng, now, limit, checked=False):
     "The whole rule: (chosen films, what the window held, what was set aside)."
-    good, bad = _past(films, now, limit, getattr(window, 'months_per_week', 1))
+    good, bad = _past(films, now, limit, getattr(window, 'months_per_week', 1), checked)
     held = window.select(good, now, rng)
     return (held if sampler is None else _draw(sampler, held, rng)), held, bad
 
-def _past(films, now, limit, months):
+def _past(films, now, limit, months, checked=False):
     "What had arrived, in order: (good films, what was set aside)."
     films = _in_order(films)
-    return quarantine(films[~(moments(films.arrived) >= now)], limit, months)
+    films = films[~(moments(films.arrived) >= now)]
+    if checked: return films, films.iloc[:0].assign(reason='')
+    return quarantine(films, limit, months)
 
 # %% ../../nbs/2_retraining/11_lineage.ipynb #3e323317
 WINDOWS = {kind.__name__: kind for kind in (LatestWindow, AllHistory, RecentPlusSample)}

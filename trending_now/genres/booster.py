@@ -108,14 +108,14 @@ def predict_proba(self:GenreBooster,
 )->np.ndarray: # float32 (films, 12), values from 0 to 1
     "Probability of each genre; ValueError before the first fit."
     self._check_fitted()
-    if not len(films): return np.zeros((0, len(GENRES)), np.float32)
     return self.proba_of(self.features.transform(films))
 
 @patch
 def proba_of(self:GenreBooster,
-    rows, # Feature rows, sparse (films, columns), at least one
+    rows, # Feature rows, sparse (films, columns)
 )->np.ndarray: # float32 (films, 12)
     "Probability of each genre from feature rows that are at hand."
+    if not rows.shape[0]: return np.zeros((0, len(GENRES)), np.float32)
     return self.model.inplace_predict(rows).reshape(rows.shape[0], -1)
 
 @patch
@@ -179,14 +179,21 @@ def save(self:GenreBooster,
 # %% ../../nbs/1_service/03_booster.ipynb #d9324632
 @patch(cls_method=True)
 def load(cls:GenreBooster,
-    folder, # Written by `save`
+    folder,        # Written by `save`
+    features=None, # A `FilmFeatures` that is shared, in place of the saved memory
 )->GenreBooster:
-    "Read a saved model; ValueError if a file was changed, or written by another release."
+    """Read a saved model.
+
+    ValueError if a file was changed, or written by another release, and for shared features of
+    another version.
+    """
     folder = Path(folder)
     check_seal(folder)
     config = _read_config(folder, cls())
     version, thresholds = config.pop('features'), config.pop('thresholds')
-    model = cls(FilmFeatures.load(folder, version), **config)
+    model = cls(features or FilmFeatures.load(folder, version), **config)
+    if model.features.version != version:
+        raise ValueError(f'features of version {model.features.version}: {folder} reads {version}')
     threads = {'nthread': model.config['threads']}
     model.model = load_xgboost().Booster(threads, model_file=folder/'model.ubj')
     model.thresholds = np.array(thresholds)

@@ -114,7 +114,10 @@ def start(
 
 # %% ../../nbs/7_operating/01_steps.ipynb #92085fba
 @lru_cache(1)
-def _source(): return load_films()
+def _source():
+    films = load_films()
+    films.attrs.clear() # pandas copies them with every column that is looked at
+    return films
 
 def _reach(ws):
     "How many weeks the films last."
@@ -124,38 +127,46 @@ def _reach(ws):
 @lru_cache(8)
 def _replayed(start, months, weeks): return list(replay_weeks(_source(), start, weeks, months))
 
+@lru_cache(100)
+def _films_at(path, stamp): return pd.read_parquet(path)
+
+def _films_in_file(path):
+    "Films of a file, read once. Nobody may change the table."
+    return _films_at(path, _stamp(path))
+
+def _path_of(week): return f'weeks/{week:04}/films.parquet'
+
 def films_of(ws, first, last):
     "Films that the workspace ingested in weeks first to last, in order."
     weeks = range(max(0, first), last + 1)
-    return _joined(pd.read_parquet(_week(ws, week)/'films.parquet') for week in weeks)
+    return _films_in(ws, map(_path_of, weeks))
 
-def _joined(parts):
-    "Tables of films behind one another; at least one is needed."
-    parts = list(parts)
+def _films_in(ws, files):
+    "Films of files, in order; at least one is needed."
+    parts = [_films_in_file(Path(ws)/path) for path in files]
     with_films = [part for part in parts if len(part)]
     return pd.concat(with_films or parts[:1], ignore_index=True)
 
-@lru_cache(1)
-def _read_history(path, stamp): return pd.read_parquet(path)
-
 def _history(ws):
     "The films before the first week."
-    path = Path(ws)/'history.parquet'
-    return _read_history(path, _stamp(path))
+    return _films_in_file(Path(ws)/'history.parquet')
 
 # %% ../../nbs/7_operating/01_steps.ipynb #3f1cb347
 def ingest(ws, week):
     "Write the films that arrive in this week and what was set aside; week 0 also the history."
+    path = Path(ws)/_path_of(week)
+    if not path.exists(): _take_in(ws, week, path)
+    _inspect(ws, week)
+
+def _take_in(ws, week, path):
     clock = settings_of(ws).replay
     if week == 0: _write_history(ws, clock.start)
     every = _replayed(clock.start, clock.months_per_week, _reach(ws))
     good, bad = quarantine(every[week].films, months_per_week=clock.months_per_week)
-    known = good.film_id.isin(_known_ids(ws, week))
+    known = good.film_id.map(_known_ids(ws, week).__contains__).astype(bool)
     again = good[known].assign(reason='duplicate film_id of an earlier week')
     _write_quarantine(ws, week, pd.concat([bad, again]))
-    path = _week(ws, week)/'films.parquet'
     _put(path, lambda new: good[~known].to_parquet(new, index=False))
-    _inspect(ws, week)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #de6ed100
 def _write_history(ws, start):
@@ -170,16 +181,18 @@ def _write_quarantine(ws, week, bad):
 
 def _known_ids(ws, week):
     "Ids of all films that came before this week."
-    ids = set(_history(ws).film_id)
-    for earlier in range(week):
-        ids |= set(pd.read_parquet(_week(ws, earlier)/'films.parquet', columns=['film_id']).film_id)
-    return ids
+    files = 'history.parquet', *map(_path_of, range(week))
+    paths = [Path(ws)/path for path in files]
+    return set().union(*(_ids_at(path, _stamp(path)) for path in paths))
+
+@lru_cache(100)
+def _ids_at(path, stamp): return frozenset(_films_at(path, stamp).film_id)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #st-hold1
 def _inspect(ws, week):
     "Write what the week shows, and why it is held, if it is."
+    if _ingested(ws, week): return
     path, share = _week(ws, week)/'reading.json', settings_of(ws).curation.hold_share
-    if path.exists() or not share: return
     now, past = read_week(films_of(ws, week, week), _features(ws, week)), _past_readings(ws, week)
     some = sum(reading.films > 0 for reading in past) >= FEWEST
     why = [str(reason) for reason in unusual(now, past, share)] if some else []
@@ -206,6 +219,11 @@ def release(
 
 # %% ../../nbs/7_operating/01_steps.ipynb #st-hold2
 _RECENT = 24 # Past weeks that a week is compared with
+
+def _ingested(ws, week):
+    "Whether the films of a week are there, and whether to hold them is decided."
+    if not (Path(ws)/_path_of(week)).exists(): return False
+    return not settings_of(ws).curation.hold_share or (_week(ws, week)/'reading.json').exists()
 
 def _is_held(ws, week):
     folder = _week(ws, week)
@@ -276,34 +294,33 @@ def _new_model(ws, week, kind=GenreBooster):
                 learning_rate=knobs.learning_rate, threads=knobs.threads, seed=seed)
 
 @lru_cache(6)
-def _load(folder, stamp):
-    "The model of a version."
+def _load(folder, stamp, features):
     kind = GenreBlend if (folder/'blend.json').exists() else GenreBooster
-    return kind.load(folder)
+    return kind.load(folder, features)
 
-def _version(ws, folder, features):
+def _version(folder, features):
     "The model of a version, which reads these features."
     folder = Path(folder).resolve()
-    model = _load(folder, _stamp(folder/'checksums.json'))
-    model.features, model._own = features, None
-    return model
+    return _load(folder, _stamp(folder/'checksums.json'), features)
+
+def _features_for(ws, policy, week):
+    "All policies but `frozen` read the shared, up-to-date features."
+    if policy != 'frozen': return _features(ws, week)
+    return _never_again(ws, _stamp(Path(ws)/'history.parquet'))
 
 def _model(ws, policy, week):
-    "The current version; all but `frozen` read the shared, up-to-date features."
-    features = _features(ws, week)
-    if policy == 'frozen': features = _never_again(ws, _stamp(Path(ws)/'history.parquet'))
-    return _version(ws, current(ws, policy, week), features)
+    "The current version."
+    return _version(current(ws, policy, week), _features_for(ws, policy, week))
 
 # %% ../../nbs/7_operating/01_steps.ipynb #d6a39cc9
 def predict(ws, week):
     "Write each policy's probabilities (films, 12) of the week; week 0 trains the initial model."
     if week == 0: _train_version(ws, 'initial', 0, AllHistory())
-    films = films_of(ws, week, week)
-    told, proba = {}, {}
+    films, rows, proba = films_of(ws, week, week), {}, {}
     for policy in POLICIES:
-        same = current(ws, policy, week).name, policy == 'frozen'
-        if same not in told: told[same] = _model(ws, policy, week).predict_proba(films)
-        proba[policy] = told[same]
+        model = _model(ws, policy, week)
+        if model.features not in rows: rows[model.features] = model.features.transform(films)
+        proba[policy] = model.proba_of(rows[model.features])
     _put(_week(ws, week)/'proba.npz', lambda new: _save_arrays(new, proba))
 
 # %% ../../nbs/7_operating/01_steps.ipynb #8b7374d3
@@ -377,12 +394,18 @@ _NO_EVENTS = pd.DataFrame({
     'film_id': pd.Series(dtype=object), 'payload': pd.Series(dtype=object),
     'value': pd.Series(dtype=float)})
 
+@lru_cache(20)
+def _events_at(path, stamp): return pd.read_parquet(path)
+
+def _events_of_week(ws, week, policy):
+    "Events of a week, read once; none without a page. Nobody may change the table."
+    path = _week(ws, week)/f'events-{policy}.parquet'
+    return _events_at(path, _stamp(path)) if path.exists() else _NO_EVENTS
+
 def _events(ws, first, last, policy):
-    "Events of a policy in weeks first to last; none for weeks without a page."
-    weeks = range(max(0, first), last + 1)
-    paths = [_week(ws, week)/f'events-{policy}.parquet' for week in weeks]
-    parts = [pd.read_parquet(path) for path in paths if path.exists()]
-    return pd.concat(parts or [_NO_EVENTS], ignore_index=True)
+    "Events of a policy in weeks first to last."
+    parts = [_events_of_week(ws, week, policy) for week in range(max(0, first), last + 1)]
+    return pd.concat([part for part in parts if len(part)] or [_NO_EVENTS], ignore_index=True)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #b0fa28d0
 def evaluate_week(ws, week):
@@ -398,8 +421,7 @@ def _scores_of(ws, week, policy, truth):
     tags = proba_of(ws, policy, week, week) >= .33
     found = {'tp': truth & tags, 'fp': ~truth & tags, 'fn': truth & ~tags}
     counts = {name: cells.sum(0).tolist() for name, cells in found.items()}
-    path = _week(ws, week)/f'events-{policy}.parquet'
-    kinds = pd.read_parquet(path, columns=['kind']).kind.value_counts() if path.exists() else {}
+    kinds = _events_of_week(ws, week, policy).kind.value_counts()
     for kind in ('click', 'impression', 'correction'): counts[kind] = int(kinds.get(kind, 0))
     return {**counts, 'version': current(ws, policy, week).name}
 
@@ -570,7 +592,7 @@ def _chosen(ws, week, name, window, sampler=None, parent=None):
     films, rng = _films_in(ws, files), stream(s.loop.seed, 'curate', name)
     return curate(films, window, sampler, rng, now=_known_until(s.replay, week),
                   source=describe_files(ws, files), settings=s, parent=parent,
-                  features=_features(ws, week + 1))
+                  features=_features(ws, week + 1), checked=True)
 
 def _known_until(clock, week):
     "The day up to which labels are there at the end of a week."
@@ -585,14 +607,6 @@ def _files(ws, week, window):
         late = [latest for latest in weeks if latest >= first]
         if first >= 0 and late: return [_path_of(latest) for latest in late]
     return ['history.parquet', *map(_path_of, weeks)]
-
-def _path_of(week): return f'weeks/{week:04}/films.parquet'
-
-def _films_in(ws, files):
-    "Films of these files, in order."
-    if files == ['history.parquet']: return _history(ws)
-    return _joined(_history(ws) if path == 'history.parquet' else pd.read_parquet(Path(ws)/path)
-                   for path in files)
 
 # %% ../../nbs/7_operating/01_steps.ipynb #bb2baa14
 def train(ws, week):
@@ -633,13 +647,13 @@ def _fit(ws, week, films, parent, policy):
         return _new_model(ws, week, GenreBlend if blends else GenreBooster).fit(films, y)
     if blends: return _blend_of(ws, week, parent).partial_fit(films, y)
     model = _new_model(ws, week)
-    model.model = _version(ws, Path(ws)/'models'/parent, model.features).model
+    model.model = _version(Path(ws)/'models'/parent, model.features).model
     model.config['learning_rate'] *= s.retraining.step
     return model.partial_fit(films, y, s.retraining.trees_per_update)
 
 def _blend_of(ws, week, parent):
     "A copy of the parent; if that is a booster, a blend around it that starts on the history."
-    model = _version(ws, Path(ws)/'models'/parent, _features(ws, week))
+    model = _version(Path(ws)/'models'/parent, _features(ws, week))
     if isinstance(model, GenreBlend): return twin(model)
     return GenreBlend.beside(model, _history(ws), labels(_history(ws)))
 
@@ -659,12 +673,13 @@ def _ahead(ws, weeks, wanted):
     if not wanted or weeks - first < 4 or (os.cpu_count() or 1) < 2:
         yield
         return
-    for week in range(first, weeks): ingest(ws, week)
     with TemporaryDirectory(prefix='trending-now-') as folder:
         command = [sys.executable, '-c', _CODE, str(ws.resolve()), folder, str(first), str(weeks)]
         process = Popen(command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
         _AHEAD[str(ws.resolve())] = Path(folder), process
-        try: yield
+        try:
+            for week in range(first, weeks): ingest(ws, week)
+            yield
         finally:
             del _AHEAD[str(ws.resolve())]
             process.kill()
@@ -674,12 +689,14 @@ def _fit_ahead(ws, folder, first, weeks):
     "What the second process does; if its parent ends, it removes what nobody will collect."
     parent = os.getppid()
     for week in range(int(first), int(weeks)):
+        while not _ingested(ws, week) and os.getppid() == parent: time.sleep(.01)
         for name, window in _compared(ws, week):
             if os.getppid() != parent: return shutil.rmtree(folder, ignore_errors=True)
             _fit_one_ahead(ws, Path(folder), week, name, window)
 
 def _fit_one_ahead(ws, folder, week, name, window):
-    films = _chosen(ws, week, name, window)[0]
+    known = _films_in(ws, _files(ws, week, window))
+    films = window.select(known, _known_until(settings_of(ws).replay, week))
     if not len(films) or (Path(ws)/'models'/name).exists(): return
     model, cpu = _timed_fit(ws, week + 1, films)
     model.model.save_model(folder/f'{name}.ubj')

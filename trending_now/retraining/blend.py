@@ -93,7 +93,7 @@ def _learn(regressions, rows, y, batch, offset=None):
 @patch
 def _average(self:GenreBlend, table, rows):
     "Log odds of the booster and the regressions, averaged: (films, 12)."
-    trees, linear = self.proba_of(table), self.linear.predict_proba(rows)
+    trees, linear = GenreBooster.proba_of(self, table), self.linear.predict_proba(rows)
     return self.weight*_log_odds(trees) + (1 - self.weight)*_log_odds(linear)
 
 # %% ../../nbs/2_retraining/17_blend.ipynb #bl-18
@@ -123,14 +123,13 @@ def partial_fit(self:GenreBlend,
 
 # %% ../../nbs/2_retraining/17_blend.ipynb #bl-19
 @patch
-def predict_proba(self:GenreBlend,
-    films, # Films record
+def proba_of(self:GenreBlend,
+    rows, # Feature rows, sparse (films, columns)
 )->np.ndarray: # float32 (films, 12), values from 0 to 1
-    "Probability of each genre; ValueError before the first fit."
-    if self.linear is None or not len(films): return GenreBooster.predict_proba(self, films)
-    table = self.features.transform(films)
-    rows = self.scale.rows(table)
-    return self.correction.predict_proba(rows, self._average(table, rows)).astype(np.float32)
+    "Probability of each genre from feature rows that are at hand."
+    if self.linear is None or not rows.shape[0]: return GenreBooster.proba_of(self, rows)
+    scaled = self.scale.rows(rows)
+    return self.correction.predict_proba(scaled, self._average(rows, scaled)).astype(np.float32)
 
 # %% ../../nbs/2_retraining/17_blend.ipynb #bl-13
 @patch
@@ -156,14 +155,15 @@ def _parts(self:GenreBlend): return self.linear, self.correction
 
 @patch(cls_method=True)
 def load(cls:GenreBlend,
-    folder, # Written by `save`
+    folder,        # Written by `save`
+    features=None, # A `FilmFeatures` that is shared, in place of the saved memory
 )->GenreBlend:
-    "Read a saved blend; ValueError if a file was changed, or written by another release."
+    "Read a saved blend; ValueError as in `GenreBooster.load`."
     folder = Path(folder)
     check_seal(folder)
     settings = json.loads((folder/'blend.json').read_text())
     checks.entries(folder/'blend.json', settings, _SETTINGS)
-    booster = GenreBooster.load(folder/'booster')
+    booster = GenreBooster.load(folder/'booster', features)
     blend = cls(booster.features, **settings, **booster.config)
     blend.model, blend.thresholds = booster.model, booster.thresholds
     with np.load(folder/'blend.npz', allow_pickle=False) as arrays:
