@@ -633,8 +633,7 @@ def _train_version(ws, name, week, window=None, lineage=None):
     if lineage is None: films, lineage = _chosen(ws, week - 1, name, window)
     else: films = _rows(ws, week - 1, lineage)
     if not len(films): return
-    model, cpu = _fitted_ahead(ws, name, week) or _timed_fit(
-        ws, week, films, lineage.parent, name.partition('-')[0])
+    model, cpu = _trained(ws, name, week, films, lineage.parent)
     _put_json(Path(ws)/'costs'/f'{name}.json', {'cpu_seconds': cpu, 'films': len(films)})
     metrics = _so_far(ws, name, week)
     _put(path, lambda folder: _save_version(folder, model, lineage, metrics))
@@ -656,6 +655,26 @@ def _blend_of(ws, week, parent):
     model = _version(Path(ws)/'models'/parent, _features(ws, week))
     if isinstance(model, GenreBlend): return twin(model)
     return GenreBlend.beside(model, _history(ws), labels(_history(ws)))
+
+def _trained(ws, name, week, films, parent):
+    "(model, CPU seconds), with the help of what the second process has fitted."
+    policy = name.partition('-')[0]
+    if policy == 'service' and parent is None and _learns_as_all(ws, week):
+        booster = _fitted_ahead(ws, f'all-{week - 1:04}', week)
+        if booster: return _blend_around(*booster, films)
+    return _fitted_ahead(ws, name, week) or _timed_fit(ws, week, films, parent, policy)
+
+def _learns_as_all(ws, week):
+    "Whether a fit of the service from scratch and that of `all` learn the same films."
+    s = settings_of(ws)
+    whole = s.curation.window == 'all' and s.curation.sampler == 'none'
+    return _blends(s) and whole and week % s.loop.all_history_every == 0
+
+def _blend_around(booster, cpu, films):
+    "(blend, CPU seconds of the booster's fit and of its own)"
+    begun = time.process_time()
+    blend = GenreBlend.beside(booster, films, labels(films))
+    return blend, cpu + time.process_time() - begun
 
 def _timed_fit(ws, week, films, parent=None, policy=''):
     "(model, CPU seconds)"
@@ -685,6 +704,11 @@ def _ahead(ws, weeks, wanted):
             process.kill()
             process.wait()
 
+def _is_fitted_ahead(name):
+    "Whether it is the second process's work; every sixth week is left to the first, for balance."
+    policy, _, week = name.partition('-')
+    return policy == 'all' or policy == 'weekly' and int(week) % 6 != 5
+
 def _fit_ahead(ws, folder, first, weeks):
     "What the second process does; if its parent ends, it removes what nobody will collect."
     parent = os.getppid()
@@ -695,6 +719,7 @@ def _fit_ahead(ws, folder, first, weeks):
             _fit_one_ahead(ws, Path(folder), week, name, window)
 
 def _fit_one_ahead(ws, folder, week, name, window):
+    if not _is_fitted_ahead(name): return
     known = _films_in(ws, _files(ws, week, window))
     films = window.select(known, _known_until(settings_of(ws).replay, week))
     if not len(films) or (Path(ws)/'models'/name).exists(): return
@@ -705,7 +730,7 @@ def _fit_one_ahead(ws, folder, week, name, window):
 def _fitted_ahead(ws, name, week):
     "(model, CPU seconds) from the second process; None: not its work, or it has died."
     folder, process = _AHEAD.get(str(Path(ws).resolve()), (None, None))
-    if folder is None or name.partition('-')[0] not in ('weekly', 'all'): return None
+    if folder is None or not _is_fitted_ahead(name): return None
     told = folder/f'{name}.json'
     while not told.exists():
         if process.poll() is not None: return None
