@@ -5,11 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.proportion import (
-    confint_proportions_2indep,
     proportions_ztest,
     power_proportions_2indep,
 )
@@ -137,7 +136,7 @@ def test_days_are_rounded_up(args, days):
 @pytest.mark.parametrize(
     "f, args, word",
     [
-        (ab.sample_size_proportions, (0, 0.5), "p1 = 0"),
+        (ab.sample_size_proportions, (-0.1, 0.5), "p1 = -0.1"),
         (ab.sample_size_proportions, (0.1, 0.1), "two different"),
         (ab.sample_size_proportions, (0.1, math.nan), "p2 = nan"),
         (ab.sample_size_proportions, (0.1, 0.2, 0), "alpha = 0"),
@@ -359,9 +358,25 @@ def test_the_mismatch_test_is_the_chi_square_of_scipy():
     assert ab.srm([803_200, 796_800]) == pytest.approx(4.2e-7, rel=0.01)
 
 
+def score_z(x, n, apart):
+    "z for a difference `apart`, at the rates that are likeliest then, found by a plain search."
+
+    def unlikely(p):
+        rates = p, p + apart
+        return -sum(stats.binom.logpmf(*two, rate) for *two, rate in zip(x, n, rates))
+
+    bounds = max(0, -apart), min(1, 1 - apart)
+    p = optimize.minimize_scalar(unlikely, bounds=bounds, options={"xatol": 1e-12}).x
+    variance = p * (1 - p) / n[0] + (p + apart) * (1 - p - apart) / n[1]
+    return (x[1] / n[1] - x[0] / n[0] - apart) / math.sqrt(variance)
+
+
 @pytest.mark.parametrize(
     "x, n",
     [
+        ([19, 0], [1900, 100]),
+        ([1000, 31], [1_000_000, 30_000]),
+        ([1, 20], [20, 20]),
         ([40, 55], [1000, 1100]),
         ([400, 430], [10_000, 9000]),
         ([3, 9], [50, 60]),
@@ -372,10 +387,50 @@ def test_proportions_are_those_of_statsmodels(x, n):
     c = ab.compare_proportions(x, n)
     z, p = proportions_ztest(x[::-1], n[::-1])
     assert [c.statistic, c.p_value] == pytest.approx([z, p], rel=1e-9)
-    assert [c.low, c.high] == pytest.approx(
-        confint_proportions_2indep(x[1], n[1], x[0], n[0], method="wald"), rel=1e-9
-    )
+    reach = [score_z(x, n, end) for end in (c.low, c.high)]
+    assert reach == pytest.approx([1.959964, -1.959964], abs=1e-4)
     assert c.difference == pytest.approx(x[1] / n[1] - x[0] / n[0]) and math.isinf(c.df)
+
+
+@settings(max_examples=60)
+@given(st.tuples(st.integers(0, 30), st.integers(0, 300)), st.floats(1e-6, 0.5))
+def test_a_share_is_significant_exactly_where_its_interval_leaves_0_out(x, alpha):
+    n = [30, 300]
+    if sum(x) in (0, 330):
+        return
+    c = ab.compare_proportions(x, n, alpha)
+    swapped = ab.compare_proportions(x[::-1], n[::-1], alpha)
+    assert -1 <= c.low <= c.difference <= c.high <= 1
+    assert [c.low, c.high] == pytest.approx([-swapped.high, -swapped.low], abs=1e-9)
+    if abs(c.p_value - alpha) > 1e-9:
+        assert (c.p_value < alpha) == (not c.low <= 0 <= c.high)
+
+
+def test_nobody_yet_is_not_nobody_ever():
+    "1% of 1,900 and nobody of 100: a third of such weeks, and no difference behind it."
+    c = ab.compare_proportions([19, 0], [1900, 100])
+    assert c.p_value == pytest.approx(0.315, abs=1e-3) and c.low < 0 < c.high
+    x = stream(7, "rare").binomial([1900, 100], 0.01, (1500, 2))
+    alarms = sum(ab.compare_proportions(row, [1900, 100]).p_value < 0.05 for row in x)
+    assert alarms / 1500 < 0.05 + 2 * math.sqrt(0.05 * 0.95 / 1500)
+
+
+def test_a_group_without_spread_is_given_the_pooled_one():
+    a, b = [0.0] * 99 + [1.0], [0.0] * 5
+    pooled = stats.ttest_ind(b, a, equal_var=True)
+    c = ab.compare_means(a, b)
+    assert c.statistic == pytest.approx(pooled.statistic, rel=1e-9) and c.low < 0 < c.high
+    assert repr(c) == repr(
+        ab.compare_means_from_stats([0.01, 0], [np.std(a, ddof=1), 0], [100, 5])
+    )
+    assert ab.compare_ratios(a, [1.0] * 100, b, [1.0] * 5).p_value == pytest.approx(c.p_value)
+    rare = stream(7, "rare means").poisson(0.01, (1500, 2000)).astype(float)
+    alarms = sum(
+        row[:100].any() + row[100:].any() > 0
+        and ab.compare_means(row[100:], row[:100]).p_value < 0.05
+        for row in rare
+    )
+    assert alarms / 1500 < 0.08, "the normal curve is poor here, but not blind"
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
@@ -472,9 +527,10 @@ def test_non_inferiority_is_the_shifted_test_of_statsmodels():
             x[0],
             n[0],
             value=-margin,
-            method="wald",
+            method="score",
             compare="diff",
             alternative="larger",
+            correction=False,
         ).pvalue
         assert ab.non_inferior(ab.compare_proportions(x, n), margin) == (p < 0.025)
     rng = stream(7, "inferior")
@@ -740,3 +796,125 @@ def test_results_are_readable_and_frozen():
     )
     with pytest.raises(AttributeError):
         c.low = 0
+
+
+# Rounding errors, tiny levels, and numbers that a float cannot hold
+
+
+@pytest.mark.parametrize("value", [0.04, 0.1, 1 / 3, 1e-9, 7e12])
+def test_constant_data_are_refused_whatever_rounding_does(value):
+    flat = [value] * 10, [value] * 30
+    for few, many in (flat, ([value] * 3, [value] * 7)):
+        with pytest.raises(ValueError, match="zero variance"):
+            ab.compare_means(few, many)
+    views = [3.0, 6.0, 7.0], [6.0, 3.0, 1.0]
+    clicks = [[value * v for v in group] for group in views]
+    with pytest.raises(ValueError, match="zero variance"):
+        ab.compare_ratios(clicks[0], views[0], clicks[1], views[1])
+    with pytest.raises(ValueError, match="zero variance"):
+        ab.cuped([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [value] * 6)
+    sums = [ab.Sums.of(c, v) for c, v in zip(clicks, views)]
+    with pytest.raises(ValueError, match="zero variance"):
+        ab.compare_ratios_from_sums(*sums)
+    past = [ab.Sums.of([1.0, 2.0, 4.0], [value] * 3), ab.Sums.of([2.0, 5.0], [value] * 2)]
+    with pytest.raises(ValueError, match="zero variance"):
+        ab.compare_cuped_from_sums(*past)
+
+
+def test_sums_that_no_group_can_have_are_refused_and_others_are_not():
+    assert ab.Sums.of([1, 2, 3], [3, 2, 1]).spread == pytest.approx((1, 1, -1))
+    rng = stream(7, "sums")
+    x = rng.normal(10, 2, 1000)
+    y = 20 - x + rng.normal(0, 1, 1000)
+    half = rng.random(1000) < 0.5
+    groups = [ab.Sums.of(y[part], x[part]) for part in (~half, half)]
+    want = ab.compare_ratios(y[~half], x[~half], y[half], x[half])
+    assert ab.compare_ratios_from_sums(*groups).p_value == pytest.approx(want.p_value, rel=1e-6)
+    for wrong in ((1000, 500, 1e6, 100, 1e13, 5e5), (10, 100, 1, 10, 1, 1)):
+        with pytest.raises(ValueError, match="sums of squares are smaller"):
+            ab.Sums(*wrong)
+    with pytest.raises(ValueError, match="sum of products is larger"):
+        ab.Sums(100, 100, 100, 200, 200, 1000)
+
+
+def test_sums_whose_digits_are_gone_count_as_without_spread():
+    y = 1e8 + stream(7, "far").normal(0, 1, (2, 50))
+    groups = [ab.Sums.of(row, np.ones(50)) for row in y]
+    with pytest.raises(ValueError, match="zero variance"):
+        ab.compare_ratios_from_sums(*groups)
+
+
+def test_levels_far_below_the_smallest_step_of_1_minus_alpha():
+    c = ab.compare_means_from_stats([10, 5], [1, 1], [60, 60], alpha=2e-21)
+    assert math.isfinite(c.low) and c.high < 0 and c.p_value < 2e-21
+    assert ab.compare_proportions([900, 100], [1000, 1000], alpha=1e-30).high < 0
+    assert ab.sample_size_proportions(0.1, 0.11, alpha=1e-17) == 166_620
+    assert ab.sample_size_means(0.5, 1, alpha=1e-17) > ab.sample_size_means(0.5, 1, alpha=1e-12)
+
+
+def test_numbers_at_the_ends_of_floats_are_right_or_refused():
+    tiny = ab.compare_means_from_stats([1e-90, 2e-90], [1e-90] * 2, [10, 10])
+    plain = ab.compare_means_from_stats([1, 2], [1, 1], [10, 10])
+    assert [tiny.p_value, tiny.df] == pytest.approx([plain.p_value, plain.df])
+    large = ab.compare_means_from_stats([1, 2], [1e160, 1], [10, 10])
+    assert large.p_value == pytest.approx(1) and large.df == pytest.approx(9)
+    with pytest.raises(ValueError, match="too large or too small"):
+        ab.compare_means_from_stats([1e308, -1e308], [1e300, 1], [10, 10])
+
+
+def test_masked_values_are_refused():
+    hidden = np.ma.array([1.0, 2.0, 3.0, 100.0], mask=[0, 0, 0, 1])
+    for call in (
+        lambda: ab.compare_means(hidden, [1, 2, 3]),
+        lambda: ab.cuped([1, 2, 3, 4], hidden),
+        lambda: ab.holm(np.ma.array([0.1, 0.2], mask=[0, 1])),
+        lambda: ab.compare_proportions([1, 2], np.ma.array([9, 9], mask=[0, 1])),
+    ):
+        with pytest.raises(ValueError, match="masked"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "successes, totals, prior",
+    [
+        ([30_000, 31], [1_000_000, 1_000], (1, 1)),
+        ([4_687, 14], [8_672_359, 26_965], (1, 1)),
+        ([100_000, 110], [1_000_000, 1_000], (1, 1)),
+        ([0, 5], [5, 5], (0.1, 0.1)),
+        ([50, 0], [100, 5], (0.01, 0.01)),
+        ([3, 9], [50, 60], (0.5, 0.5)),
+    ],
+)
+def test_two_posteriors_are_compared_as_draws_from_them_are(successes, totals, prior):
+    found = ab.bayes_proportions(successes, totals, prior)
+    rng, x, n = stream(7, "posterior"), np.array(successes), np.array(totals)
+    c, t = rng.beta((x + prior[0])[:, None], (n - x + prior[1])[:, None], (2, 400_000))
+    assert found.prob_better == pytest.approx((t > c).mean(), abs=0.004)
+    assert found.expected_loss == pytest.approx(np.maximum(c - t, 0).mean(), rel=0.05, abs=1e-5)
+    inside = [(t - c < end).mean() for end in (found.low, found.high)]
+    assert inside == pytest.approx([0.025, 0.975], abs=0.003)
+    mirrored = ab.bayes_proportions(successes[::-1], totals[::-1], prior)
+    assert mirrored.prob_better == pytest.approx(1 - found.prob_better, abs=1e-6)
+    assert [-mirrored.high, -mirrored.low] == pytest.approx([found.low, found.high], abs=1e-6)
+
+
+def test_a_probability_stays_within_0_and_1():
+    assert ab.bayes_proportions([0, 300], [1000, 1000]).prob_better <= 1
+    assert ab.bayes_proportions([300, 0], [1000, 1000]).prob_better >= 0
+
+
+def test_sizes_at_the_edges_are_those_of_r_or_refused_in_words():
+    assert ab.sample_size_proportions(0.9, 1) == 74  # power.prop.test: 73.37
+    assert ab.sample_size_proportions(0, 0.1) == ab.sample_size_proportions(1, 0.9) == 74
+    assert ab.sample_size_proportions(1e-5, 1.01e-5) == 15_776_089_714
+    assert ab.power_proportions(0, 1, 5) == 1
+    for call, words in (
+        (lambda: ab.sample_size_proportions(0.1, 0.12, alpha=0.8, power=0.05), "power = 0.05"),
+        (lambda: ab.sample_size_means(0.1, 1, alpha=0.8, power=0.05), "power = 0.05"),
+        (lambda: ab.minimum_detectable_effect(100, sd=1, power=0.01), "power = 0.01"),
+        (lambda: ab.power_means(0.5, 1, 1.5, ratio=0.1), "more than two units"),
+        (lambda: ab.group_sequential(5, 1e-20), "alpha = 1e-20"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+    assert ab.crossing(ab.group_sequential(5, 1e-10)).sum() == pytest.approx(1e-10, rel=1e-3)

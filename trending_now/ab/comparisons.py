@@ -10,7 +10,7 @@ __all__ = ['Comparison', 'compare_proportions', 'compare_means_from_stats', 'com
 import math
 from dataclasses import dataclass, fields
 import numpy as np
-from scipy import special
+from scipy import optimize, special
 from .. import checks
 from ..show import Shown
 
@@ -27,20 +27,29 @@ class Comparison(Shown):
     df:float         # Degrees of freedom; infinite for z
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #3a5cafeb
-def _quantile(p, df): return special.ndtri(p) if math.isinf(df) else special.stdtrit(df, p)
+def _critical(alpha, df):
+    "What a statistic must reach, both ends together; from the upper tail, so that it can be tiny."
+    tail = checks.share('alpha', alpha)/2
+    return -special.ndtri(tail) if math.isinf(df) else -special.stdtrit(df, tail)
+
 def _below(x, df): return special.ndtr(x) if math.isinf(df) else special.stdtr(df, x)
 
-def _compare(control, treatment, se, alpha, df=math.inf, null_se=None):
-    "A Comparison from two estimates and the standard error of their difference."
-    difference = treatment - control
-    width = se*_quantile(1 - checks.share('alpha', alpha)/2, df)
-    statistic = difference/(se if null_se is None else null_se)
+def _comparison(control, treatment, low, high, statistic, df):
+    "A Comparison as plain numbers; ValueError where floating-point numbers cannot hold it."
+    difference = float(treatment - control)
+    if not all(map(math.isfinite, (difference, low, high, statistic))):
+        raise ValueError(f'{control!r} and {treatment!r}, with this spread, are too large or too '
+                         'small to be compared: change the unit')
     return Comparison(
-        difference=float(difference),
-        relative=float(difference/abs(control)) if control else math.nan,
-        low=float(difference - width), high=float(difference + width),
-        p_value=float(2*_below(-abs(statistic), df)),
+        difference=difference, relative=float(difference/abs(control)) if control else math.nan,
+        low=float(low), high=float(high), p_value=float(2*_below(-abs(statistic), df)),
         statistic=float(statistic), df=float(df))
+
+def _compare(control, treatment, se, alpha, df):
+    "From two estimates and the standard error of their difference."
+    difference, width = treatment - control, se*_critical(alpha, df)
+    return _comparison(control, treatment, difference - width, difference + width,
+                       difference/se, df)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #876824bd
 def compare_proportions(
@@ -48,7 +57,7 @@ def compare_proportions(
     totals,            # Units in each group
     alpha:float=.05,   # 1 minus the level of the interval
 )->Comparison:
-    """Difference of two proportions: pooled z test, unpooled (Wald) interval.
+    """Difference of two proportions: pooled z test, and the score interval that belongs to it.
 
     ValueError for impossible counts, or rates that are both 0 or both 1.
 
@@ -59,20 +68,60 @@ def compare_proportions(
     >>> round(found.low, 4), round(found.high, 4), round(found.p_value, 3)
     (0.0004, 0.0116, 0.036)
     """
-    x, n = checks.success_counts(successes, totals)
-    p, pooled = x/n, x.sum()/n.sum()
-    if pooled in (0, 1):
+    x, n = (counts.tolist() for counts in checks.success_counts(successes, totals))
+    p = x[0]/n[0], x[1]/n[1]
+    if not 0 < sum(x) < sum(n):
         raise ValueError(f'successes = {successes!r} of totals = {totals!r}: zero variance, '
                          'nothing can be compared')
-    se = math.sqrt((p*(1-p)/n).sum())
-    null_se = math.sqrt(pooled*(1-pooled)*(1/n).sum())
-    return _compare(*p, se, alpha, null_se=null_se)
+    low, high = _score_interval(x, n, _critical(alpha, math.inf))
+    z = (p[1] - p[0])/math.sqrt(_null_variance(x, n, 0))
+    return _comparison(*p, low, high, z, math.inf)
+
+# %% ../../nbs/3_testing/03_comparisons.ipynb #cp-score2
+def _control_rate(x, n, apart):
+    "The likeliest rate of the control, if the treatment's is `apart` higher."
+    def slope(p): # of the likelihood, times what makes it a polynomial
+        q = p + apart
+        return (x[0] - n[0]*p)*q*(1 - q) + (x[1] - n[1]*q)*p*(1 - p)
+    low, high = max(0., -apart), min(1., 1 - apart)
+    low, high = low + 1e-12*(high - low), high - 1e-12*(high - low)
+    if slope(low) <= 0: return low
+    if slope(high) >= 0: return high
+    return optimize.brentq(slope, low, high, xtol=1e-15)
+
+def _null_variance(x, n, apart):
+    "Variance of the difference of the rates, if they are `apart`."
+    p = _control_rate(x, n, apart) if apart else sum(x)/sum(n)
+    q = min(max(p + apart, 0.), 1.)
+    return p*(1 - p)/n[0] + q*(1 - q)/n[1]
+
+def _score_interval(x, n, critical):
+    "Differences that the z test does not reject."
+    difference = x[1]/n[1] - x[0]/n[0]
+    def excess(apart):
+        return (difference - apart)**2 - critical**2*_null_variance(x, n, apart)
+    def end(edge):
+        if difference == edge: return edge
+        inside = difference*(1 - 1e-9) # where all of one group and none of the other did it
+        return optimize.brentq(excess, *sorted((edge, inside)), xtol=1e-15)
+    return end(-1.), end(1.)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #3d52fe3c
-def _welch(variances, n):
+def _welch(sds, n):
     "Standard error of a difference, and Welch's degrees of freedom."
-    total = variances.sum()
-    return math.sqrt(total), total**2/(variances**2/(n-1)).sum()
+    errors = sds/np.sqrt(n)
+    se = math.hypot(*errors)
+    shares = (errors/se)**2
+    return se, 1/(shares**2/(n - 1)).sum()
+
+def _spreads(means, sds, n):
+    "Both standard deviations; where a group shows no spread, the pooled one for both."
+    sds = np.where(sds <= 1e-12*np.abs(means), 0, sds)
+    if sds.all(): return sds
+    largest = sds.max()
+    if not largest: raise ValueError(f'means = {means!r}: zero variance, nothing can be compared')
+    pooled = largest*math.sqrt((n - 1) @ (sds/largest)**2/(n - 1).sum())
+    return np.full(2, pooled)
 
 def compare_means_from_stats(
     means,           # Two means, control first
@@ -80,13 +129,15 @@ def compare_means_from_stats(
     ns,              # Two numbers of units
     alpha:float=.05, # 1 minus the level of the interval
 )->Comparison:
-    "Welch's t test from sums; ValueError for fewer than two units or no variance at all."
+    """Welch's t test from sums; a group without spread is given the pooled variance.
+
+    ValueError for fewer than two units, or no variance in either group.
+    """
     mean = [checks.number('means', value) for value in checks.pair('means', means)]
     sd = [checks.number('sds', value, least=0) for value in checks.pair('sds', sds)]
     n = checks.counts('ns', checks.pair('ns', ns))
     if (n < 2).any(): raise ValueError(f'ns = {ns!r}: expected at least two units in each group')
-    if not any(sd): raise ValueError(f'sds = {sds!r}: zero variance, nothing can be compared')
-    se, df = _welch(np.array(sd)**2/n, n)
+    se, df = _welch(_spreads(mean, np.array(sd), n), n)
     return _compare(*mean, se, alpha, df)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #44dec7a3
@@ -95,10 +146,13 @@ def compare_means(
     treatment,       # A value a unit
     alpha:float=.05, # 1 minus the level of the interval
 )->Comparison:
-    "Welch's t test of two samples; ValueError for empty, NaN or constant samples."
+    """Welch's t test of two samples, as `compare_means_from_stats`.
+
+    ValueError for empty or NaN samples, or two constant ones.
+    """
     groups = checks.numbers('control', control), checks.numbers('treatment', treatment)
     means = [values.mean() for values in groups]
-    sds = [values.std(ddof=1) for values in groups]
+    sds = [0 if checks.constant(values) else values.std(ddof=1) for values in groups]
     return compare_means_from_stats(means, sds, [len(values) for values in groups], alpha)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #6be36199
@@ -121,8 +175,9 @@ def ratio_moments(
         raise ValueError(f'den_{name} sums to {d.sum():.4g}, smallest {d.min():.4g}: '
                          'expected numbers from 0, not all 0')
     r = n.sum()/d.sum()
-    surplus = (n - r*d)/d.mean()
-    return r, surplus.var(ddof=1)/len(n), len(n)
+    surplus = n - r*d
+    if np.abs(surplus).max() <= 1e-12*np.abs(n).max(): surplus[:] = 0 # all but rounding
+    return r, (surplus/d.mean()).var(ddof=1)/len(n), len(n)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #116a976d
 def compare_ratios(
@@ -138,11 +193,7 @@ def compare_ratios(
     """
     r0, v0, n0 = ratio_moments(num_c, den_c, 'c')
     r1, v1, n1 = ratio_moments(num_t, den_t, 't')
-    if not (v0 or v1):
-        raise ValueError('each ratio is the same for all units: zero variance, '
-                         'nothing can be compared')
-    se, df = _welch(np.array([v0, v1]), np.array([n0, n1]))
-    return _compare(r0, r1, se, alpha, df)
+    return compare_means_from_stats([r0, r1], np.sqrt([v0*n0, v1*n1]), [n0, n1], alpha)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #f46652cf
 def cuped(
@@ -154,9 +205,9 @@ def cuped(
     ValueError for NaN, unequal lengths or a constant `x`.
     """
     y, x = _both('y', y, 'x', x)
-    past = x - x.mean()
-    if not past @ past > 0:
+    if checks.constant(x):
         raise ValueError(f'x = {x[0]!r} for all units: zero variance, nothing can be subtracted')
+    past = x - x.mean()
     theta = (past @ y)/(past @ past)
     return y - theta*past
 
@@ -185,19 +236,27 @@ class Sums(Shown):
 
     def _moment(self, products, a, b): return (products - a*b/self.n)/(self.n - 1)
 
+    def _variance(self, squares, total):
+        "A variance; 0 where the sums have no digits left for one."
+        found = self._moment(squares, total, total)
+        return 0. if abs(found) <= 1e-10*squares/self.n else found
+
     @property
     def spread(self)->tuple: # (var y, var x, cov), n - 1 in the denominator
-        "Variances and covariance."
-        return (self._moment(self.yy, self.y, self.y), self._moment(self.xx, self.x, self.x),
-                self._moment(self.xy, self.x, self.y))
+        "Variances and covariance; a spread of less than 1e-5 of the mean counts as none."
+        y, x = self._variance(self.yy, self.y), self._variance(self.xx, self.x)
+        return y, x, self._moment(self.xy, self.x, self.y) if y and x else 0.
 
     def __post_init__(self):
         for f in fields(self):
             object.__setattr__(self, f.name, checks.number(f.name, getattr(self, f.name)))
         if self.n < 2 or self.n != int(self.n):
             raise ValueError(f'n = {self.n!r}: expected a whole number of units, at least two')
-        if min(self.spread[:2]) < -1e-9*max(self.yy, self.xx):
+        y, x, together = self.spread
+        if y < 0 or x < 0:
             raise ValueError(f'{self!r}: the sums of squares are smaller than the sums allow')
+        if abs(together) > (1 + 1e-6)*math.sqrt(y)*math.sqrt(x):
+            raise ValueError(f'{self!r}: the sum of products is larger than the squares allow')
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #ba2b419c
 def _ratio_stats(name, s):
@@ -205,7 +264,8 @@ def _ratio_stats(name, s):
     if not s.x > 0:
         raise ValueError(f'{name}: the denominators sum to {s.x:.4g}: expected a number above 0')
     r, (yy, xx, xy) = s.y/s.x, s.spread
-    variance = max(yy - 2*r*xy + r*r*xx, 0)
+    variance = yy - 2*r*xy + r*r*xx
+    if variance <= 1e-10*(s.yy + r*r*s.xx)/s.n: variance = 0 # all but rounding
     return r, math.sqrt(variance)*s.n/s.x, s.n
 
 def compare_ratios_from_sums(

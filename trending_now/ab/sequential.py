@@ -62,7 +62,7 @@ def group_sequential(
 )->np.ndarray:                  # (looks,) bounds for |z| (for z, if one-sided)
     """The classical z bounds (Pocock 1977, O'Brien and Fleming 1979).
 
-    ValueError for looks outside 1 to 200 or another kind.
+    ValueError for looks outside 1 to 200, an alpha below 1e-12, or another kind.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def group_sequential(
     [4.56, 3.23, 2.63, 2.28, 2.04]
     """
     k = checks.whole('looks', looks, 1, 200)
-    checks.number('alpha', alpha, above=0, below=1 if two_sided else .5)
+    checks.number('alpha', alpha, least=1e-12, below=1 if two_sided else .5)
     shapes = {'obrien-fleming': np.sqrt(k/np.arange(1, k+1)), 'pocock': np.ones(k)}
     shape = shapes[checks.one_of('kind', kind, shapes)]
     def excess(c): return crossing(c*shape, two_sided=two_sided).sum() - alpha

@@ -16,7 +16,7 @@ from .. import checks
 # %% ../../nbs/3_testing/04_sizing.ipynb #45b31140
 def _z(alpha, two_sided):
     "The critical value of z."
-    return special.ndtri(1 - checks.share('alpha', alpha)/(2 if two_sided else 1))
+    return -special.ndtri(checks.share('alpha', alpha)/(2 if two_sided else 1))
 
 def _spread(p1, p2, ratio):
     "Standard deviations of the difference for one control unit: without an effect, and with it."
@@ -24,7 +24,14 @@ def _spread(p1, p2, ratio):
     null = math.sqrt(mean*(1-mean)*(1 + 1/ratio))
     return null, math.sqrt(p1*(1-p1) + p2*(1-p2)/ratio)
 
-def _ceil(x): return math.ceil(x - 1e-9*x)
+def _ceil(x):
+    "Rounded up, if it is not a whole number but for rounding errors."
+    near = round(x)
+    return near if abs(x - near) <= 1e-9*min(x, 1000) else math.ceil(x)
+
+def _check_power(power, alpha):
+    "A power that a test without an effect does not have already, or ValueError."
+    return checks.number('power', power, above=checks.share('alpha', alpha), below=1)
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #fb45c714
 def sample_size_proportions(
@@ -35,7 +42,9 @@ def sample_size_proportions(
     ratio:float=1.,       # Treated units for each control unit
     two_sided:bool=True,  # Whether both directions count
 )->int:                   # Units of the control, rounded up; treated: `ratio` times as many
-    """Size for two proportions, as R's `power.prop.test`; ValueError for p1 = p2.
+    """Size for two proportions, as R's `power.prop.test`.
+
+    ValueError for p1 = p2, or a power that is not above alpha.
 
     Examples
     --------
@@ -43,10 +52,10 @@ def sample_size_proportions(
     >>> ab.sample_size_proportions(.04, .05)
     6745
     """
-    p1, p2 = checks.share('p1', p1), checks.share('p2', p2)
+    p1, p2 = (checks.number(name, p, least=0, most=1) for name, p in (('p1', p1), ('p2', p2)))
     if p1 == p2: raise ValueError(f'p1 = p2 = {p1}: expected two different proportions')
     null, alt = _spread(p1, p2, checks.positive('ratio', ratio))
-    z_power = special.ndtri(checks.share('power', power))
+    z_power = special.ndtri(_check_power(power, alpha))
     return _ceil(((_z(alpha, two_sided)*null + z_power*alt)/(p2 - p1))**2)
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #dc6eaebf
@@ -59,10 +68,10 @@ def power_proportions(
     two_sided:bool=True, # Whether both directions count
 )->float:                # Chance of a significant difference in the direction of p2
     "Power for two proportions, as R's `power.prop.test`, which leaves the far tail out."
-    p1, p2, n = checks.share('p1', p1), checks.share('p2', p2), checks.positive('n', n)
+    p1, p2 = (checks.number(name, p, least=0, most=1) for name, p in (('p1', p1), ('p2', p2)))
     null, alt = _spread(p1, p2, checks.positive('ratio', ratio))
-    reach = math.sqrt(n)*abs(p2-p1) - _z(alpha, two_sided)*null
-    return float(special.ndtr(reach/alt))
+    reach = math.sqrt(checks.positive('n', n))*abs(p2-p1) - _z(alpha, two_sided)*null
+    return float(special.ndtr(reach/alt)) if alt else float(reach > 0)
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #9e20d013
 @lru_cache
@@ -97,10 +106,10 @@ def power_means(
 )->float:                 # Chance of a significant difference
     "Power of the two-sample t test with equal variances, from the noncentral t distribution."
     sd, ratio = checks.positive('sd', sd), checks.positive('ratio', ratio)
-    n = checks.number('n', n, above=1)
-    df = n*(1 + ratio) - 2
+    df = checks.positive('n', n)*(1 + ratio) - 2
+    if df <= 0: raise ValueError(f'{n = }, {ratio = }: expected more than two units in all')
     shift = abs(checks.number('effect', effect))/sd/math.sqrt((1 + 1/ratio)/n)
-    cut = special.stdtrit(df, 1 - checks.share('alpha', alpha)/(2 if two_sided else 1))
+    cut = -special.stdtrit(df, checks.share('alpha', alpha)/(2 if two_sided else 1))
     sd_hat, weight = _sd_grid(df)
     beyond = special.ndtr(shift - cut*sd_hat)
     if two_sided: beyond = beyond + special.ndtr(-shift - cut*sd_hat)
@@ -115,7 +124,7 @@ def sample_size_means(
     ratio:float=1.,       # Treated units for each control unit
     two_sided:bool=True,  # Whether both directions count
 )->int:                   # Units of the control, rounded up
-    """Size for two means (t test); ValueError for an effect of 0.
+    """Size for two means (t test); ValueError for an effect of 0, or a power not above alpha.
 
     Examples
     --------
@@ -125,7 +134,7 @@ def sample_size_means(
     """
     if checks.number('effect', effect) == 0:
         raise ValueError('effect = 0: expected a number that is not 0')
-    power = checks.share('power', power)
+    power = _check_power(power, alpha)
     low = 1 + 2/(1 + checks.positive('ratio', ratio))   # at least a degree of freedom
     def lack(n): return power_means(effect, sd, n, alpha, ratio, two_sided) - power
     if lack(low) >= 0: return _ceil(low)
@@ -145,7 +154,7 @@ def minimum_detectable_effect(
 )->float:                # Smallest rise, in the metric's unit (a proportion: in points of 1)
     "The rise that a test of this size finds; ValueError where even the largest stays hidden."
     if (sd is None) == (p is None): raise ValueError(f'{sd = }, {p = }: expected one of them')
-    power = checks.share('power', power)
+    power = _check_power(power, alpha)
     top = 1 - checks.share('p', p) - 1e-12 if sd is None else 40*checks.positive('sd', sd)
     def excess(d):
         if sd is None: return power_proportions(p, p+d, n, alpha, ratio, two_sided) - power

@@ -68,31 +68,51 @@ class BayesResult(Shown):
     high:float          # Upper end
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #abfdac3b
-def _beta_grid(a, b, low=0., high=1., m=64):
-    "Nodes and weights (density included) of a beta distribution, by quadrature in an angle."
-    start = np.arcsin(np.sqrt(max(low, special.betaincinv(a, b, 1e-17))))
-    top = np.pi/2 - np.arcsin(np.sqrt(special.betaincinv(b, a, 1e-17)))
-    end = min(np.arcsin(np.sqrt(high)), top)
-    if not start < end: return np.zeros(1), np.zeros(1)
-    t, w = quadrature(start, end, m)   # a rate is the squared sine of its angle
-    log = (2*a-1)*np.log(np.sin(t)) + (2*b-1)*np.log(np.cos(t)) - special.betaln(a, b)
-    return np.sin(t)**2, 2*w*np.exp(log)
+def _normal(a, b, x): return np.clip(special.ndtri(special.betainc(a, b, x)), -8.3, 8.3)
 
-def _below(d, a0, b0, a1, b1):
-    "P(treatment - control <= d) for two beta distributions."
-    x, w = _beta_grid(a1, b1, max(d, 0), min(1 + d, 1))
-    plainly = special.betainc(a1, b1, max(d, 0))   # the treatment itself is below d
-    return plainly + w @ special.betaincc(a0, b0, np.clip(x - d, 0, 1))
+def _beta_nodes(a, b, low=0., high=1., m=64):
+    "Values of a beta variable from low to high, and weights for the mean of a function of it."
+    start, end = _normal(a, b, low), _normal(a, b, high)
+    if not start < end: return np.zeros(1), np.zeros(1)
+    z, w = quadrature(start, end, m)
+    values = np.where(z < 0, special.betaincinv(a, b, special.ndtr(z)),
+                      1 - special.betaincinv(b, a, special.ndtr(-z)))
+    return values, w*np.exp(-z*z/2)/math.sqrt(2*math.pi)
 
 def _beta_variance(a, b): return a*b/(a+b)**2/(a+b+1)
 
-def _credible(a0, b0, a1, b1):
-    "95% interval for the difference of two beta distributions."
-    mean = a1/(a1+b1) - a0/(a0+b0)
-    far = 7*math.sqrt(_beta_variance(a0, b0) + _beta_variance(a1, b1))   # 1/49 at most is beyond
-    start, end = max(mean-far, -1), min(mean+far, 1)
-    def excess(d, share): return _below(d, a0, b0, a1, b1) - share
-    return [optimize.brentq(excess, start, end, args=(q,), xtol=1e-10) for q in (.025, .975)]
+class _TwoRates:
+    "Two rates with beta distributions; means are taken over the narrower one."
+    def __init__(self, control, treatment):
+        self.control, self.treatment = control, treatment
+        self.over_control = _beta_variance(*control) < _beta_variance(*treatment)
+
+    def below(self, d):
+        "P(treatment - control <= d); the sum runs where the wider one is not plainly below."
+        if self.over_control:
+            rate, weight = _beta_nodes(*self.control, max(-d, 0), min(1 - d, 1))
+            surely = special.betaincc(*self.control, min(1 - d, 1))
+            return surely + weight @ special.betainc(*self.treatment, np.clip(rate + d, 0, 1))
+        rate, weight = _beta_nodes(*self.treatment, max(d, 0), min(1 + d, 1))
+        surely = special.betainc(*self.treatment, max(d, 0))
+        return surely + weight @ special.betaincc(*self.control, np.clip(rate - d, 0, 1))
+
+    def loss(self):
+        "Mean of max(control - treatment, 0)."
+        a, b = self.treatment if self.over_control else self.control
+        rate, weight = _beta_nodes(*(self.control if self.over_control else self.treatment))
+        tail = special.betainc if self.over_control else special.betaincc
+        one, other = rate*tail(a, b, rate), a/(a + b)*tail(a + 1, b, rate)
+        return weight @ (one - other if self.over_control else other - one)
+
+    def interval(self):
+        "95% interval for treatment minus control."
+        (a0, b0), (a1, b1) = self.control, self.treatment
+        mean = a1/(a1 + b1) - a0/(a0 + b0)
+        far = 7*math.sqrt(_beta_variance(a0, b0) + _beta_variance(a1, b1)) # 1/49 at most is beyond
+        start, end = max(mean - far, -1), min(mean + far, 1)
+        def excess(d, share): return self.below(d) - share
+        return [optimize.brentq(excess, start, end, args=(q,), xtol=1e-10) for q in (.025, .975)]
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #a2d583dc
 def bayes_proportions(
@@ -106,11 +126,9 @@ def bayes_proportions(
     """
     x, n = checks.success_counts(successes, totals)
     hits, misses = [checks.positive('prior', p) for p in checks.pair('prior', prior)]
-    (a0, a1), (b0, b1) = x + hits, n - x + misses
-    rate, weight = _beta_grid(a1, b1)
-    loss = a0/(a0+b0)*special.betaincc(a0+1, b0, rate) - rate*special.betaincc(a0, b0, rate)
-    better = weight @ special.betainc(a0, b0, rate)
-    return BayesResult(float(better), float(weight @ loss), *_credible(a0, b0, a1, b1))
+    rates = _TwoRates(*zip(x + hits, n - x + misses))
+    better = min(max(1 - rates.below(0), 0), 1)
+    return BayesResult(float(better), float(max(rates.loss(), 0)), *rates.interval())
 
 # %% ../../nbs/3_testing/06_verdicts.ipynb #e1f37fc8
 def false_positive_risk(
