@@ -18,7 +18,7 @@ from scipy import special
 from .. import checks
 from .assignment import assign_many, srm
 from .comparisons import Comparison, compare_means_from_stats
-from .comparisons import compare_proportions, cuped, ratio_moments
+from .comparisons import compare_proportions, cuped, ratio_moments, usable_sds
 from .sequential import always_valid, group_sequential
 from .verdicts import benjamini_hochberg, holm
 from ..show import COLOURS, html_table, markdown_table, svg
@@ -35,7 +35,7 @@ def total(
     column:str='value',   # What to add up
 )->nw.Expr:
     "Add up a column over the events of a kind."
-    return nw.when(nw.col('kind') == kind).then(nw.col(column))
+    return nw.when(nw.col('kind') == kind).then(nw.col(column)).otherwise(nw.lit(0.))
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #017c6913
 def _check_metric(metric):
@@ -61,7 +61,8 @@ def _check_metrics(plan):
 def _check_variants(variants, weights):
     "ValueError for anything but two variants with their shares."
     two_of_each = len(set(variants)) == 2 and len(weights) == 2
-    if not two_of_each or abs(sum(weights) - 1) > 1e-6:
+    shares = [checks.share('weights', weight) for weight in weights]
+    if not two_of_each or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f'variants = {variants}, weights = {weights}: '
                          'expected two of each, weights that sum to 1')
 
@@ -71,6 +72,7 @@ def _check_plan(plan):
     checks.number('size', plan.size, least=2)
     checks.whole('looks', plan.looks, 0, 200)
     checks.share('alpha', plan.alpha)
+    checks.number('min_events', plan.min_events, least=0)
     _check_metrics(plan)
     _check_variants(plan.variants, plan.weights)
 
@@ -110,6 +112,7 @@ class Experiment:
     coverage:float=1.       # Share of the units that enter
     looks:int=1             # Planned looks (O'Brien-Fleming); 1: at the end; 0: any (always valid)
     alpha:float=.05         # Chance of a false alarm on the main metric
+    min_events:float=10     # Expected in each arm before a decision may rest on a metric
     start:object=None       # First moment; what units did before is their past
     hypothesis:str=''       # In words
     unit:str='unit'         # Column of the randomisation unit
@@ -146,37 +149,65 @@ def _check_columns(have, unit):
     missing = _missing([unit, 'experiment', 'variant', 'kind'], have)
     if missing: raise ValueError(f'events have no column {missing}; they have {", ".join(have)}')
 
+def _check_log(events, experiment):
+    "ValueError for events that cannot be placed: no unit, no moment, or another kind of clock."
+    unit, schema = experiment.unit, events.collect_schema()
+    if schema[unit] == nw.Object:
+        raise ValueError(f'column {unit} holds texts and numbers: 7 and "7" would be two units; '
+                         'make all of them texts')
+    needed = [unit] if experiment.start is None else [unit, 'ts']
+    if 'ts' in needed: _check_clock(schema, experiment.start)
+    lost = events.select(*(nw.col(name).is_null().sum() for name in needed))
+    if isinstance(lost, nw.LazyFrame): lost = lost.collect()
+    for name in needed:
+        if lost[name][0]: raise ValueError(f'{int(lost[name][0])} events have no {name}')
+
+def _check_clock(schema, start):
+    "ValueError unless the log's moments and the start both have a time zone, or neither."
+    kind, zone = schema.get('ts'), pd.Timestamp(start).tzinfo
+    if not isinstance(kind, nw.Datetime): raise ValueError(f'ts is {kind}: expected moments')
+    if (kind.time_zone is None) != (zone is None):
+        raise ValueError(f'start = {start!s} has {"no" if zone is None else "a"} time zone and '
+                         f'column ts has {"none" if zone else "one"}: expected both or neither')
+
 def _summed(events, unit, arm, adds):
     "A row a unit of the test: its smallest and largest arm, and its sums as _0, _1, ..."
     places = [f'_{i}' for i in range(len(adds))]
     added = [expression.alias(place) for expression, place in zip(adds, places)]
-    sums = [nw.col(place).sum().alias(place) for place in places]
+    gone = [nw.col(place).is_null() for place in places]
+    lost = nw.any_horizontal(*gone, ignore_nulls=True).cast(nw.Int64).alias('_lost')
     arms = nw.col('_arm').min().alias('arm'), nw.col('_arm').max().alias('_last')
-    rows = events.select(unit, arm.alias('_arm'), *added)
-    return rows.group_by(unit).agg(*arms, *sums).filter(~nw.col('arm').is_null())
+    rows = events.select(unit, arm.alias('_arm'), *added).with_columns(lost)
+    sums = [nw.col(place).sum() for place in (*places, '_lost')]
+    return rows.group_by(unit).agg(*arms, *sums).filter(nw.col('arm') < 2)
 
 def _tidied(table, names, experiment):
     "The unit table, from what an engine gave back; ValueError if no unit is in it."
+    places = {f'_{i}': name for i, name in enumerate(names)}
+    lost = (table.pop('_lost') > 0) | table[[*places]].isna().any(axis=1) # null, or NaN
+    if lost.any():
+        raise ValueError(f'an event adds a missing value to one of {", ".join(names)}, in '
+                         f'{lost.sum()} units; one that adds nothing adds 0')
     if not len(table):
         raise ValueError(f'no unit of experiment {experiment.name!r} with variants '
                          f'{experiment.variants} in the events')
     arm = np.where(table.arm == table.pop('_last'), table.arm, -1).astype(np.int8)
-    places = {f'_{i}': name for i, name in enumerate(names)}
-    table = table.assign(arm=arm).rename(columns={experiment.unit: 'unit', **places})
-    return table.fillna(dict.fromkeys(names, 0.))
+    return table.assign(arm=arm).rename(columns={experiment.unit: 'unit', **places})
 
 def _periods(experiment):
     "Whether an event belongs to the test, and whether to the past."
     inside = nw.col('experiment') == experiment.name
     if experiment.start is None: return inside, nw.lit(False)
-    earlier = nw.col('ts') < experiment.start
-    return inside & ~earlier, earlier
+    start = pd.Timestamp(experiment.start).to_pydatetime()
+    return inside & (nw.col('ts') >= start), nw.col('ts') < start
 
 def _arm(variants, inside):
-    "0 for an event of the control, 1 for one of the treatment, null for others."
-    control = inside & (nw.col('variant') == variants[0])
-    treatment = inside & (nw.col('variant') == variants[1])
-    return nw.when(control).then(nw.lit(0)).otherwise(nw.when(treatment).then(nw.lit(1)))
+    "0 and 1 for an event of the two arms, 2 for another variant of the test, null for others."
+    variant, arm = nw.col('variant'), nw.lit(2)
+    for code, name in enumerate(variants):
+        arm = nw.when(variant == name).then(nw.lit(code)).otherwise(arm)
+    named = inside & ~variant.is_null() & (variant != '')
+    return nw.when(named).then(arm)
 
 def _adds(experiment, inside, earlier):
     "What an event adds to each column of the unit table."
@@ -184,17 +215,22 @@ def _adds(experiment, inside, earlier):
     for metric in experiment.metrics:
         for column, (expression, past) in metric.columns.items():
             when = earlier if past else inside
-            adds[column] = nw.when(when).then(expression.cast(nw.Float64))
+            adds[column] = nw.when(when).then(expression.cast(nw.Float64)).otherwise(nw.lit(0.))
     return adds
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #c909a2eb
 def unit_table(
     experiment:Experiment, # The plan
     events,                # Events record: pandas, Polars, DuckDB, Spark..., or a Parquet path
-)->pd.DataFrame:           # A row a unit: unit, arm (0, 1; -1: both), a column for each sum
-    "Sums of each unit of the experiment; ValueError for missing columns or if no unit is in it."
+)->pd.DataFrame:           # A row a unit: unit, arm (0, 1; -1: several), a column for each sum
+    """Sums of each unit of the experiment.
+
+    ValueError for missing columns or values, for a start and moments of which only one has a time
+    zone, or if no unit is in it.
+    """
     events = _opened(events)
     _check_columns(events.collect_schema().names(), experiment.unit)
+    _check_log(events, experiment)
     inside, earlier = _periods(experiment)
     arm = _arm(experiment.variants, inside)
     adds = _adds(experiment, inside, earlier)
@@ -211,7 +247,7 @@ def _arms(table):
 def _without_past(y, x, arms):
     "The metric without what the past explains, by the units of both arms together."
     rows = np.concatenate(arms)
-    if not x[rows].any(): return y  # a service without a past has nothing to subtract
+    if checks.constant(x[rows]): return y  # the same past for all has nothing to subtract
     left = y.copy()
     left[rows] = cuped(y[rows], x[rows])
     return left
@@ -230,25 +266,30 @@ def _estimate(metric, columns, name):
     y = columns[0]
     return y.mean(), y.var(ddof=1)/len(y), len(y)
 
-def _relative(comparison, means, variances):
+def _relative(means, variances, critical, least=-math.inf):
     "(change, low, high) as shares of the control."
     control, treatment = means
     if not control: return math.nan, math.nan, math.nan
     quotient = treatment/control
-    critical = (comparison.high - comparison.low)/2/math.sqrt(sum(variances))
     half = critical*math.sqrt(variances[1] + variances[0]*quotient**2)/abs(control)
     change = (quotient - 1)*np.sign(control)
-    return change, change - half, change + half
+    return change, max(change - half, least), change + half
 
 @dataclass(frozen=True)
 class _Reading:
-    "A metric, read: the comparison of the arms, their means, the variances of these estimates."
+    "A metric, read: the comparison of the arms, and what it rests on."
     comparison:Comparison
     means:tuple
-    variances:tuple
+    sds:tuple      # Of a unit, in each arm
+    ns:tuple
+    critical:float # What the interval multiplies the standard error with
+    events:float   # Units that did something out of the usual, expected in the arm with fewer
+    least:float    # Largest loss that there can be, as a share of the control
 
     @property
-    def relative(self): return _relative(self.comparison, self.means, self.variances)
+    def relative(self):
+        variances = np.square(self.sds)/self.ns
+        return _relative(self.means, variances, self.critical, self.least)
 
     def row(self, role, verdict):
         "A row of the report's table."
@@ -257,30 +298,57 @@ class _Reading:
         return {'role': role, 'control': self.means[0], 'difference': self.comparison.difference,
                 **percent, 'p': self.comparison.p_value, 'verdict': verdict}
 
+def _critical(alpha, df):
+    "The quantile of an interval."
+    return -special.stdtrit(df, alpha/2) if math.isfinite(df) else -special.ndtri(alpha/2)
+
+def _unusual(control, treatment):
+    "Expected units, in the smaller arm, that differ from the commonest value of the metric."
+    values, ns = np.concatenate([control, treatment]), (len(control), len(treatment))
+    commonest = np.unique(values, return_counts=True)[1].max()
+    return min(ns)*(1 - commonest/len(values))
+
+def _nothing(means, ns):
+    "The reading of a metric in which no unit differs from another."
+    unknown = Comparison(means[1] - means[0], math.nan, -math.inf, math.inf, 1., 0., math.inf)
+    return _Reading(unknown, means, (math.inf, math.inf), ns, 1., 0., -math.inf)
+
 def _compared(metric, table, arms, alpha):
     "A metric's reading."
     control, treatment = _parts(metric, table, arms)
     estimates = _estimate(metric, control, 'c'), _estimate(metric, treatment, 't')
     means, variances, ns = zip(*estimates)
-    if metric.share:
-        successes = [control[0].sum(), treatment[0].sum()]
-        return _Reading(compare_proportions(successes, ns, alpha), means, variances)
     sds = np.sqrt(np.multiply(variances, ns))
-    return _Reading(compare_means_from_stats(means, sds, ns, alpha), means, variances)
+    if not (sds > 1e-12*np.abs(means)).any(): return _nothing(means, ns)
+    if metric.share: found = compare_proportions([control[0].sum(), treatment[0].sum()], ns, alpha)
+    else: found = compare_means_from_stats(means, sds, ns, alpha)
+    return _Reading(found, means, usable_sds(means, sds, ns), ns, _critical(alpha, found.df),
+                    _unusual(control[0], treatment[0]), -1 if metric.share else -math.inf)
 
 def _read(metric, table, arms, alpha):
     "A metric's reading; ValueError with the metric's name."
     try: return _compared(metric, table, arms, alpha)
     except ValueError as e: raise ValueError(f'metric {metric.name}: {e}') from None
 
-def _any_time(comparison, n, alpha, size):
-    "The same comparison with an always-valid interval and p-value."
-    c, tail = comparison, alpha/2
-    critical = -special.stdtrit(c.df, tail) if math.isfinite(c.df) else -special.ndtri(tail)
-    se = (c.high - c.low)/2/critical
-    valid = always_valid(c.difference, se, sum(n), alpha, tuning_n=size)
-    return Comparison(c.difference, c.relative, valid.low, valid.high, valid.p_value,
-                      c.statistic, c.df)
+def _error(reading):
+    "Standard error of the difference, as the test takes it."
+    c = reading.comparison
+    if c.difference and c.statistic: return abs(c.difference/c.statistic)
+    return math.sqrt((np.square(reading.sds)/reading.ns).sum())
+
+def _any_time(reading, alpha, size):
+    "The same reading with an always-valid interval and p-value."
+    c, se = reading.comparison, _error(reading)
+    if math.isinf(se): return reading
+    valid = always_valid(c.difference, se, sum(reading.ns), alpha, tuning_n=size)
+    found = replace(c, low=valid.low, high=valid.high, p_value=valid.p_value)
+    return replace(reading, comparison=found, critical=(valid.high - valid.low)/2/se)
+
+def _open_reading(experiment, metric, table, arms, level):
+    "A metric's reading at the level of this look; always valid where the plan counts no looks."
+    reading = _read(metric, table, arms, level or experiment.alpha)
+    if experiment.looks: return reading
+    return _any_time(reading, experiment.alpha, 2*experiment.size)
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #fd0c1bc7
 _bounds = lru_cache(group_sequential)
@@ -304,29 +372,40 @@ def _good(metric, low, high):
     "An interval of the gain: positive is better."
     return (low, high) if metric.more_is_better else (-high, -low)
 
-def _guard(metric, relative):
-    "kept, harmed or open, by the interval of the relative change."
-    low, high = _good(metric, *relative[1:])
-    if low > -metric.margin: return 'kept'
-    return 'harmed' if high < -metric.margin else 'open'
+def _against_margin(metric, reading):
+    "The same reading against the worst value that the margin allows."
+    control, treatment = reading.means
+    worst = control - abs(control)*metric.margin*(1 if metric.more_is_better else -1)
+    scale = abs(worst/control) if control else 1
+    spread = reading.sds[0]*scale, reading.sds[1]
+    half = reading.critical*math.sqrt((np.square(spread)/reading.ns).sum())
+    return _good(metric, treatment - worst - half, treatment - worst + half)
+
+def _guard(experiment, metric, reading, level):
+    "kept, harmed, open or too few events, by the interval against the margin."
+    if not level: return 'open'
+    if reading.events < experiment.min_events: return 'too few events'
+    low, high = _against_margin(metric, reading)
+    return 'kept' if low > 0 else 'harmed' if high < 0 else 'open'
 
 def _broken(experiment, table, n):
     "Reasons why nothing can be concluded."
     reasons = []
-    p = srm(n, experiment.weights) if min(n) else 0.
+    p = srm(n, experiment.weights) if sum(n) else 1.
     if p < .001:
         reasons.append(f'sample ratio mismatch: {n[0]:,} and {n[1]:,} units '
                        f'for weights {experiment.weights} (p = {p:.1g})')
     both = (table.arm < 0).mean()
-    if both > .01: reasons.append(f'{both:.1%} of the units have seen both variants')
+    if both > .01: reasons.append(f'{both:.1%} of the units have seen several variants')
     return reasons
 
 def _guard_reasons(guards):
     "Sentences on the guardrails that were harmed, and on those that are open."
     harmed = [f'guardrail {g.name}: worse by more than its margin of {g.margin:.0%}'
               for g, state in guards if state == 'harmed']
-    unsure = [f'guardrail {g.name}: a loss of {g.margin:.0%} cannot be excluded'
-              for g, state in guards if state == 'open']
+    why = {'open': 'a loss of {:.0%} cannot be excluded', 'too few events': 'too few events'}
+    unsure = [f'guardrail {g.name}: {why[state].format(g.margin)}'
+              for g, state in guards if state in why]
     return harmed, unsure
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #8bdad5a9
@@ -334,7 +413,9 @@ def _decide(experiment, n, level, main, guards):
     "(decision, reasons) for a sound experiment."
     metric, change = experiment.metric, main.relative[0]
     low, high = _good(metric, main.comparison.low, main.comparison.high)
-    won, lost = level > 0 and low > 0, level > 0 and high < 0
+    enough = main.events >= experiment.min_events
+    decides = level > 0 and enough
+    won, lost = decides and low > 0, decides and high < 0
     end = _done(experiment, n) == 1
     harmed, unsure = _guard_reasons(guards)
     better = f'{metric.name}: better ({change:+.1%})'
@@ -342,7 +423,11 @@ def _decide(experiment, n, level, main, guards):
     if lost: return 'stop', [f'{metric.name}: worse ({change:+.1%})']
     kept = [f'guardrail {g.name}: kept' for g, state in guards if state == 'kept']
     if won and not unsure: return 'ship', [better, *kept]
-    if won: return 'stop' if end else 'keep running', [better, *unsure]
+    if won: return 'inconclusive' if end else 'keep running', [better, *unsure]
+    if not enough:
+        few = (f'{metric.name}: too few events ({main.events:.3g} expected in the smaller arm, '
+               f'{experiment.min_events:g} needed)')
+        return 'inconclusive' if end else 'keep running', [few, *unsure]
     if end: return 'stop', [f'{metric.name}: no difference found with the planned units', *unsure]
     done = min(n[0]/experiment.size, 1)
     return 'keep running', [f'{metric.name}: open after {done:.0%} of the planned units', *unsure]
@@ -352,7 +437,7 @@ def _decide(experiment, n, level, main, guards):
 class Report:
     "What the data say about an experiment."
     experiment:Experiment # The plan
-    decision:str          # ship, stop, keep running or invalid
+    decision:str          # ship, stop, keep running, inconclusive or invalid
     reasons:tuple         # Texts
     units:tuple           # Units of each arm
     table:pd.DataFrame    # A row a metric: role, means, changes with intervals, p, verdict
@@ -362,24 +447,19 @@ class Report:
         reasons = '; '.join(self.reasons)
         return f'Report({self.experiment.name}: {self.decision}; {reasons})'
 
-def _main(experiment, table, arms, n, level):
-    "The main metric's reading."
-    alpha = experiment.alpha
-    main = _read(experiment.metric, table, arms, level or alpha)
-    if experiment.looks: return main
-    return replace(main, comparison=_any_time(main.comparison, n, alpha, 2*experiment.size))
-
-def _main_verdict(main, level):
-    "different or open, if a look is open."
+def _main_verdict(experiment, main, level):
+    "different, open or too few events, if a look is open."
     if not level: return 'no look is open'
-    return 'different' if main.low > 0 or main.high < 0 else 'open'
+    if main.events < experiment.min_events: return 'too few events'
+    found = main.comparison
+    return 'different' if found.low > 0 or found.high < 0 else 'open'
 
-def _guards(experiment, table, arms):
-    "The guardrails' rows, and each guardrail with kept, harmed or open."
+def _guards(experiment, table, arms, level):
+    "The guardrails' rows, and each guardrail with its state."
     rows, guards = {}, []
     for metric in experiment.guardrails:
-        reading = _read(metric, table, arms, .05)
-        state = _guard(metric, reading.relative)
+        reading = _open_reading(experiment, metric, table, arms, level)
+        state = _guard(experiment, metric, reading, level)
         rows[metric.name] = reading.row('guardrail', state)
         guards.append((metric, state))
     return rows, guards
@@ -404,8 +484,7 @@ def analyse_units(
     experiment:Experiment, # The plan
     table:pd.DataFrame,    # As from `unit_table`: arm, and a column for each sum
 )->Report:                 # Decision, reasons, table
-    """Read an experiment from a table of units; ValueError for missing columns, NaN or metrics
-    without variance.
+    """Read an experiment from a table of units; ValueError for missing columns or values.
 
     Examples
     --------
@@ -417,12 +496,15 @@ def analyse_units(
     arms = _arms(table)
     n = len(arms[0]), len(arms[1])
     broken = _broken(experiment, table, n)
-    if broken and min(n) < 2:
-        return Report(experiment, 'invalid', tuple(broken), n, pd.DataFrame(), 0.)
+    if min(n) < 2:
+        decision = 'invalid' if broken else 'keep running'
+        few = f'{n[0]:,} and {n[1]:,} units: expected at least two in each arm'
+        return Report(experiment, decision, (*broken, few), n, pd.DataFrame(), 0.)
     level = _level(experiment, n)
-    main = _main(experiment, table, arms, n, level)
-    rows = {experiment.metric.name: main.row('main', _main_verdict(main.comparison, level))}
-    guard_rows, guards = _guards(experiment, table, arms)
+    main = _open_reading(experiment, experiment.metric, table, arms, level)
+    verdict = _main_verdict(experiment, main, level)
+    rows = {experiment.metric.name: main.row('main', verdict)}
+    guard_rows, guards = _guards(experiment, table, arms, level)
     rows |= guard_rows | _others(experiment.others, table, arms)
     decision, reasons = 'invalid', broken
     if not broken: decision, reasons = _decide(experiment, n, level, main, guards)
@@ -440,8 +522,8 @@ def analyse(
 @dataclass(frozen=True, eq=False, repr=False)
 class Slices:
     "An experiment's main metric by slice."
-    table:pd.DataFrame # A row a slice: units, difference, low, high, p, adjusted p
-    p_same:float       # p-value for "the effect is the same in all slices"
+    table:pd.DataFrame # A row a slice: units, difference, relative, low, high, p, adjusted p
+    p_same:float       # p-value for "the relative effect is the same in all slices"
 
     def __repr__(self):
         return f'Slices(same effect everywhere: p = {self.p_same:.2g})\n{self.table.round(4)}'
@@ -458,12 +540,29 @@ def _cochran(effect, se):
     q = (((effect - common)/se)**2).sum()
     return float(special.chdtrc(len(effect) - 1, q))
 
+def _of_slice(experiment, table, groups, name):
+    "The main metric's reading in a slice; ValueError that names it."
+    arms = [rows[groups[rows] == name] for rows in _arms(table)]
+    if min(map(len, arms)) < 2:
+        raise ValueError(f'slice {name!r} has {len(arms[0])} and {len(arms[1])} units: '
+                         'expected at least two in each arm')
+    return _read(experiment.metric, table, arms, experiment.alpha)
+
+def _same_effect(readings):
+    "Cochran's p-value for one relative effect in all slices; NaN where a control is 0."
+    changes = np.array([reading.relative for reading in readings])
+    errors = (changes[:, 2] - changes[:, 0])/[reading.critical for reading in readings]
+    return _cochran(changes[:, 0], errors) if np.isfinite(errors).all() else math.nan
+
 def _slice_names(table, groups):
     "The different labels; ValueError for slices that cannot be compared."
     if groups.shape != (len(table),):
         raise ValueError(f'groups has shape {groups.shape}: '
                          f'expected a label for each of {len(table)} units')
-    names = pd.unique(pd.Series(groups))
+    labels = pd.Series(groups)
+    if labels.isna().any():
+        raise ValueError(f'{labels.isna().sum()} units have no label: expected one for each')
+    names = pd.unique(labels)
     if len(names) < 2:
         raise ValueError(f'groups = {names.tolist()}: expected at least two slices')
     return names
@@ -474,21 +573,19 @@ def slices(
     table:pd.DataFrame,    # From `unit_table`
     groups,                # A label for each row; known before the test
 )->Slices:                 # A row for each label
-    """Effects by slice with Benjamini-Hochberg, and Cochran's test of whether they differ;
-    ValueError for slices that cannot be compared."""
+    """Effects by slice with Benjamini-Hochberg, and Cochran's test of whether the relative ones
+    differ; ValueError for slices that cannot be compared."""
     groups = np.asarray(groups)
-    names, found = _slice_names(table, groups), []
-    for name in names:
-        arms = [rows[groups[rows] == name] for rows in _arms(table)]
-        reading = _read(experiment.metric, table, arms, experiment.alpha)
-        found.append(reading.comparison)
+    names = _slice_names(table, groups)
+    found = [_of_slice(experiment, table, groups, name) for name in names]
+    effects = [reading.comparison for reading in found]
     rows = pd.DataFrame({
         'units': [(groups == name).sum() for name in names],
-        'difference': [c.difference for c in found],
-        'low': [c.low for c in found], 'high': [c.high for c in found],
-        'p': [c.p_value for c in found]}, names)
-    half = ((rows.high - rows.low)/2).to_numpy()
-    p_same = _cochran(rows.difference.to_numpy(), half/-special.ndtri(experiment.alpha/2))
+        'difference': [c.difference for c in effects],
+        'relative': [reading.relative[0] for reading in found],
+        'low': [c.low for c in effects], 'high': [c.high for c in effects],
+        'p': [c.p_value for c in effects]}, names)
+    p_same = _same_effect(found)
     return Slices(rows.assign(adjusted=benjamini_hochberg(rows.p)), p_same)
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #36a2cb1f
@@ -509,11 +606,12 @@ def figure(self:Report): # matplotlib Figure
     ax.axvline(0, color=COLOURS[-1], lw=1)
     ax.set(yticks=np.arange(len(table)), yticklabels=table.index, ylim=(-.6, len(table) - .4),
            xlabel='treatment against control (%)')
+    for label in ax.get_yticklabels(): label.set_parse_math(False) # a name may hold dollars
     ax.spines[['top', 'right', 'left']].set_visible(False)
     return figure
 
 _DECISIONS = {'ship': COLOURS[2], 'stop': '#c4554d', 'keep running': COLOURS[0],
-              'invalid': '#8b5e00'}
+              'inconclusive': COLOURS[-1], 'invalid': '#8b5e00'}
 
 def _printed(table, **formats):
     "Names and rows of the report's table, numbers as texts: three digits, or by `formats`."
