@@ -535,3 +535,19 @@ def test_the_same_relative_effect_in_light_and_heavy_users_is_the_same():
         ab.slices(plan, small, list("aaaabb"))
     with pytest.raises(ValueError, match="1 units have no label"):
         ab.slices(plan, small, ["a", "a", "a", "a", None, "b"])
+
+
+def test_a_metric_that_a_few_units_decide_is_named():
+    rng = stream(7, "few spend")
+    spent = rng.lognormal(0, 1, 10_000) * (rng.random(10_000) < 0.02)
+    t = pd.DataFrame({"arm": np.repeat([0, 1], [9000, 1000]), "money": spent})
+    test = ab.Experiment("e", ab.Metric("money", ab.total("buy")), 9000, weights=(0.9, 0.1))
+    found = ab.analyse_units(test, t)
+    assert "caution, money" in found.reasons[-1] and "units" in found.reasons[-1]
+    groups = t.money[t.arm == 0], t.money[t.arm == 1]
+    skew = ab.skew_of_difference(*groups)
+    draws = [stats.bootstrap((g,), np.mean, n_resamples=4000, random_state=7) for g in groups]
+    moved = [d.bootstrap_distribution for d in draws]
+    assert skew == pytest.approx(stats.skew(moved[1] - moved[0]), abs=0.12) and skew > 0.15
+    bought = t.assign(buy=(spent > 0).astype(float))
+    assert len(ab.analyse_units(replace(test, metric=buy), bought).reasons) == 1

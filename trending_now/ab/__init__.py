@@ -13,18 +13,18 @@ ab.compare_proportions([400, 460], [10_000, 10_000]) # treatment minus control
 
 # %% auto #0
 __all__ = ['hash_unit', 'assign', 'assign_many', 'Slots', 'srm', 'Comparison', 'compare_proportions', 'compare_means_from_stats',
-           'compare_means', 'compare_ratios', 'cuped', 'Sums', 'compare_ratios_from_sums', 'compare_cuped_from_sums',
-           'sample_size_proportions', 'power_proportions', 'power_means', 'sample_size_means',
-           'minimum_detectable_effect', 'duration_days', 'whole_weeks', 'crossing', 'group_sequential', 'Sequence',
-           'always_valid', 'non_inferior', 'holm', 'benjamini_hochberg', 'BayesResult', 'bayes_proportions',
-           'false_positive_risk', 'count', 'total', 'Metric', 'Experiment', 'unit_table', 'Report', 'analyse_units',
-           'analyse', 'Slices', 'slices', 'cluster_assign', 'switchback', 'period']
+           'compare_means', 'skew_of_difference', 'compare_ratios', 'cuped', 'Sums', 'compare_ratios_from_sums',
+           'compare_cuped_from_sums', 'sample_size_proportions', 'power_proportions', 'power_means',
+           'sample_size_means', 'minimum_detectable_effect', 'duration_days', 'whole_weeks', 'crossing',
+           'group_sequential', 'Sequence', 'always_valid', 'non_inferior', 'holm', 'benjamini_hochberg', 'BayesResult',
+           'bayes_proportions', 'false_positive_risk', 'count', 'total', 'Metric', 'Experiment', 'unit_table', 'Report',
+           'analyse_units', 'analyse', 'Slices', 'slices', 'cluster_assign', 'switchback', 'period']
 
 # %% ../../nbs/8_families/06_ab.ipynb #724b37bc
 from .assignment import hash_unit, assign, assign_many, Slots, srm
 from .comparisons import Comparison, compare_proportions, compare_means_from_stats
-from .comparisons import compare_means, compare_ratios, cuped, Sums
-from .comparisons import compare_ratios_from_sums, compare_cuped_from_sums
+from .comparisons import compare_means, skew_of_difference, compare_ratios, cuped
+from .comparisons import Sums, compare_ratios_from_sums, compare_cuped_from_sums
 from .sizing import sample_size_proportions, power_proportions, power_means
 from .sizing import sample_size_means, minimum_detectable_effect, duration_days
 from .sizing import whole_weeks
@@ -38,8 +38,8 @@ from .interference import cluster_assign, switchback, period
 # %% ../../nbs/8_families/06_ab.ipynb #c4bba191
 _all_ = [
     'hash_unit', 'assign', 'assign_many', 'Slots', 'srm', 'Comparison', 'compare_proportions',
-    'compare_means_from_stats', 'compare_means', 'compare_ratios', 'cuped', 'Sums',
-    'compare_ratios_from_sums', 'compare_cuped_from_sums', 'sample_size_proportions',
+    'compare_means_from_stats', 'compare_means', 'skew_of_difference', 'compare_ratios', 'cuped',
+    'Sums', 'compare_ratios_from_sums', 'compare_cuped_from_sums', 'sample_size_proportions',
     'power_proportions', 'power_means', 'sample_size_means', 'minimum_detectable_effect',
     'duration_days', 'whole_weeks', 'crossing', 'group_sequential', 'Sequence', 'always_valid',
     'non_inferior', 'holm', 'benjamini_hochberg', 'BayesResult', 'bayes_proportions',

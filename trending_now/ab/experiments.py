@@ -18,7 +18,8 @@ from scipy import special
 from .. import checks
 from .assignment import assign_many, srm
 from .comparisons import Comparison, compare_means_from_stats
-from .comparisons import compare_proportions, cuped, ratio_moments, usable_sds
+from .comparisons import compare_proportions, cuped, ratio_moments
+from .comparisons import skew_of_difference, usable_sds
 from .sequential import always_valid, group_sequential
 from .verdicts import benjamini_hochberg, holm
 from ..show import COLOURS, html_table, markdown_table, svg
@@ -285,6 +286,7 @@ class _Reading:
     critical:float # What the interval multiplies the standard error with
     events:float   # Units that did something out of the usual, expected in the arm with fewer
     least:float    # Largest loss that there can be, as a share of the control
+    skew:float     # Of the difference; 0 for shares, whose interval does not mind
 
     @property
     def relative(self):
@@ -308,10 +310,16 @@ def _unusual(control, treatment):
     commonest = np.unique(values, return_counts=True)[1].max()
     return min(ns)*(1 - commonest/len(values))
 
+def _pulls(columns):
+    "What each unit adds to the mean or ratio."
+    if len(columns) == 1: return columns[0]
+    top, per = columns
+    return (top - per*top.sum()/per.sum())/per.mean()
+
 def _nothing(means, ns):
     "The reading of a metric in which no unit differs from another."
     unknown = Comparison(means[1] - means[0], math.nan, -math.inf, math.inf, 1., 0., math.inf)
-    return _Reading(unknown, means, (math.inf, math.inf), ns, 1., 0., -math.inf)
+    return _Reading(unknown, means, (math.inf, math.inf), ns, 1., 0., -math.inf, 0.)
 
 def _compared(metric, table, arms, alpha):
     "A metric's reading."
@@ -323,7 +331,8 @@ def _compared(metric, table, arms, alpha):
     if metric.share: found = compare_proportions([control[0].sum(), treatment[0].sum()], ns, alpha)
     else: found = compare_means_from_stats(means, sds, ns, alpha)
     return _Reading(found, means, usable_sds(means, sds, ns), ns, _critical(alpha, found.df),
-                    _unusual(control[0], treatment[0]), -1 if metric.share else -math.inf)
+                    _unusual(control[0], treatment[0]), -1 if metric.share else -math.inf,
+                    0. if metric.share else skew_of_difference(*map(_pulls, (control, treatment))))
 
 def _read(metric, table, arms, alpha):
     "A metric's reading; ValueError with the metric's name."
@@ -408,6 +417,15 @@ def _guard_reasons(guards):
               for g, state in guards if state in why]
     return harmed, unsure
 
+_MOST_SKEWED = .15 # Beyond it, an interval of 95% misses more than 3.8% on one side
+
+def _cautions(metric, reading):
+    "A sentence on a metric that a few units decide."
+    if abs(reading.skew) <= _MOST_SKEWED: return []
+    needed = sum(reading.ns)*(reading.skew/_MOST_SKEWED)**2
+    return [f'caution, {metric.name}: a few units carry much of it (skewness {reading.skew:+.2f}), '
+            f'its interval is too short on one side; cap it, or wait for some {needed:,.0f} units']
+
 # %% ../../nbs/3_testing/07_experiments.ipynb #8bdad5a9
 def _decide(experiment, n, level, main, guards):
     "(decision, reasons) for a sound experiment."
@@ -455,14 +473,15 @@ def _main_verdict(experiment, main, level):
     return 'different' if found.low > 0 or found.high < 0 else 'open'
 
 def _guards(experiment, table, arms, level):
-    "The guardrails' rows, and each guardrail with its state."
-    rows, guards = {}, []
+    "The guardrails' rows, each guardrail with its state, and cautions."
+    rows, guards, cautions = {}, [], []
     for metric in experiment.guardrails:
         reading = _open_reading(experiment, metric, table, arms, level)
         state = _guard(experiment, metric, reading, level)
         rows[metric.name] = reading.row('guardrail', state)
         guards.append((metric, state))
-    return rows, guards
+        cautions += _cautions(metric, reading)
+    return rows, guards, cautions
 
 def _others(metrics, table, arms):
     "Rows of the metrics that are reported only, with Holm's correction."
@@ -504,12 +523,13 @@ def analyse_units(
     main = _open_reading(experiment, experiment.metric, table, arms, level)
     verdict = _main_verdict(experiment, main, level)
     rows = {experiment.metric.name: main.row('main', verdict)}
-    guard_rows, guards = _guards(experiment, table, arms, level)
+    guard_rows, guards, cautions = _guards(experiment, table, arms, level)
+    cautions = [] if broken else _cautions(experiment.metric, main) + cautions
     rows |= guard_rows | _others(experiment.others, table, arms)
     decision, reasons = 'invalid', broken
     if not broken: decision, reasons = _decide(experiment, n, level, main, guards)
     shown = pd.DataFrame(rows).T.infer_objects()
-    return Report(experiment, decision, tuple(reasons), n, shown, level)
+    return Report(experiment, decision, (*reasons, *cautions), n, shown, level)
 
 def analyse(
     experiment:Experiment, # The plan
