@@ -21,6 +21,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, jaccard_score
 from statsmodels.stats.proportion import proportion_confint
 
+from trending_now.rollouts import canary as canary_page
 from trending_now.rollouts import choosing
 from trending_now.ab import always_valid, hash_unit, non_inferior, compare_means_from_stats
 from trending_now.rollouts import (
@@ -351,6 +352,185 @@ def test_the_interval_is_the_ab_chapters():
     assert (low, high) == pytest.approx((there.low, there.high))
     fixed = compare_means_from_stats((5.0, 4.0), (3.0, 2.0), (900, 100), 0.02)
     assert low < fixed.low < fixed.high < high and not non_inferior(fixed, 0.5)
+
+
+def test_no_click_yet_is_no_harm_and_no_error_yet_is_no_proof():
+    "None of 100 at a rate of 1% happens 37 times in 100; none of 100 leaves up to 3% of errors."
+    click = Canary(Plan("new", [Guardrail("click")]))
+    first = click.observe({"click": Arms.counts((99, 0), (9900, 100))}, 1)
+    assert first.action == "hold" and "still open" in first.reasons
+    errors = Guardrail("error", margin=0.001, more_is_better=False)
+    none = {"error": Arms.counts((0, 0), (9900, 100))}
+    assert Canary(Plan("new", [errors], need_proof=True)).observe(none, 1).action == "hold"
+    assert Canary(Plan("new", [errors])).observe(none, 1).action == "hold"
+    many = {"error": Arms.counts((0, 0), (990_000, 10_000))}
+    assert Canary(Plan("new", [errors], need_proof=True)).observe(many, 1).action == "advance"
+
+
+@pytest.mark.parametrize(
+    "rate, visitors",
+    [(0.01, 10_000), (0.01, 20_000), (0.003, 50_000), (0.001, 10_000), (0.001, 50_000)],
+)
+def test_rare_events_halt_at_most_alpha_of_the_harmless_rollouts(rate, visitors):
+    runs = simulate_rollouts(
+        rate,
+        0.0,
+        stream(7, "rare", visitors),
+        rollouts=2000,
+        visitors=visitors,
+        horizon=8,
+        min_units=100,
+        tuning_n=5000,
+    )
+    assert runs.halted.mean() <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 2000)
+
+
+@pytest.mark.parametrize("champion, candidate", [(0.0, 0.01), (0.001, 0.01), (0.001, 0.0021)])
+def test_a_candidate_that_errs_beyond_the_margin_is_seldom_proven_harmless(champion, candidate):
+    "At any of 40 looks of a step, at the whole alpha: what one step may do at most."
+    rng, looks, rollouts = stream(7, "proof"), 40, 1000
+    new = rng.binomial(1000, 0.05, (rollouts, looks))
+    n = (1000 - new).cumsum(1), new.cumsum(1)
+    fine = [rng.binomial(m, 1 - p).cumsum(1) for m, p in ((1000 - new, champion), (new, candidate))]
+    _, safe = canary_page._brake("always valid", n, fine, 0.05, 0.001, 0.05, 5000)
+    proven = int(safe.any(1).sum())
+    assert stats.binomtest(proven, rollouts, 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_real_harm_at_a_common_rate_is_still_halted():
+    runs = simulate_rollouts(
+        0.1, -0.2, stream(7, "harm"), visitors=10_000, horizon=10, min_units=100, tuning_n=5000
+    )
+    assert runs.halted.mean() > 0.9
+    total = simulate_rollouts(0.1, -0.2, stream(7, "harm"), rule="none", steps=(1.0,), horizon=10)
+    assert runs.lost.mean() < 0.05 * total.lost.mean()
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.02, 0.5, 0.99])
+def test_a_bet_on_the_true_rate_is_fair_and_the_intervals_are_found_by_brute_force(rate):
+    k = np.arange(61)
+    won = np.exp(canary_page._log_bet(k, 60, 7.0, rate))
+    assert (stats.binom.pmf(k, 60, rate) * won).sum() == pytest.approx(1)
+    x, n, worth, alpha = (30.0, 3.0), (300.0, 100.0), (90.0, 10.0), 0.0125
+    p = np.linspace(0.0005, 0.9995, 2000)
+    one, other = (canary_page._log_bet(x[i], n[i], worth[i], p) for i in (0, 1))
+    left = one[:, None] + other < -math.log(alpha)
+    gains = (p - p[:, None])[left]
+    low, high = canary_page._rate_interval(x, n, worth, alpha)
+    assert (low, high) == pytest.approx((gains.min(), gains.max()), abs=2e-3)
+
+
+def test_the_canary_and_the_fast_brake_read_rare_events_alike():
+    rng = stream(7, "alike")
+    plan = Plan("t", [Guardrail("clicked", 0.002)], steps=(0.1, 1.0), alpha=0.05, srm_alpha=0)
+    for rate in (0.0, 0.002, 0.02, 0.3):
+        for _ in range(8):
+            n = np.array([9000, 1000]) * rng.integers(1, 20)
+            x = rng.binomial(n, [rate, rate / 2])
+            halt, safe = canary_page._brake(
+                "always valid", n[:, None], x[:, None], 0.1, 0.002, 0.05, 5000
+            )
+            action = Canary(plan).observe({"clicked": Arms.counts(x, n)}, 1).reasons[0]
+            assert halt.item() == action.startswith("harm")
+            assert safe.item() == action.startswith("no harm")
+
+
+def test_a_mean_without_spread_is_no_evidence():
+    "A group of equal values is given the spread of all visitors, and is never proven harmless."
+    plan = Plan("m", [Guardrail("seconds", more_is_better=False)], steps=(0.5, 1.0), srm_alpha=0)
+    same = {"seconds": Arms.of([0.6] * 592, [0.6] * 579)}
+    canary = Canary(plan)
+    for at in range(1, 5):
+        said = canary.observe(same, at)
+        assert said.action == "hold" and "the same for all visitors" in " ".join(said.reasons)
+    assert canary.looks == 0
+    assert Canary(plan).observe({"seconds": Arms.of([0.0] * 592, [6.0] * 579)}, 1).action == "halt"
+    assert gain_interval((92, 79), (0.6, 0.6), (1e-16, 0)) == (-math.inf, math.inf)
+    rare = [0.0] * 9899 + [2.0]
+    none = Arms.of(rare, [0.0] * 100)
+    proof = Plan("p", [Guardrail("errors", 0.01, False)], need_proof=True)
+    assert Canary(proof).observe({"errors": none}, 1).action == "hold"
+    big = Arms.of([1e9 + 0.1] * 500, [1e9 + 0.1] * 500)
+    assert Canary(plan).observe({"seconds": big}, 1).action == "hold"
+
+
+def test_a_state_holds_plain_numbers_whatever_numbers_came():
+    guard = Guardrail("clicked", np.float32(0.25), np.True_)
+    plan = Plan(
+        "t",
+        [guard],
+        steps=np.array([0.5, 1.0], np.float32),
+        alpha=np.float32(0.5),
+        patience=np.int64(2),
+        min_units=np.int32(100),
+        tuning_n=np.int64(10_000),
+        need_proof=np.False_,
+        srm_alpha=np.float32(0),
+    )
+    canary = Canary(plan)
+    same = Arms.counts(np.array([500, 500]), np.array([5000, 5000]))
+    canary.observe({"clicked": same}, np.int64(1))
+    canary.rollback(np.int32(2), "enough")
+    text = json.dumps(canary.state())
+    assert Canary.from_state(json.loads(text)).state() == canary.state()
+    assert [type(d.at) for d in canary.log] == [int, int]
+    assert type(plan.patience) is int and type(guard.margin) is float
+    for at in ("4", None, 1.5, True):
+        with pytest.raises(ValueError, match=re.escape(f"at = {at!r}")):
+            Canary(PLAN).observe({"clicked": same}, at)
+        with pytest.raises(ValueError, match=re.escape(f"at = {at!r}")):
+            Canary(PLAN).rollback(at, "enough")
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        (dict(guardrails=None), "guardrails"),
+        (dict(guardrails=[5]), "guardrails"),
+        (dict(steps=None), "steps"),
+        (dict(steps=0.5), "steps"),
+        (dict(need_proof=1), "need_proof"),
+    ],
+)
+def test_a_plan_that_is_none_is_refused_in_words(change, name):
+    with pytest.raises(ValueError, match=name):
+        Plan(**{"name": "t", "guardrails": [Guardrail("clicked")], **change})
+
+
+def test_a_damaged_state_and_statistics_that_are_none_are_refused_in_words():
+    state = Canary(PLAN).state()
+    for name, value in (("looks", "two"), ("halted", "no"), ("step", 1.5)):
+        with pytest.raises(ValueError, match=name):
+            Canary.from_state({**state, name: value})
+    with pytest.raises(ValueError, match="stats = None"):
+        Canary(PLAN).observe(None, 1)
+    with pytest.raises(ValueError, match="more_is_better = 'no'"):
+        Guardrail("clicked", more_is_better="no")
+
+
+@pytest.mark.parametrize(
+    "successes, totals",
+    [
+        ((5, 0), (0, 10)),
+        ((1.5, 3), (4, 10)),
+        ((1, 3), (4, 10.5)),
+        ((-1, 3), (4, 10)),
+        (None, (4, 10)),
+        ((1, 3), None),
+        ((None, 3), (4, 10)),
+        ((1, 2, 3), (4, 5, 6)),
+    ],
+)
+def test_counts_that_cannot_be_are_refused_in_words(successes, totals):
+    with pytest.raises(ValueError, match="successes|totals"):
+        Arms.counts(successes, totals)
+
+
+def test_an_empty_group_without_successes_is_allowed():
+    empty = Arms.counts((0, 3), (0, 10))
+    assert (empty.n, empty.mean, empty.sd[0]) == ((0, 10), (0, 0.3), 0)
+    with pytest.raises(ValueError, match="shares"):
+        Arms((4, 4), (0.5, 2), (1, 1), yes_or_no=True)
 
 
 def test_a_halted_rollout_never_restarts_and_a_look_counts_once():

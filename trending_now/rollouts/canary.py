@@ -7,11 +7,12 @@ __all__ = ['Arms', 'Guardrail', 'gain_interval', 'false_halts', 'Decision', 'Pla
            'visitor_stats']
 
 # %% ../../nbs/3_testing/11_canary.ipynb #5ee8de72
-import json
+import json, math
 from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
+from scipy import optimize, special
 from .. import checks
 from ..ab.assignment import assign_many, srm
 from ..ab.sequential import always_valid
@@ -24,19 +25,23 @@ class Arms:
     n:tuple    # Visitors
     mean:tuple # Of the metric over visitors
     sd:tuple   # Standard deviation (n - 1 in the denominator)
+    yes_or_no:bool = False # Whether visitors either did it or not; then `mean` holds their shares
 
     def __post_init__(self):
         for name, least in (('n', 0), ('mean', None), ('sd', 0)):
             object.__setattr__(self, name, _two(name, getattr(self, name), least))
         if any(n != int(n) for n in self.n):
             raise ValueError(f'n = {self.n!r}: expected whole numbers')
+        if checks.flag('yes_or_no', self.yes_or_no) and not all(0 <= m <= 1 for m in self.mean):
+            raise ValueError(f'mean = {self.mean!r}: expected shares of visitors, from 0 to 1')
 
     @classmethod
     def of(cls,
         champion,  # A value for each visitor
         candidate, # The same
     ):
-        "From the values of both groups; ValueError for NaN."
+        """From the values of both groups; ValueError for NaN. A yes-or-no metric belongs in
+        `counts`."""
         groups = checks.numbers('champion', champion, 0), checks.numbers('candidate', candidate, 0)
         return cls(*zip(*(_moments(values) for values in groups)))
 
@@ -45,12 +50,13 @@ class Arms:
         successes, # Visitors of both groups who did it
         totals,    # All visitors of both groups
     ):
-        "From counts of a yes-or-no metric; ValueError for more successes than visitors."
-        rates = [x/n if n else 0. for x, n in zip(successes, totals)]
-        if not all(0 <= rate <= 1 for rate in rates):
+        "From counts of a yes-or-no metric; ValueError for more successes than visitors, or halves."
+        x, n = _counts('successes', successes), _counts('totals', totals)
+        if (x > n).any():
             raise ValueError(f'successes = {successes!r} of totals = {totals!r}: '
                              'expected no more successes than visitors')
-        return cls(totals, rates, [_spread(rate, n) for rate, n in zip(rates, totals)])
+        rates = x/np.maximum(n, 1)
+        return cls(n, rates, _spread(rates, n), True)
 
 # %% ../../nbs/3_testing/11_canary.ipynb #ae5eb1bf
 def _two(name, values, least):
@@ -58,6 +64,10 @@ def _two(name, values, least):
     if np.ndim(values) != 1 or len(values) != 2:
         raise ValueError(f'{name} = {values!r}: expected two numbers, champion first')
     return tuple(checks.number(name, x, least=least) for x in values)
+
+def _counts(name, values):
+    "Two counts as an array, or ValueError."
+    return checks.counts(name, _two(name, values, 0))
 
 def _moments(values):
     "(n, mean, sd) of one group, which may be empty."
@@ -72,6 +82,16 @@ def _standard_error(n, sd):
     "Of the difference between two groups."
     return np.sqrt(sd[0]**2/np.maximum(n[0], 1) + sd[1]**2/np.maximum(n[1], 1))
 
+def _spread_of_all(n, mean, sd):
+    "Standard deviation of the visitors of both groups together."
+    total = np.maximum(n[0] + n[1], 1)
+    within = (n[0]*sd[0]**2 + n[1]*sd[1]**2)/total
+    return np.sqrt(within + n[0]*n[1]/total**2*(mean[1] - mean[0])**2)
+
+def _flat(mean, spread):
+    "Whether a spread is none: nothing, or what rounding leaves."
+    return spread <= 1e-12*np.maximum(np.abs(mean[0]), np.abs(mean[1]))
+
 def _arms(events, seen, variants, kind):
     "`Arms` of the count of a kind of event a visitor."
     counts = seen.unit.map(events.unit[events.kind == kind].value_counts()).fillna(0)
@@ -81,14 +101,16 @@ def _arms(events, seen, variants, kind):
 # %% ../../nbs/3_testing/11_canary.ipynb #673593ce
 @dataclass(frozen=True)
 class Guardrail:
-    "A metric that a rollout must not harm; ValueError for a negative margin."
+    "A metric that a rollout must not harm; ValueError for a negative margin or no flag."
     metric:str                 # Its name in the statistics
     margin:float = 0.          # Change for the worse that is tolerated, in the metric's unit
     more_is_better:bool = True # False for errors, seconds, reports
 
     def __post_init__(self):
         checks.text('metric', self.metric)
-        checks.number('margin', self.margin, least=0)
+        object.__setattr__(self, 'margin', checks.number('margin', self.margin, least=0))
+        more = checks.flag('more_is_better', self.more_is_better)
+        object.__setattr__(self, 'more_is_better', more)
 
 def gain_interval(
     n, mean, sd,              # Pairs (champion, candidate); each may hold arrays, a value a rollout
@@ -96,28 +118,84 @@ def gain_interval(
     tuning_n:float=5000,      # Visitors of both groups at which the interval is tightest
     more_is_better:bool=True, # Direction
 )->tuple:                     # (low, high) of the gain: above 0 is good
-    """Confidence sequence for candidate minus champion, signed so that more is better; without any
-    spread, the difference itself (Waudby-Smith and others 2021)."""
+    """Confidence sequence for the gain in a mean (Waudby-Smith and others 2021).
+
+    It rests on the normal curve, so dozens of visitors in each group must differ from the rest. A
+    group without spread is given that of all visitors; where nobody differs, nothing is known:
+    (-inf, inf)."""
     n, mean, sd = ([np.asarray(x, float) for x in pair] for pair in (n, mean, sd))
     gain = (mean[1] - mean[0])*(1 if more_is_better else -1)
-    se = _standard_error(n, sd)
-    flat = se == 0
+    together = _spread_of_all(n, mean, sd)
+    flat = _flat(mean, together)
+    se = _standard_error(n, [np.where(_flat(mean, own), together, own) for own in sd])
     units = np.maximum(n[0] + n[1], 1)
     valid = always_valid(gain, np.where(flat, 1, se), units, alpha, tuning_n)
-    return np.where(flat, gain, valid.low), np.where(flat, gain, valid.high)
+    return np.where(flat, -np.inf, valid.low), np.where(flat, np.inf, valid.high)
+
+# %% ../../nbs/3_testing/11_canary.ipynb #f2a6740d
+def _worth(share, alpha, tuning_n):
+    "Visitors that the bets on both groups are worth: sharpest at `tuning_n` visitors in all."
+    log = -2*math.log(alpha)
+    expected = tuning_n*(1 - share), tuning_n*share
+    smaller = np.minimum(*expected)  # the larger group can tell less of a difference: it bets less
+    return [n**2/(smaller*(log + math.log(log + 1))) for n in expected]
+
+def _log_bet(x, n, worth, rate):
+    "Logarithm of what the bet against a rate has become."
+    rate = np.clip(rate, 1e-12, 1 - 1e-12)
+    yes, no = worth*rate, worth*(1 - rate)
+    mixed = special.betaln(yes + x, no + n - x) - special.betaln(yes, no)
+    return mixed - special.xlogy(x, rate) - special.xlog1py(n - x, -rate)
+
+def _slope(x, n, worth, rate):
+    "Of `_log_bet`, by the rate; it rises, as the bet is convex."
+    rate = np.clip(rate, 1e-12, 1 - 1e-12)
+    yes, no = worth*rate, worth*(1 - rate)
+    more, less = (special.digamma(a + k) - special.digamma(a) for a, k in ((yes, x), (no, n - x)))
+    return worth*(more - less) - x/rate + (n - x)/(1 - rate)
+
+def _evidence(x, n, worth, gain):
+    "Logarithm of both bets, against the pair of rates `gain` apart that they beat least."
+    low, high = np.maximum(0, -gain), np.minimum(1, 1 - gain)
+    for _ in range(30):
+        rate = (low + high)/2
+        slope = sum(_slope(x[i], n[i], worth[i], rate + i*gain) for i in (0, 1))
+        low, high = np.where(slope > 0, low, rate), np.where(slope > 0, rate, high)
+    return sum(_log_bet(x[i], n[i], worth[i], rate + i*gain) for i in (0, 1))
+
+def _rate_interval(x, n, worth, alpha):
+    "(low, high) of the candidate's rate minus the champion's, for one look."
+    seen = x[1]/n[1] - x[0]/n[0]
+    def excluded(gain): return float(_evidence(x, n, worth, gain)) + math.log(alpha)
+    def end(far): return far if excluded(far) < 0 else optimize.brentq(excluded, far, seen)
+    return end(-1.), end(1.)
 
 # %% ../../nbs/3_testing/11_canary.ipynb #67c38aef
-def _brake(rule, n, rates, margin, alpha, tuning_n):
-    "(halt, safe) of each rollout, from rates of a yes-or-no metric."
-    sd = [_spread(rate, m) for rate, m in zip(rates, n)]
+def _excluded(x, n, share, gain, alpha, tuning_n):
+    "Whether both bets have beaten every pair of rates that far apart, in each rollout."
+    def each(pair): return np.array([np.broadcast_to(v, np.shape(n[1])) for v in pair], float)
+
+    x, n, worth = each(x), each(n), each(_worth(share, alpha, tuning_n))
+    total = np.maximum(n.sum(0), 1)
+    rate = np.clip((x.sum(0) - n[1]*gain)/total, max(0, -gain), min(1, 1 - gain))
+    pair = sum(_log_bet(x[i], n[i], worth[i], rate + i*gain) for i in (0, 1))
+    beaten = pair >= -math.log(alpha)  # one likely pair: where it is not beaten, we are done
+    hard = x[:, beaten], n[:, beaten], worth[:, beaten]
+    beaten[beaten] = _evidence(*hard, gain) >= -math.log(alpha)
+    return beaten
+
+def _brake(rule, n, x, share, margin, alpha, tuning_n):
+    "(halt, safe) of each rollout, from counts of a yes-or-no metric."
+    rates = [events/np.maximum(visitors, 1) for events, visitors in zip(x, n)]
+    gain = rates[1] - rates[0] + margin
     if rule == 'none':
-        never = np.zeros(np.shape(n[1]), bool)
+        never = np.zeros(np.shape(gain), bool)
         return never, never
     if rule == 'z':
-        gain, reach = rates[1] - rates[0] + margin, 1.96*_standard_error(n, sd)
+        reach = 1.96*_standard_error(n, [_spread(rate, m) for rate, m in zip(rates, n)])
         return gain < -reach, gain > reach
-    low, high = gain_interval(n, rates, sd, alpha, tuning_n)
-    return high < -margin, low > -margin
+    beaten = _excluded(x, n, share, -margin, alpha, tuning_n)
+    return beaten & (gain < 0), beaten & (gain > 0)
 
 def false_halts(
     looks,                   # Numbers of looks to read off
@@ -132,14 +210,13 @@ def false_halts(
     """How often a step without harm is halted, by the number of looks; ValueError for looks below 1
     or another rule."""
     checks.one_of('rule', rule, ('always valid', 'z'))
-    at = np.asarray(looks)
+    at = checks.counts('looks', looks).astype(int)
     if not (at >= 1).all(): raise ValueError(f'looks = {looks!r}: expected whole numbers from 1')
     new = rng.binomial(per_look, share, (rollouts, at.max()))
     clicks = rng.binomial(per_look - new, p).cumsum(1), rng.binomial(new, p).cumsum(1)
     candidate = new.cumsum(1)
     champion = per_look*np.arange(1, at.max() + 1) - candidate
-    rates = clicks[0]/champion, clicks[1]/candidate
-    halt, _ = _brake(rule, (champion, candidate), rates, 0., alpha, 5000)
+    halt, _ = _brake(rule, (champion, candidate), clicks, share, 0., alpha, 5000)
     halted = halt.cumsum(1)[:, at - 1] > 0
     return halted.sum(0)
 
@@ -214,10 +291,11 @@ class Canary:
         plan, metrics = self.plan, self._metrics(stats)
         for arms in metrics.values():
             if trouble := self._trouble(arms): return trouble
-        self.looks += 1
         read = [self._read(guardrail, arms) for guardrail, arms in metrics.items()]
         said = [text for _, text in read]
         harm = [f'harm: {text}' for state, text in read if state == 'harm']
+        if not harm and 'unknown' in dict(read): return 'hold', ['nothing to compare by', *said]
+        self.looks += 1
         if harm: return 'halt', harm
         if all(state == 'safe' for state, _ in read):
             return 'advance', ['no harm beyond the margin', *said]
@@ -227,20 +305,36 @@ class Canary:
 
 # %% ../../nbs/3_testing/11_canary.ipynb #1b19e960
 def _check_plan(plan):
-    "Guardrails and steps as tuples; ValueError for rules that cannot be kept."
+    "Rules as plain numbers, for `state`; ValueError for those that cannot be kept."
     checks.text('name', plan.name)
-    guardrails = tuple(g if isinstance(g, Guardrail) else Guardrail(**g) for g in plan.guardrails)
-    steps = tuple(checks.number('steps', s, above=0, most=1) for s in plan.steps)
-    object.__setattr__(plan, 'guardrails', guardrails)
-    object.__setattr__(plan, 'steps', steps)
-    checks.share('alpha', plan.alpha)
-    checks.number('srm_alpha', plan.srm_alpha, least=0, below=1)
-    checks.positive('tuning_n', plan.tuning_n, 'visitors')
-    checks.whole('patience', plan.patience, 1)
-    checks.whole('min_units', plan.min_units, 2)
-    if not steps or list(steps) != sorted(set(steps)):
-        raise ValueError(f'steps = {steps!r}: expected rising shares')
-    _check_guardrails(guardrails, plan.need_proof)
+    plain = dict(
+        guardrails=_guardrails(plan.guardrails), steps=_steps(plan.steps),
+        alpha=checks.share('alpha', plan.alpha),
+        srm_alpha=checks.number('srm_alpha', plan.srm_alpha, least=0, below=1),
+        tuning_n=checks.positive('tuning_n', plan.tuning_n, 'visitors'),
+        patience=checks.whole('patience', plan.patience, 1),
+        min_units=checks.whole('min_units', plan.min_units, 2),
+        need_proof=checks.flag('need_proof', plan.need_proof))
+    for name, value in plain.items(): object.__setattr__(plan, name, value)
+    _check_guardrails(plan.guardrails, plan.need_proof)
+
+def _steps(steps):
+    "Rising shares as plain numbers, or ValueError."
+    given = tuple(checks.number('steps', s, above=0, most=1) for s in _listed('steps', steps))
+    if given and list(given) == sorted(set(given)): return given
+    raise ValueError(f'steps = {steps!r}: expected rising shares')
+
+def _guardrails(guardrails):
+    "A tuple of `Guardrail`s, which may have come as dictionaries; else ValueError."
+    given = _listed('guardrails', guardrails)
+    if all(isinstance(g, (Guardrail, dict)) for g in given):
+        return tuple(g if isinstance(g, Guardrail) else Guardrail(**g) for g in given)
+    raise ValueError(f'guardrails = {guardrails!r}: expected Guardrails')
+
+def _listed(name, values):
+    "What came as a list, or ValueError."
+    if isinstance(values, (list, tuple, np.ndarray)): return list(values)
+    raise ValueError(f'{name} = {values!r}: expected a list')
 
 def _check_guardrails(guardrails, need_proof):
     "ValueError for none, for a metric that comes twice, or for a proof that nothing can give."
@@ -262,6 +356,7 @@ def _passed(self:Canary):
 @patch
 def _metrics(self:Canary, stats):
     "`Arms` by guardrail; ValueError for a missing metric."
+    if not isinstance(stats, dict): raise ValueError(f'stats = {stats!r}: expected Arms by metric')
     found = {}
     for guardrail in self.plan.guardrails:
         arms = found[guardrail] = stats.get(guardrail.metric)
@@ -281,22 +376,35 @@ def _trouble(self:Canary, arms):
                         f'{plan.min_units:,} needed']
 
 @patch
+def _interval(self:Canary, guardrail, arms):
+    "(low, high) of the gain, exact for a metric that is yes or no."
+    alpha, tuning_n = self.plan.alpha/self.plan.tests, self.plan.tuning_n
+    if not arms.yes_or_no:
+        gain = gain_interval(arms.n, arms.mean, arms.sd, alpha, tuning_n, guardrail.more_is_better)
+        return tuple(map(float, gain))
+    did = [n*rate for n, rate in zip(arms.n, arms.mean)]
+    low, high = _rate_interval(did, arms.n, _worth(self.share, alpha, tuning_n), alpha)
+    return (low, high) if guardrail.more_is_better else (-high, -low)
+
+@patch
 def _read(self:Canary, guardrail, arms):
-    "(harm, safe or open, what the interval says) of a guardrail."
-    alpha = self.plan.alpha/self.plan.tests
-    gain = gain_interval(arms.n, arms.mean, arms.sd, alpha, self.plan.tuning_n,
-                         guardrail.more_is_better)
-    low, high = map(float, gain)
-    state = 'harm' if high < -guardrail.margin else 'safe' if low > -guardrail.margin else 'open'
-    return state, (f'{guardrail.metric}: gain {low:.3g} to {high:.3g}, '
-                   f'tolerated loss {guardrail.margin:g}')
+    "(harm, safe, open or unknown, what the interval says) of a guardrail."
+    low, high = self._interval(guardrail, arms)
+    said = (f'{guardrail.metric}: gain {low:.3g} to {high:.3g}, '
+            f'tolerated loss {guardrail.margin:g}')
+    if high < -guardrail.margin: return 'harm', said
+    if not arms.yes_or_no and any(_flat(arms.mean, sd) for sd in arms.sd):
+        return 'unknown', f'{guardrail.metric}: the same for all visitors of a group'
+    return 'safe' if low > -guardrail.margin else 'open', said
 
 @patch
 def observe(self:Canary,
     stats:dict, # `Arms` by metric, since the step began
     at:int,     # Number of the look, rising; one that was seen before gives the same decision again
 )->Decision:
-    "Advance, hold or halt; ValueError for a missing metric or a look out of order."
+    """Advance, hold or halt; ValueError for a missing metric, or a look that is no whole number or
+    out of order."""
+    at = checks.whole('at', at, None)
     if self.log and at <= self.log[-1].at:
         for decision in self.log:
             if decision.at == at: return decision
@@ -320,7 +428,8 @@ def rollback(self:Canary,
     at:int,     # Number of the look
     reason:str, # In words
 )->Decision:
-    "Stop by hand; ValueError without a reason."
+    "Stop by hand; ValueError without a reason or a whole number."
+    at = checks.whole('at', at, None)
     return self._do(at, 'halt', [checks.text('reason', reason)])
 
 @patch
@@ -337,13 +446,13 @@ def from_state(cls:Canary,
     "The rollout as it was; ValueError for anything else."
     try:
         new = cls(Plan(**state['plan']))
-        new.step, new.looks = int(state['step']), int(state['looks'])
-        new.halted = bool(state['halted'])
-        new.log = [Decision(d['at'], d['action'], d['share'], tuple(d['reasons']))
-                   for d in state['log']]
+        new.step = checks.whole('step', state['step'], 0, len(new.plan.steps) - 1)
+        new.looks = checks.whole('looks', state['looks'])
+        new.halted = checks.flag('halted', state['halted'])
+        new.log = [Decision(checks.whole('at', d['at'], None), d['action'], d['share'],
+                            tuple(d['reasons'])) for d in state['log']]
     except (KeyError, TypeError, IndexError) as e:
         raise ValueError(f'state = {state!r}: expected what state() gives ({e!r})') from None
-    checks.whole('step', new.step, 0, len(new.plan.steps) - 1)
     return new
 
 @patch
@@ -392,8 +501,8 @@ def simulate_rollouts(
         lost += came[1]*(p - q)
         live = (halted == 0) & (share < 1) & (n.min(0) >= min_units)
         looks += live
-        rates = clicks/np.maximum(n, 1)
-        halt, safe = _brake(rule, n, rates, margin, alpha, tuning_n or visitors*patience)
+        compared = np.where(steps[step] < 1, steps[step], .5)  # with all exposed, none is read
+        halt, safe = _brake(rule, n, clicks, compared, margin, alpha, tuning_n or visitors*patience)
         halted[live & halt] = look
         up = live & ~halt & (safe | (looks >= patience)) & (step < len(steps) - 1)
         step[up] += 1
