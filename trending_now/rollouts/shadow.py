@@ -340,12 +340,16 @@ def __enter__(self:Shadow): return self
 def __exit__(self:Shadow, *_): self.close()
 
 def _as_rows(answer):
-    "An answer as (rows, columns): a number is one row of one, a list a column."
-    return answer.reshape(len(answer), -1) if answer.ndim else answer.reshape(1, 1)
+    "An answer as (rows, columns), perhaps none: a number is one row of one, a list a column."
+    if not answer.ndim: return answer.reshape(1, 1)
+    return answer.reshape(len(answer), math.prod(answer.shape[1:]))
 
 def _column_names(names, pairs):
-    "Names of the columns; ValueError if the answers have another number of them."
-    if pairs: k = pairs[0][1].shape[1]
+    "Names of the columns; ValueError if the answers have another number of them, or several."
+    widths = sorted({x.shape[1] for _, x, _ in pairs})
+    if len(widths) > 1:
+        raise ValueError(f'answers with {widths} columns: expected the same number in each')
+    if widths: k = widths[0]
     else: k = 1 if names is None else len(names)
     if names is None: return list(range(k))
     if len(names) == k: return list(names)
@@ -363,7 +367,7 @@ def report(self:Shadow,
     examples:int=5,            # Largest disagreements to show
 )->ShadowReport:
     "What is known so far; ValueError for another number of names than the answers have columns."
-    pairs = [(at, _as_rows(x), _as_rows(y)) for at, x, y in list(self._pairs)]
+    pairs = [(at, _as_rows(x), _as_rows(y)) for at, x, y in list(self._pairs) if x.size]
     names = _column_names(names, pairs)
     k = len(names)
     if candidate_thresholds is None: candidate_thresholds = thresholds
