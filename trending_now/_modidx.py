@@ -2552,6 +2552,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'trending_now/rollouts/choosing.py'),
                                                 'trending_now.rollouts.choosing._sizes': ( '3_testing/choosing.html#_sizes',
                                                                                            'trending_now/rollouts/choosing.py'),
+                                                'trending_now.rollouts.choosing._wins': ( '3_testing/choosing.html#_wins',
+                                                                                          'trending_now/rollouts/choosing.py'),
                                                 'trending_now.rollouts.choosing.choose_test': ( '3_testing/choosing.html#choose_test',
                                                                                                 'trending_now/rollouts/choosing.py'),
                                                 'trending_now.rollouts.choosing.decision_diagram': ( '3_testing/choosing.html#decision_diagram',

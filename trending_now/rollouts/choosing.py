@@ -10,10 +10,12 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
+import numpy as np
 from scipy import optimize, special
 from .. import checks
-from ..ab.sequential import crossing, group_sequential
-from ..ab.sizing import duration_days, sample_size_proportions, whole_weeks
+from ..ab.sequential import group_sequential
+from ..ab.sizing import (duration_days, quadrature, sample_size_proportions,
+                                    whole_weeks)
 from ..show import html_table
 
 # %% ../../nbs/3_testing/16_choosing.ipynb #dd70f47f
@@ -49,7 +51,8 @@ RULES = (
          'looking early would judge by the feedback that happens to be quick; '
          'size it, wait, look once'),
     Rule('', '', 'A/B sequential',
-         'an unbiased estimate of the effect, with planned looks that may end the test early'),
+         'the size of the effect, with planned looks that may end the test early; '
+         'ended early, it overstates the effect'),
 )
 METHODS = tuple(rule.method for rule in RULES)
 
@@ -61,17 +64,32 @@ def inflation(
     kind:str='obrien-fleming', # or 'pocock'
 )->float:             # At least 1
     """Largest size of a group-sequential test over that of a test with one look (Jennison and
-    Turnbull 2000, tables 2.2 and 2.4); ValueError for a power up to alpha."""
+    Turnbull 2000, tables 2.2 and 2.4); ValueError for a power up to alpha. Only a stop for the
+    better variant counts as power."""
     alpha = checks.share('alpha', alpha)
     return _inflation(looks, alpha, checks.number('power', power, above=alpha, below=1), kind)
 
 @lru_cache
 def _inflation(looks, alpha, power, kind):
     bounds = group_sequential(looks, alpha, kind)
-    def lacks(drift): return crossing(bounds, drift/math.sqrt(looks)).sum() - power
+    if looks == 1: return 1.
+    def lacks(drift): return _wins(bounds, drift/math.sqrt(looks)) - power
     drift = optimize.brentq(lacks, 0, 12)
     one_look = special.ndtri(1 - alpha/2) + special.ndtri(power)
     return float((drift/one_look)**2)
+
+def _wins(bounds, drift):
+    "Chance that a walk with that drift a look leaves by its upper bound, and not by the lower."
+    x, mass, won = np.zeros(1), np.ones(1), 0.
+    for look, bound in enumerate(bounds*np.sqrt(np.arange(1, len(bounds) + 1)), 1):
+        won += mass @ special.ndtr(x + drift - bound)
+        middle, far = look*drift, 9*math.sqrt(look)  # nine standard deviations are everywhere
+        high = min(bound, middle + far)
+        low = min(max(-bound, middle - far), high - 1e-9)
+        y, weight = quadrature(low, high, 32*math.ceil((24 + 5*(high - low))/32))
+        bell = np.exp(-(y[:, None] - x - drift)**2/2)/math.sqrt(2*math.pi)
+        x, mass = y, weight*(bell @ mass)
+    return won
 
 # %% ../../nbs/3_testing/16_choosing.ipynb #5aa0018e
 @dataclass(frozen=True)
@@ -155,7 +173,9 @@ def choose_test(
     facts = _facts(risk, ranking, delay_days, reversible, variants, earn, interference, context,
                    need['A/B fixed'][2], max_days)
     rule = next(rule for rule in RULES if rule.fact == '' or facts[rule.fact])
-    return Choice(rule.method, *need[rule.method], rule.reason, _asked(facts))
+    n, unit, lasts = need[rule.method]
+    late = f'; longer than the {max_days:g} days that anybody waits for' if lasts > max_days else ''
+    return Choice(rule.method, n, unit, lasts, rule.reason + late, _asked(facts))
 
 # %% ../../nbs/3_testing/16_choosing.ipynb #5894546c
 def _check_flags(**flags):
