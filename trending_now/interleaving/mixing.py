@@ -98,16 +98,24 @@ def _clicked(mixed, clicks):
                              f'whole numbers from 0 to {len(mixed) - 1}')
     return sorted({int(click) for click in clicks})
 
+def _originals(mixed):
+    "The two lists that a record was mixed from; ValueError where they are not with it."
+    if len(mixed.lists) != 2 or not set(mixed.items) <= {*mixed.lists[0], *mixed.lists[1]}:
+        raise ValueError(f'lists = {mixed.lists!r}: expected the two lists that the items are '
+                         f'from, which credit of a {mixed.method} list needs')
+    return mixed.lists
+
 def _depth(lists, item):
     "Smallest depth at which a list shows an item."
     return 1 + min(_rank(ranking, item) for ranking in lists)
 
 def _within_depth(mixed, seen):
     "Clicked items within the smallest depth at which a list shows the lowest of them."
+    lists = _originals(mixed)
     if not seen: return 0, 0
-    depth = _depth(mixed.lists, mixed.items[seen[-1]])
+    depth = _depth(lists, mixed.items[seen[-1]])
     clicked = {mixed.items[place] for place in seen}
-    in_a, in_b = (clicked.intersection(ranking[:depth]) for ranking in mixed.lists)
+    in_a, in_b = (clicked.intersection(ranking[:depth]) for ranking in lists)
     return len(in_a), len(in_b)
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #26dd3d63
@@ -139,10 +147,13 @@ def credit(
 )->tuple:                    # Clicked items that count for a, and for b
     """Who gets the clicks, by the rule of the method that mixed the list.
 
-    ValueError for places outside the list.
+    ValueError for places outside the list, for a multileaved list, and for a balanced one
+    without the lists that it is from.
     """
     seen, teams = _clicked(interleaved, clicks), interleaved.teams
     if interleaved.method == 'balanced': return _within_depth(interleaved, seen)
+    if interleaved.method == 'multileave':
+        raise ValueError("method = 'multileave': expected a list of two rankers; use `credits`")
     if any(team not in ('a', 'b', None) for team in teams):
         raise ValueError(f'teams = {teams}: expected a, b or None; '
                          'for more rankers use `credits`')
@@ -236,7 +247,7 @@ def probabilistic(
 def _shares(mixed, place):
     "Odds that the item at a place came from a, and from b."
     item, taken = mixed.items[place], mixed.items[:place]
-    odds = [_softmax(ranking, taken, mixed.tau).get(item, 0.) for ranking in mixed.lists]
+    odds = [_softmax(ranking, taken, mixed.tau).get(item, 0.) for ranking in _originals(mixed)]
     return np.array(odds)/sum(odds)
 
 def marginal_credit(
@@ -245,11 +256,13 @@ def marginal_credit(
 )->tuple:                    # Expected clicked items of a, and of b: fractions
     """The credit averaged over all teams that could have made this list.
 
-    Hofmann et al. 2011, section 4.2. ValueError for lists of other methods.
+    Hofmann et al. 2011, section 4.2. ValueError for lists of other methods, or a record
+    without its original lists and its steepness.
     """
     mixed, total = interleaved, np.zeros(2)
     if mixed.method != 'probabilistic':
         raise ValueError(f'method = {mixed.method!r}: expected a list made by `probabilistic`')
+    checks.number('tau', mixed.tau, least=0)
     for place in _clicked(mixed, clicks):
         if mixed.teams[place] is not None: total += _shares(mixed, place)
     return tuple(total.tolist())
@@ -286,9 +299,16 @@ def credits(
     interleaved:Interleaved, # Made by `multileave`
     clicks,                  # Clicked places, from 0
 )->tuple:                    # Clicked items of each ranker
-    "Credit of each ranker; ValueError for places outside the list."
-    teams = [interleaved.teams[place] for place in _clicked(interleaved, clicks)]
-    return tuple(teams.count(ranker) for ranker in range(len(interleaved.lists)))
+    "Credit of each ranker; ValueError for places outside the list, or a list of another method."
+    mixed, rankers = interleaved, range(len(interleaved.lists))
+    if mixed.method != 'multileave':
+        raise ValueError(f'method = {mixed.method!r}: expected a list made by `multileave`; '
+                         'for two rankers use `credit`')
+    if any(team is not None and team not in rankers for team in mixed.teams):
+        raise ValueError(f'teams = {mixed.teams}: expected None or the number of one of '
+                         f'{len(rankers)} lists')
+    teams = [mixed.teams[place] for place in _clicked(mixed, clicks)]
+    return tuple(teams.count(ranker) for ranker in rankers)
 
 # %% ../../nbs/3_testing/12_mixing.ipynb #6bac2ddf
 def _each_once(name, rows):
@@ -302,10 +322,13 @@ def _each_once(name, rows):
 
 def _table(name, lists):
     "Lists as rows of whole numbers, -1 only at their ends, or ValueError."
-    rows = np.asarray(lists)
-    if rows.ndim != 2 or rows.dtype.kind not in 'iu':
+    try: rows = np.asarray(lists)
+    except ValueError:
+        raise ValueError(f'{name}: expected rows of one length, -1 fills up short ones') from None
+    if not rows.size: rows = rows.astype(np.int64)
+    if rows.ndim != 2 or rows.dtype.kind not in 'iu' or (rows.size and rows.max() >= 2**63):
         raise ValueError(f'{name} has shape {rows.shape} and type {rows.dtype}: '
-                         'expected rows of whole numbers')
+                         'expected rows of whole numbers below 2**63')
     small = rows.size and rows.min() >= -1 and rows.max() < 2**31
     rows = rows.astype(np.int32 if small else np.int64)
     if rows.size and rows.min() < -1:
@@ -322,6 +345,7 @@ class _Captain:
 
     def best(self):
         "First free item of each row, or -1."
+        if not self.free.size: return np.full(len(self.free), -1)
         at = self.free.argmax(1)[:, None]
         found, item = (np.take_along_axis(x, at, 1)[:, 0] for x in (self.free, self.lists))
         return np.where(found, item, -1)
@@ -359,13 +383,22 @@ def team_draft_many(
 )->tuple:   # Items (merges, k), -1: empty; teams (merges, k): 0 for a, 1 for b, -1: nobody
     """`team_draft` for many pairs of lists at once, the same coin for coin.
 
-    ValueError for rows of other lengths, or an item twice in a row.
+    ValueError for rows of other lengths, an item twice in a row, or numbers from 2**63.
+
+    Examples
+    --------
+    >>> from trending_now.interleaving import team_draft_many
+    >>> items, teams = team_draft_many([[1, 2]], [[2**40, 2]], k=3, rng=7)
+    >>> items.tolist(), teams.tolist()
+    ([[1099511627776, 1, 2]], [[1, 0, 1]])
     """
     a, b, rng = _table('a', a), _table('b', b), checks.generator(rng)
     if len(a) != len(b):
         raise ValueError(f'{len(a)} rows of a, {len(b)} of b: expected as many')
     k = min(checks.whole('k', k, 1, of='places'), a.shape[1] + b.shape[1])
     coins = rng.random((len(a), (k + 1)//2)) < .5
-    places = list(_rounds(_Captain(a[:, :k]), _Captain(b[:, :k]), coins))[:k]
-    items, teams = (np.stack(columns, axis=1) for columns in zip(*places))
-    return items, teams.astype(np.int8)
+    items, teams = np.empty((len(a), k), np.result_type(a, b)), np.empty((len(a), k), np.int8)
+    rounds = _rounds(_Captain(a[:, :k]), _Captain(b[:, :k]), coins)
+    for place, (item, team) in zip(range(k), rounds):
+        items[:, place], teams[:, place] = item, team
+    return items, teams
