@@ -9,8 +9,10 @@ __all__ = ['Votes', 'tally', 'Preference', 'preference', 'bootstrap_preference']
 # %% ../../nbs/3_testing/13_votes.ipynb #d93bbcc6
 import math
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 import numpy as np
+import pandas as pd
 from scipy import optimize, special
 from .. import checks
 from ..show import Shown
@@ -28,21 +30,38 @@ def _credits(name, values):
     if (values >= 0).all(): return values
     raise ValueError(f'{name} holds {values.min():g}: expected numbers from 0')
 
+def _lead(a, b):
+    "Credit of a less that of b; what rounding leaves of equal fractions is 0."
+    lead = a - b
+    return np.where(np.abs(lead) < 1e-9, 0., lead)
+
+def _numbered(visitors):
+    "Each view's visitor as a number from 0, or ValueError."
+    try: ids = pd.Series(visitors, dtype=object)
+    except (TypeError, ValueError): raise _no_ids(visitors) from None
+    missing = ids.isna().sum()
+    if missing:
+        raise ValueError(f'visitors has {missing} missing ids: expected one for every view')
+    if any(isinstance(who, str) for who in ids): ids = ids.map(str)   # 7 and '7' are the same
+    try: return pd.factorize(ids)[0]
+    except TypeError: raise _no_ids(visitors) from None
+
+def _no_ids(visitors):
+    return ValueError(f'visitors = {visitors!r}: expected texts or numbers in a row')
+
 def tally(
     visitors, # Who made each view: ids or numbers
     a, b,     # Credit of each ranker in each view
 )->Votes:
     """One vote a visitor, by the credit summed over all views.
 
-    ValueError for unequal lengths, negative or missing credit.
+    ValueError for unequal lengths, missing ids, negative or missing credit.
     """
-    who, a, b = np.asarray(visitors), _credits('a', a), _credits('b', b)
+    who, a, b = _numbered(visitors), _credits('a', a), _credits('b', b)
     if not len(who) == len(a) == len(b):
         raise ValueError(f'{len(who)} visitors, {len(a)} and {len(b)} credits: '
                          'expected one of each for every view')
-    _, visitor = np.unique(who, return_inverse=True)
-    lead = np.bincount(visitor, a) - np.bincount(visitor, b)
-    lead[np.abs(lead) < 1e-9] = 0    # fractions may differ by rounding
+    lead = _lead(np.bincount(who, a), np.bincount(who, b))
     return Votes(int((lead > 0).sum()), int((lead < 0).sum()), int((lead == 0).sum()))
 
 # %% ../../nbs/3_testing/13_votes.ipynb #981a492e
@@ -50,7 +69,7 @@ def tally(
 class Preference(Shown):
     "For whom the visitors voted."
     delta:float   # From -1/2 (all prefer b) to 1/2 (all prefer a)
-    p_value:float # Two-sided exact sign test, ties left out
+    p_value:float # Two-sided: of the exact sign test, ties left out
     low:float     # Lower end of the interval for delta
     high:float    # Upper end
 
@@ -65,11 +84,12 @@ def _tango(a, b, n, z):
         return a - b - n*gap + z*math.sqrt(max(variance, 0))
 
     if a == n: return 1.
-    return optimize.brentq(score, (a - b)/n + 1e-12, 1, xtol=1e-12)
+    start = (a - b)/n + 1e-12    # with nothing but ties, the gap itself is a root as well
+    return optimize.brentq(score, start, 1, xtol=1e-12) if score(start) > 0 else start
 
 def _exact(a, b, n, alpha):
     "Upper end for delta by Clopper and Pearson's for a win among those who decided."
-    win = special.betaincinv(a + 1, b, 1 - alpha/2) if b else 1.
+    win = special.betainccinv(a + 1, b, alpha/2) if b else 1.
     return (a + b)/n*(win - .5)
 
 def _highest(a, b, n, alpha):
@@ -78,6 +98,10 @@ def _highest(a, b, n, alpha):
     return float(max(_exact(a, b, n, alpha), _tango(a, b, n, z)/2))
 
 # %% ../../nbs/3_testing/13_votes.ipynb #6b3d6e90
+def _count(name, visitors):
+    "A count that a float holds, or ValueError."
+    return checks.whole(name, visitors, most=2**53)
+
 def preference(
     wins_a:int, # Visitors (or queries) who preferred a
     wins_b:int, # Those who preferred b
@@ -94,44 +118,71 @@ def preference(
     >>> interleaving.preference(60, 40, 100)
     Preference(delta=0.05, p_value=0.05689, low=-0.001395, high=0.09835)
     """
-    a, b = checks.whole('wins_a', wins_a), checks.whole('wins_b', wins_b)
-    n, alpha = a + b + checks.whole('ties', ties), checks.share('alpha', alpha)
+    a, b, ties = _count('wins_a', wins_a), _count('wins_b', wins_b), _count('ties', ties)
+    n, alpha = a + b + ties, checks.share('alpha', alpha)
     if n == 0: raise ValueError('wins_a = wins_b = ties = 0: expected at least one visitor')
-    p_value = min(1., 2*special.bdtr(min(a, b), a + b, .5)) if a + b else 1.
+    as_many_wins = special.betainc(max(a, b), min(a, b) + 1, .5) if a + b else 1.
+    p_value = min(1., 2*as_many_wins)
     low, high = -_highest(b, a, n, alpha), _highest(a, b, n, alpha)
     return Preference((a - b)/(2*n), float(p_value), low, high)
 
 # %% ../../nbs/3_testing/13_votes.ipynb #dcb42714
 def _weighed(a, b, weigh):
     "What each visitor adds to the lead of a, and to the whole."
-    if weigh == 'clicks': return np.stack([a - b, a + b])
-    return np.stack([np.sign(a - b), np.ones(len(a))])
+    lead = _lead(a, b)
+    if weigh == 'clicks': return lead, a + b
+    return np.sign(lead), np.ones(len(lead))
 
-def _resampled(sums, rng, repeats):
-    "Totals of visitors drawn with replacement, a column a sample."
-    n = sums.shape[1]
-    return np.stack([sums[:, rng.integers(0, n, n)].sum(1) for _ in range(repeats)], 1)
+def _turned(lead, rng, repeats):
+    "The whole lead with visitors turned round: in every way, or the one seen and ways drawn."
+    n = len(lead)
+    if 2.**min(n, 60) <= repeats: return np.array(list(product((1, -1), repeat=n))) @ lead
+    turned = [rng.integers(0, 2, n) @ lead for _ in range(repeats)]
+    return lead.sum() - 2*np.array([0., *turned])
 
-def _two_sided(deltas):
-    "How seldom the samples are on the other side of 0, twice."
-    wrong_side = min((deltas <= 0).sum(), (deltas >= 0).sum())
-    return float(min(1., 2*(1 + wrong_side)/(len(deltas) + 1)))
+def _flip_test(lead, rng, repeats):
+    "Share of the ways to turn visitors round that lead by as much, to either side."
+    lead = lead[lead != 0]
+    rounding = 1e-9*np.abs(lead).sum()
+    as_far = np.abs(_turned(lead, rng, repeats)) >= abs(lead.sum()) - rounding
+    return float(as_far.mean())
+
+def _resampled(lead, whole, rng, repeats):
+    "Deltas of visitors drawn with one more who is all for b, and with one who is all for a."
+    n, usual = len(lead) + 1, whole.mean()
+    sums = np.stack([np.append(lead, -usual), np.append(lead, usual), np.append(whole, usual)])
+    drawn = [sums[:, rng.integers(0, n, n)].sum(1) for _ in range(repeats)]
+    for_b, for_a, clicks = np.transpose(drawn)
+    clicks = np.maximum(clicks, 1e-300)   # nobody who was drawn may have clicked
+    return for_b/clicks/2, for_a/clicks/2
 
 def bootstrap_preference(
     a, b,              # Credit of each ranker, summed for each visitor
     rng,               # numpy Generator or a seed
     weigh:str='clicks',# 'clicks': share of all credit; 'visitors': votes
-    repeats:int=2000,  # Bootstrap samples
+    repeats:int=2000,  # Bootstrap samples, and ways to turn visitors round
     alpha:float=.05,   # 1 minus the level
-)->Preference:         # delta: share of a minus 1/2; percentile interval, p-value of the samples
-    "Preference by a bootstrap over visitors; ValueError for no credit or unequal lengths."
+)->Preference:         # delta: share of a minus 1/2; its interval; p-value of the sign-flip test
+    """Preference by a sign-flip test (Fisher 1935) and a bootstrap over visitors and one more.
+
+    0 is in the interval unless p is at most alpha. ValueError for no credit, unequal lengths,
+    and a level or number of samples that cannot be.
+
+    Examples
+    --------
+    >>> from trending_now import interleaving
+    >>> interleaving.bootstrap_preference([1, 2, 1], [0, 0, 0], rng=7).p_value   # all for a
+    0.25
+    """
     a, b, rng = _credits('a', a), _credits('b', b), checks.generator(rng)
+    alpha, repeats = checks.share('alpha', alpha), checks.whole('repeats', repeats, 1)
     if len(a) != len(b) or not (a + b).any():
         raise ValueError(f'{len(a)} and {len(b)} visitors, {a.sum() + b.sum():g} credit: '
                          'expected credit for the same visitors')
-    sums = _weighed(a, b, checks.one_of('weigh', weigh, ('clicks', 'visitors')))
-    lead, whole = _resampled(sums, rng, repeats)
-    deltas = lead/np.maximum(whole, 1e-300)/2
-    low, high = np.quantile(deltas, [alpha/2, 1 - alpha/2]).tolist()
-    delta = sums[0].sum()/sums[1].sum()/2
-    return Preference(float(delta), _two_sided(deltas), low, high)
+    lead, whole = _weighed(a, b, checks.one_of('weigh', weigh, ('clicks', 'visitors')))
+    p_value = _flip_test(lead, rng, repeats)
+    for_b, for_a = _resampled(lead, whole, rng, repeats)
+    low, high = np.quantile(for_b, alpha/2), -np.quantile(-for_a, alpha/2)   # no 1 - tiny alpha
+    delta = lead.sum()/whole.sum()/2
+    inside = (delta, 0.) if p_value > alpha else (delta,)
+    return Preference(float(delta), p_value, float(min(low, *inside)), float(max(high, *inside)))
