@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest, norm, permutation_test
 from trending_now.ab import compare_means, sample_size_means
 from trending_now.interleaving import (
     Interleaved,
@@ -409,6 +409,109 @@ def test_a_bootstrap_of_votes_agrees_with_the_formula():
     assert [boot.low, boot.high] == pytest.approx([exact.low, exact.high], abs=0.004)
 
 
+def test_few_visitors_are_judged_as_exactly_as_by_a_sign_test():
+    for n in (1, 2, 3, 5, 6, 9):
+        p = bootstrap_preference([2] * n, [0] * n, 7)
+        assert p.p_value == pytest.approx(binomtest(n, n).pvalue)
+        assert p.low < p.delta == p.high == 0.5
+        assert (p.low > 0) == (p.p_value <= 0.05)
+    alone = bootstrap_preference([6], [4], 7)
+    assert (alone.p_value, alone.low, alone.high) == (1, -0.5, 0.5)
+
+
+def test_the_sign_flip_test_is_the_permutation_test_of_scipy():
+    a, b = heavy(stream(7, "flips"), 9)
+    for weigh, x, y in (("clicks", a, b), ("visitors", np.sign(a - b), 0 * a)):
+        exact = permutation_test(
+            (x, y), lambda x, y: (x - y).sum(), permutation_type="samples", n_resamples=np.inf
+        ).pvalue
+        assert bootstrap_preference(a, b, 7, weigh).p_value == pytest.approx(exact)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10, 50])
+def test_a_bootstrap_of_any_number_of_visitors_keeps_its_level(n):
+    rng, runs = stream(7, "few", n), 200
+    false_alarms = 0
+    for _ in range(runs):
+        a = rng.poisson(1, n) + (rng.random(n) < 0.1) * rng.poisson(30, n)
+        b = rng.poisson(1, n) + (rng.random(n) < 0.1) * rng.poisson(30, n)
+        if (a + b).any():
+            p = bootstrap_preference(a, b, rng, repeats=59)
+            false_alarms += p.p_value <= 0.05
+            assert p.low <= 0 <= p.high or p.p_value <= 0.05
+    assert false_alarms / runs <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / runs)
+
+
+@pytest.mark.parametrize("n", [3, 10])
+def test_a_strong_preference_of_few_visitors_is_covered(n):
+    "The plain percentile interval holds it in a quarter of the samples of three."
+    rng, hits = stream(7, "strong", n), 0
+    for _ in range(100):
+        for_a = rng.random(n) < 0.9
+        p = bootstrap_preference(for_a, ~for_a, rng, repeats=100)
+        hits += p.low <= 0.4 <= p.high
+    assert binomtest(hits, 100, 0.95, alternative="less").pvalue > 0.001
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12), st.data()
+)
+@quick
+def test_delta_is_in_the_interval_and_everything_turns_with_the_sides(credit, data):
+    a, b = np.array(credit).T
+    if not (a + b).any():
+        return
+    repeats, weigh = (
+        data.draw(st.integers(1, 40)),
+        data.draw(st.sampled_from(["clicks", "visitors"])),
+    )
+    p, q = (bootstrap_preference(x, y, 7, weigh, repeats) for x, y in ((a, b), (b, a)))
+    assert -0.5 <= p.low <= p.delta <= p.high <= 0.5
+    assert [q.delta, q.p_value, q.low, q.high] == pytest.approx(
+        [-p.delta, p.p_value, -p.high, -p.low], abs=1e-12
+    )
+
+
+def test_equal_fractions_are_ties_whatever_rounding_makes_of_them():
+    for weigh in ("clicks", "visitors"):
+        assert bootstrap_preference([0.1 + 0.2, 1], [0.3, 1], 7, weigh).p_value == 1
+        assert bootstrap_preference([0.1 + 0.2, 1], [0.3, 1], 7, weigh).delta == 0
+
+
+@pytest.mark.parametrize(
+    "bad, says",
+    [
+        (dict(alpha=2), "alpha = 2"),
+        (dict(alpha=0), "alpha = 0"),
+        (dict(repeats=0), "repeats = 0"),
+        (dict(repeats=2.5), "repeats = 2.5"),
+    ],
+)
+def test_bootstraps_that_cannot_be_are_refused(bad, says):
+    with pytest.raises(ValueError, match=says):
+        bootstrap_preference([3, 1], [1, 0], 7, **bad)
+
+
+@pytest.mark.parametrize("a, b", [(10**10 + 10**6, 10**10), (2**31 + 10**5, 2**31), (10**9, 10**9)])
+def test_votes_by_the_billion_are_the_normal_tail(a, b):
+    p = preference(a, b)
+    assert p.p_value == pytest.approx(min(1, 2 * norm.sf((a - b - 1) / math.sqrt(a + b))), rel=1e-6)
+    assert (p.p_value <= 0.05) == (p.low > 0) and p.p_value == preference(b, a).p_value
+    with pytest.raises(ValueError, match="wins_a = 10000000000000000"):
+        preference(10**16, 1)
+
+
+def test_intervals_of_any_level_hold_the_exact_one():
+    "Clopper and Pearson's end is where a count so low has half of alpha."
+    for alpha in (1e-30, 1e-20, 1e-17, 1e-12, 0.05, 0.3):
+        p = preference(60, 40, 0, alpha)
+        assert -0.5 < p.low <= 0.1 <= p.high < 0.5
+        assert binom.cdf(60, 100, 0.5 + p.high) <= alpha / 2 * (1 + 1e-6)
+        assert binom.sf(59, 100, 0.5 + p.low) <= alpha / 2 * (1 + 1e-6)
+    narrow = preference(60, 40, 0, 1 - 1e-15)
+    assert narrow.low <= 0.1 <= narrow.high
+
+
 def test_a_two_sample_test_on_paired_credit_errs_in_both_directions():
     rng = stream(7, "mistake")
 
@@ -457,6 +560,31 @@ def test_padded_short_lists_are_merged_as_the_plain_ones(a, b, k, seed):
         and (teams[0][len(m) :] == -1).all()
     )
     assert [None if v < 0 else "ab"[v] for v in teams[0][: len(m)]] == list(m.teams)
+
+
+@pytest.mark.parametrize("types", [*itertools.product(["int32", "int64", "uint64"], repeat=2)])
+@pytest.mark.parametrize("large", [2**31, 2**40, 2**62 + 1])
+def test_ids_stay_as_they_are_whatever_integers_hold_them(types, large):
+    small, wide = [[1, 2, 3]], [[large, 3, 2]]
+    for a, b, kinds in ((small, wide, types), (wide, small, types[::-1])):
+        hold = [t if rows is small or t != "int32" else "int64" for rows, t in zip((a, b), kinds)]
+        items, teams = team_draft_many(*map(np.array, (a, b), hold), 4, stream(7, "ids"))
+        m = team_draft(a[0], b[0], 4, stream(7, "ids"))
+        assert items[0].tolist() == list(m.items)
+        assert [None if v < 0 else "ab"[v] for v in teams[0]] == list(m.teams)
+
+
+@pytest.mark.parametrize("a, b", [([], [2, 3]), ([2, 3], []), ([], [])])
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_empty_lists_are_merged_as_the_plain_ones(a, b, k):
+    items, teams = team_draft_many([a], [b], k, 7)
+    m = team_draft(a, b, k, 7)
+    assert (items[0].tolist(), teams[0].tolist()) == (list(m.items), [-1] * len(m))
+
+
+def test_no_merges_at_all_are_no_rows():
+    items, teams = team_draft_many(np.empty((0, 2), int), np.empty((0, 2)), 3, 7)
+    assert items.shape == teams.shape == (0, 3)
 
 
 # --- refusals ---
@@ -521,6 +649,56 @@ def test_a_seed_mixes_as_its_generator_does(method):
 def test_votes_are_by_visitor():
     assert tally([1, 1, 2, 3, 3], [1, 0, 0, 0.1, 0.2], [0, 3, 0, 0.3, 0]) == (0, 1, 2)
     assert tally(pd.Series(["x", "y"]), [1, 0], [0, 2]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "visitors, says",
+    [
+        ([math.nan, math.nan, 1.0], "2 missing"),
+        ([None, "a", "a"], "1 missing"),
+        (pd.Series(["a", pd.NA, None]), "2 missing"),
+        (pd.to_datetime(["2012-01-01", None, None]), "2 missing"),
+        ([[1], [2], [3]], "expected texts or numbers in a row"),
+        (np.eye(3), "expected texts or numbers in a row"),
+        ({1, 2, 3}, "expected texts or numbers in a row"),
+        ("abc", "1 visitors"),
+    ],
+)
+def test_views_without_a_visitor_are_refused(visitors, says):
+    with pytest.raises(ValueError, match=says):
+        tally(visitors, [1, 1, 0], [0, 0, 1])
+
+
+def test_long_numbers_and_mixed_kinds_of_ids_are_told_apart():
+    assert tally([2**63, 2**63 + 1, -1], [1, 1, 0], [0, 0, 1]) == (2, 1, 0)
+    assert tally([2**100, 2**100, 5], [1, 1, 0], [0, 0, 1]) == (1, 1, 0)
+    for mixed in ([7, "7", 8], pd.Series([7, "7", 8]), [np.int64(7), "7", 8]):
+        assert tally(mixed, [1, 1, 0], [0, 0, 1]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda: credits(team_draft([1, 2], [3, 4], 2, 7), [0, 1]), "for two rankers use `credit`"),
+        (lambda: credits(balanced("ab", "ba", 2, 7), [0]), "method = 'balanced'"),
+        (lambda: credits(Interleaved("xy", (0, 1), "multileave"), [0]), "one of 0 lists"),
+        (lambda: credit(multileave(["ab", "ba"], 2, 7), [0]), "use `credits`"),
+        (lambda: credit(Interleaved("xy", (None,) * 2, "multileave"), [0]), "use `credits`"),
+        (lambda: credit(Interleaved("xy", "ab", "balanced"), [0]), r"lists = \(\)"),
+        (
+            lambda: credit(Interleaved("xy", "ab", "balanced", ("x", "z")), [1]),
+            "the items are from",
+        ),
+        (lambda: marginal_credit(Interleaved("xy", "ab", "probabilistic"), [0]), "tau = None"),
+        (
+            lambda: marginal_credit(Interleaved("xy", "ab", "probabilistic", tau=3.0), [0]),
+            r"lists = \(\)",
+        ),
+    ],
+)
+def test_records_of_another_kind_or_without_their_lists_are_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
 
 
 # --- sensitivity ---
@@ -658,8 +836,68 @@ def test_any_numbers_of_votes_have_a_sane_interval_that_turns_with_the_sides(vot
         ([[4, 4]], [[1, 2]], "4 twice in row 0"),
         ([[1.0, 2.0]], [[1, 2]], "whole numbers"),
         ([[-2, 1]], [[1, 2]], "holds -2"),
+        ([[1, 2], [3]], [[1, 2]], "a: expected rows of one length"),
+        (np.array([[2**63, 1]], "uint64"), [[1, 2]], "below 2"),
+        ([[2**63, 1]], [[1, 2]], "below 2"),
+        ([[2**64, 1]], [[1, 2]], "below 2"),
     ],
 )
 def test_tables_that_cannot_be_rankings_are_refused(a, b, says):
     with pytest.raises(ValueError, match=says):
         team_draft_many(a, b, 2, stream(7, "x"))
+
+
+def test_tiny_levels_need_finite_numbers_of_visitors(played):
+    from trending_now.interleaving.sensitivity import visitors_needed
+
+    need = [visitors_needed(played[2], alpha).iloc[0] for alpha in (1e-15, 1e-18)]
+    assert np.isfinite(need[1]).all() and (need[0] < need[1]).all()
+
+
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda s, t: s.savings(t, 7, repeats=0), "repeats = 0"),
+        (lambda s, t: s.savings(t, 7, repeats=2.5), "repeats = 2.5"),
+        (lambda s, t: s.savings(t, 7, alpha=2), "alpha = 2"),
+        (lambda s, t: s.savings(t[:3], 7), "3 visitors"),
+        (lambda s, t: s.savings(t[:0], 7), "0 visitors"),
+        (lambda s, t: s.found(t, "interleaving", 10, 7, runs=0), "runs = 0"),
+        (lambda s, t: s.found(t, "interleaving", 0, 7), "n = 0"),
+        (lambda s, t: s.found(t, "interleaving", "x", 7), "n = 'x'"),
+        (lambda s, t: s.found(t[:0], "interleaving", 10, 7), "the table is empty"),
+    ],
+)
+def test_trials_that_cannot_be_are_refused(played, call, says):
+    from trending_now.interleaving import sensitivity
+
+    with pytest.raises(ValueError, match=says):
+        call(sensitivity, played[2])
+
+
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda s, crowd: s.rank(crowd, s.Ranker(-5, 0.5, 0.3)), "clicks = -5"),
+        (lambda s, crowd: s.rank(crowd, s.Ranker(5, "x", 0.3)), "critic = 'x'"),
+        (lambda s, crowd: s.rank(crowd, s.Ranker(5, 0.5, 0.3), 12.5), "length = 12.5"),
+        (lambda s, crowd: s.audience(crowd.films, 0), "people = 0"),
+        (lambda s, crowd: s.audience(crowd.films, 10, week="x"), "week = 'x'"),
+        (lambda s, crowd: s.audience(crowd.films, 10, weeks=1.5), "weeks = 1.5"),
+        (lambda s, crowd: s.audience(crowd.films, 10, places=0), "places = 0"),
+    ],
+)
+def test_crowds_and_rankers_that_cannot_be_are_refused(played, call, says):
+    from trending_now.interleaving import sensitivity
+
+    with pytest.raises(ValueError, match=says):
+        call(sensitivity, played[0])
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.5, "x"])
+def test_a_share_of_the_visitors_that_cannot_be_is_refused(played, share):
+    from trending_now.interleaving.agreement import judge
+    from trending_now.interleaving.sensitivity import Ranker
+
+    with pytest.raises(ValueError, match="share = "):
+        judge(played[0], Ranker(5, 0.5, 0.3), Ranker(20, 0.5, 0.3), share)

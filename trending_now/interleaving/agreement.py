@@ -53,6 +53,8 @@ def judge(
 )->dict:               # True lift, what both tests see, and the visitors each measure needs
     """One pair, tested twice: by an A/B test on everybody and by interleaving on a few.
 
+    ValueError for a share of nobody, or of more than everybody.
+
     Examples
     --------
     >>> from trending_now.catalogue import load_films
@@ -62,6 +64,7 @@ def judge(
     >>> {name: round(float(found[name]), 2) for name in ('lift', 'p_session', 'p_votes')}
     {'lift': 0.08, 'p_session': 0.92, 'p_votes': 0.03}
     """
+    share = checks.number('share', share, above=0, most=1)
     t = compare_methods(crowd, rank(crowd, a), rank(crowd, b), seed)
     columns, luck = {name: t[name].to_numpy() for name in t}, stream(seed, 'groups')
     order = luck.permutation(len(t))

@@ -72,6 +72,9 @@ def audience(
     seed:int=7,         # Same seed, same people and visits
 )->Audience:
     "Diners with the tastes of the first week; ValueError for too few weeks before the test."
+    people = checks.whole('people', people, 1)
+    week, weeks = checks.whole('week', week), checks.whole('weeks', weeks)
+    places = checks.whole('places', places, 1)
     if not 1 <= weeks <= week:
         raise ValueError(f'week = {week!r}, weeks = {weeks!r}: expected at least one week, '
                          'and as many before the test')
@@ -95,6 +98,7 @@ class Ranker(NamedTuple):
 
 def _profiles(crowd, clicks):
     "Shares of genres among past clicks, drawn towards everybody's mean taste."
+    clicks = checks.whole('clicks', clicks)
     mean, luck = crowd.taste.mean(0), stream(crowd.seed, 'profile', clicks)
     seen = luck.multinomial(clicks, crowd.taste/crowd.taste.sum(1, keepdims=True))
     return (seen + 4*mean)/(clicks + 4)
@@ -112,11 +116,11 @@ def rank(
 )->np.ndarray:     # (visitors, length) indices of films, best first
     """Each visitor's list; rankers with the same number of clicks share their profiles.
 
-    ValueError for fewer films than places, or more than there are.
+    ValueError for fewer films than places, more than there are, or a ranker that cannot be.
     """
     places, films = len(crowd.look), crowd.films
-    if not places <= length <= len(films):
-        raise ValueError(f'length = {length!r}: expected {places} to {len(films)} films')
+    length = checks.whole('length', length, places, len(films), of='films')
+    for name in ('critic', 'fresh'): checks.number(name, getattr(ranker, name))
     match = _profiles(crowd, ranker.clicks) @ labels(films).T
     critic = ranker.critic*films.critic_score.fillna(60).to_numpy()/100
     fresh = ranker.fresh*np.linspace(0, 1, len(films))
@@ -229,7 +233,7 @@ def visitors_needed(
     """
     if not len(t): raise ValueError('the table is empty: expected a row a visitor')
     alpha, power = checks.share('alpha', alpha), checks.share('power', power)
-    level, strong = special.ndtri([1 - alpha/2, power])
+    level, strong = -special.ndtri(alpha/2), special.ndtri(power)
     m = _moments(t, weights)
     def both(variance): return variance(m, 'a') + variance(m, 'b')
     def need(variance, difference): return 2*(level + strong)**2*variance/difference**2
@@ -249,11 +253,15 @@ def savings(
     alpha:float=.05,  # As for `visitors_needed`
     power:float=.95,  # As for `visitors_needed`
 )->pd.DataFrame:      # A row a measure: visitors, ratio to interleaving, its 95% interval
-    "How many times more visitors each A/B measure needs, with a bootstrap over visitors."
-    n, rng = len(t), checks.generator(rng)
+    """How many times more visitors each A/B measure needs, with a bootstrap over visitors.
+
+    ValueError for fewer than twenty visitors, of whom a bootstrap would say nothing.
+    """
+    n, rng, repeats = len(t), checks.generator(rng), checks.whole('repeats', repeats, 1)
+    if n < 20: raise ValueError(f'{n} visitors: expected at least 20 for a bootstrap')
+    now = visitors_needed(t, alpha, power).iloc[0]
     drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(repeats)]
     boot = visitors_needed(t, alpha, power, np.stack(drawn))
-    now = visitors_needed(t, alpha, power).iloc[0]
     times = boot.div(boot.interleaving, axis=0)
     return pd.DataFrame({'visitors': now, 'ratio': now/now.interleaving,
                          'low': times.quantile(.025), 'high': times.quantile(.975)})
@@ -295,9 +303,11 @@ def found(
 )->float:            # Share of the trials with p < 0.05 in favour of b
     """Power by trial: visitors drawn from the table with replacement, and tested as in life.
 
-    ValueError for another metric.
+    ValueError for another metric, an empty table, or too few visitors or trials.
     """
     test = COMPARED[checks.one_of('metric', metric, COMPARED)]
+    if not len(t): raise ValueError('the table is empty: expected a row a visitor')
+    n, runs = checks.whole('n', n, 2, of='visitors'), checks.whole('runs', runs, 1)
     rng, columns = checks.generator(rng), {name: t[name].to_numpy() for name in t}
     finds = 0
     for _ in range(runs):
