@@ -1,6 +1,8 @@
 """A/B tests against other packages, published tables and each other."""
 
+import itertools
 import math
+import uuid
 import numpy as np
 import pandas as pd
 import pytest
@@ -271,6 +273,42 @@ def test_many_kinds_of_ids_are_accepted():
         assert ab.assign_many(k, "x", [0.5, 0.5]).tolist() == want
 
 
+@pytest.mark.parametrize(
+    "units",
+    [
+        [2**63],
+        [2**64, -(2**70), 5],
+        [uuid.UUID(int=2**127 + 9).int, "a"],
+        np.array([2**63 + 1, 7], np.uint64),
+        np.array([2**63, 2**90], object),
+        pd.Series([2**80, 3], dtype=object),
+        [7, "7", np.int64(7), np.uint64(2**63)],
+        ["\ud800"],
+        ["a\udfff", "é", "b"],
+        pd.Series(["\ud800", "x"], dtype=object),
+    ],
+)
+def test_ids_of_any_length_and_half_characters_are_assigned_as_one(units):
+    layer = ab.Slots("layer", {"a": (0, 0.3), "b": (0.3, 0.9)})
+    one = [ab.assign(unit, "x", [0.2, 0.8], 0.9) for unit in units]
+    assert ab.assign_many(units, "x", [0.2, 0.8], 0.9).tolist() == one
+    assert layer.owners(units).tolist() == [layer.owner(unit) for unit in units]
+
+
+@pytest.mark.parametrize(
+    "none",
+    [[], (), np.array([]), np.array([], object), np.array([], "U3"), pd.Series([], dtype=float)],
+)
+def test_no_ids_have_no_variants(none):
+    assert ab.assign_many(none, "x", [0.5, 0.5]).shape == (0,)
+    assert ab.Slots("layer", {"a": (0, 1)}).owners(none).shape == (0,)
+
+
+def test_a_layer_without_experiments_owns_nobody():
+    layer = ab.Slots("layer", {})
+    assert layer.owners(["a", 5]).tolist() == ["", ""] == [layer.owner("a"), layer.owner(5)]
+
+
 def test_long_tables_and_odd_lengths_agree_with_the_loop():
     ids = [f"u{i * i}" for i in range(70_000)]
     got = ab.assign_many(ids, "long", [0.1, 0.2, 0.7], 0.8)
@@ -336,6 +374,27 @@ def test_layers_split_without_overlap_and_independent_of_assignment():
         (lambda: ab.srm([5, 5], [0.6, 0.6]), "sum to 1"),
         (lambda: ab.srm([5, math.nan]), "nan"),
         (lambda: ab.assign(True, "x", [0.5, 0.5]), "unit = True"),
+        (lambda: ab.assign("a", "x", [".5", ".5"]), "weights = '.5'"),
+        (lambda: ab.assign("a", "x", [True, False]), "weights = True"),
+        (lambda: ab.srm(["5", "6"]), "counts = '5'"),
+        (lambda: ab.srm([True, False]), "counts = True"),
+        (lambda: ab.srm([]), "0 counts"),
+        (lambda: ab.assign_many([1, math.nan, None], "x", [0.5, 0.5]), "2 missing"),
+        (lambda: ab.assign_many([None, 2**70], "x", [0.5, 0.5]), "1 missing"),
+        (lambda: ab.assign_many(["a", pd.NA, pd.NA], "x", [0.5, 0.5]), "2 missing"),
+        (lambda: ab.assign_many(pd.Series([1, None]), "x", [0.5, 0.5]), "1 missing"),
+        (lambda: ab.assign_many(["", 2**70], "x", [0.5, 0.5]), "empty"),
+        (lambda: ab.Slots("p", {"a": ("0", "1")}), r"slices\['a'\] = '0'"),
+        (lambda: ab.Slots("p", {"a": (0, None)}), r"slices\['a'\] = None"),
+        (lambda: ab.Slots("p", {"a": (0, True)}), r"slices\['a'\] = True"),
+        (lambda: ab.Slots("p", {"a": (0, 0.5, 1)}), "two numbers, low and high"),
+        (lambda: ab.Slots("p", {"a": 5}), "two numbers, low and high"),
+        (lambda: ab.Slots("p", {"a": "01"}), "two numbers, low and high"),
+        (lambda: ab.Slots("p", {"a": (0, 1.5)}), "overlap"),
+        (lambda: ab.Slots("p", {1: (0, 1)}), "experiment = 1"),
+        (lambda: ab.Slots("p", [("a", (0, 1))]), "expected a dictionary"),
+        (lambda: ab.Slots("p", None), "slices = None"),
+        (lambda: ab.Slots(5, {"a": (0, 1)}), "name = 5"),
         (lambda: ab.assign("a", "x", [0.5, 0.5], "1"), "coverage = '1'"),
         (lambda: ab.cluster_assign(["a", None], "x"), "1 missing"),
         (lambda: ab.switchback(1, stream(7, "x")), "pairs = 1"),
@@ -369,6 +428,43 @@ def score_z(x, n, apart):
     p = optimize.minimize_scalar(unlikely, bounds=bounds, options={"xatol": 1e-12}).x
     variance = p * (1 - p) / n[0] + (p + apart) * (1 - p - apart) / n[1]
     return (x[1] / n[1] - x[0] / n[0] - apart) / math.sqrt(variance)
+
+
+@pytest.mark.parametrize(
+    "counts, w",
+    [
+        ([1, 0], [0.5, 0.5]),
+        ([0, 1], [0.9, 0.1]),
+        ([9, 1], [0.5, 0.5]),
+        ([10, 7], [0.5, 0.5]),
+        ([585, 15], [0.99, 0.01]),
+        ([300, 0], [0.98, 0.02]),
+    ],
+)
+def test_the_mismatch_of_few_units_is_the_binomial_test(counts, w):
+    exact = stats.binomtest(counts[0], sum(counts), w[0]).pvalue
+    assert ab.srm(counts, w) == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize("counts, w", [([3, 4, 2], [0.2, 0.3, 0.5]), ([0, 0, 1, 6], [0.25] * 4)])
+def test_the_mismatch_of_few_units_in_many_variants_counts_all_splits(counts, w):
+    n, seen = sum(counts), stats.multinomial.pmf(counts, sum(counts), w)
+    splits = (s for s in itertools.product(range(n + 1), repeat=len(w)) if sum(s) == n)
+    chances = [stats.multinomial.pmf(s, n, w) for s in splits]
+    unlikely = sum(chance for chance in chances if chance <= seen * (1 + 1e-7))
+    assert ab.srm(counts, w) == pytest.approx(unlikely, rel=1e-9)
+
+
+@pytest.mark.parametrize("n, w", [(12, 0.5), (100, 0.05), (600, 0.01)])
+def test_the_mismatch_test_of_few_units_keeps_its_level(n, w):
+    chance = stats.binom.pmf(np.arange(n + 1), n, w)
+    alarms = [ab.srm([k, n - k], [w, 1 - w]) < 0.001 for k in range(n + 1)]
+    assert chance[alarms].sum() <= 0.001
+
+
+def test_many_variants_with_few_units_each_fall_back_on_chi_square():
+    counts = [12, *[9] * 11]
+    assert ab.srm(counts) == pytest.approx(stats.chisquare(counts).pvalue, rel=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@
 __all__ = ['hash_unit', 'assign', 'Slots', 'srm', 'assign_many']
 
 # %% ../../nbs/3_testing/02_assignment.ipynb #c19a20af
+import math
 from dataclasses import dataclass
+from itertools import combinations
 import numpy as np
 from fastcore.basics import patch
 from scipy import special
@@ -53,6 +55,7 @@ def hash_unit(
 def _weights(weights):
     "Weights as an array, or ValueError."
     w = checks.numbers('weights', weights)
+    for weight in weights: checks.number('weights', weight)   # no texts, no truth values
     if (w >= 0).all() and abs(w.sum() - 1) <= 1e-6: return w
     raise ValueError(f'weights = {weights!r}: expected numbers from 0 up that sum to 1, '
                      f'not to {w.sum():.6g}')
@@ -89,6 +92,14 @@ def assign(
     return -1
 
 # %% ../../nbs/3_testing/02_assignment.ipynb #3d51ef9a
+def _check_slice(experiment, ends):
+    "ValueError for an experiment without a name, or ends that are not two numbers."
+    checks.text('experiment', experiment)
+    name = f'slices[{experiment!r}]'
+    if isinstance(ends, str) or not hasattr(ends, '__len__') or len(ends) != 2:
+        raise ValueError(f'{name} = {ends!r}: expected two numbers, low and high')
+    for end in ends: checks.number(name, end)
+
 @dataclass(frozen=True)
 class Slots:
     "Experiments that never share a unit: `slices` gives each its [low, high) of the layer."
@@ -96,8 +107,13 @@ class Slots:
     slices:dict  # Experiment -> (low, high), from 0 to 1, without overlap
 
     def __post_init__(self):
+        checks.text('name', self.name)
+        if not isinstance(self.slices, dict):
+            raise ValueError(f'slices = {self.slices!r}: expected a dictionary, '
+                             'experiment -> (low, high)')
+        for experiment, ends in self.slices.items(): _check_slice(experiment, ends)
         end = 0.
-        for low, high in sorted(self.slices.values()):
+        for low, high in sorted(map(tuple, self.slices.values())):
             if not end <= low < high <= 1:
                 raise ValueError(f'slices = {self.slices!r}: expected ranges from 0 to 1 '
                                  'that do not overlap')
@@ -115,22 +131,29 @@ def srm(
     counts,        # Units seen in each variant
     weights=None,  # Shares asked for; None: equal
 )->float:          # p-value: how surprising such counts are if the split works
-    """Sample ratio mismatch, by a chi-square test; ValueError for impossible counts or weights.
+    """Sample ratio mismatch; ValueError for impossible counts or weights.
+
+    A chi-square test, or the exact one where fewer than ten units are expected in a variant
+    (and there are at most 200,000 ways to split them).
 
     Examples
     --------
     >>> from trending_now import ab
     >>> round(ab.srm([50_200, 49_800]), 3), ab.srm([52_000, 48_000]) < .001
     (0.206, True)
+    >>> ab.srm([1, 0])   # of one unit, one variant has none
+    1.0
     """
     seen, w = _counts_and_weights(counts, weights)
     expected = w*seen.sum()
+    if expected.min() < 10 and _ways(seen) <= 200_000: return _exact(seen, w)
     return float(special.chdtrc(len(seen)-1, ((seen - expected)**2/expected).sum()))
 
 # %% ../../nbs/3_testing/02_assignment.ipynb #e60fb057
 def _counts_and_weights(counts, weights):
     "Both as arrays of one length, or ValueError."
     seen = checks.counts('counts', counts)
+    for units in counts: checks.whole('counts', units)   # no texts, no truth values
     w = np.full(len(seen), 1/max(len(seen), 1)) if weights is None else _weights(weights)
     if len(seen) != len(w) or len(seen) < 2:
         raise ValueError(f'{len(seen)} counts, {len(w)} weights: '
@@ -140,17 +163,45 @@ def _counts_and_weights(counts, weights):
                          'expected units, and a weight above 0 for each variant')
     return seen, w
 
+def _ways(seen):
+    "Number of ways to split so many units among so many variants."
+    walls = len(seen) - 1
+    return math.comb(int(seen.sum()) + walls, walls)
+
+def _splits(units, variants):
+    "All of them, a row each: units in a line, with walls between the variants."
+    places = units + variants - 1
+    walls = np.array(list(combinations(range(places), variants - 1)))
+    return np.diff(walls, axis=1, prepend=-1, append=places) - 1
+
+def _chance(splits, w):
+    "Probability of each split."
+    units = splits.sum(1)
+    ways = special.gammaln(units + 1) - special.gammaln(splits + 1).sum(1)
+    return np.exp(ways + (splits*np.log(w)).sum(1))
+
+def _exact(seen, w):
+    "Chance of a split that is no likelier than the one seen."
+    chance, own = _chance(_splits(int(seen.sum()), len(seen)), w), _chance(seen[None], w)
+    return float(min(1., chance[chance <= own*(1 + 1e-7)].sum()))
+
 # %% ../../nbs/3_testing/02_assignment.ipynb #ca5c95fd
 def _is_row(units):
     "Whether these are ids in a row, no single text and no table."
     is_text = isinstance(units, (str, bytes))
     return not is_text and hasattr(units, '__len__') and getattr(units, 'ndim', 1) == 1
 
+def _refuse_missing(missing):
+    if not missing: return
+    raise ValueError(f'units has {missing} missing ids: expected texts or whole numbers')
+
 def _readable(units):
     "Ids as Arrow reads them; ValueError for no sequence, or numbers with fractions."
     if not _is_row(units): raise ValueError(f'units = {units!r}: expected a sequence of ids')
     kind = getattr(getattr(units, 'dtype', None), 'kind', '')
+    if kind == 'f' and not len(units): return []
     if kind == 'f':
+        _refuse_missing(np.isnan(np.asarray(units, float)).sum())
         raise ValueError('units holds numbers with fractions: expected texts or whole numbers')
     return units.tolist() if kind == 'U' else units
 
@@ -167,23 +218,23 @@ def _is_plain(ids):
     return is_text or types.is_integer(ids.type) or not len(ids)
 
 def _one_by_one(units):
-    "A column of Arrow from ids of several kinds."
-    import pyarrow as pa
-    return pa.array([_unit_text(unit) for unit in units])
+    "What `_texts` gives of ids that Arrow cannot hold, or ValueError for what is no id."
+    import pandas as pd
+    _refuse_missing(pd.Series(list(units), dtype=object).isna().sum())
+    return _wide([_unit_text(unit) for unit in units])
 
 def _arrow(units):
-    "Ids as a column of Arrow, or ValueError for one that is none."
+    "Ids as a column of Arrow; None for several kinds, beyond 64 bits, or half a character."
     import pyarrow as pa
     try: ids = _one_piece(pa.array(_readable(units)))
-    except (pa.ArrowInvalid, pa.ArrowTypeError): return _one_by_one(units)
-    return ids if _is_plain(ids) else _one_by_one(units)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError): return None
+    return ids if _is_plain(ids) else None
 
 def _texts(units):
     "UTF-16 code units (or bytes, where all is ASCII) of many ids, and where each starts."
     ids = _arrow(units)
-    if ids.null_count:
-        raise ValueError(f'units has {ids.null_count} missing ids: '
-                         'expected texts or whole numbers')
+    if ids is None: return _one_by_one(units)
+    _refuse_missing(ids.null_count)
     texts = ids.cast('large_string')
     flat, start = _buffers(texts)
     if (np.diff(start) == 0).any():
@@ -277,5 +328,7 @@ def owners(self:Slots,
 )->np.ndarray:          # (units,) texts
     "`owner` for many units."
     at = _hash_many(units, suffix='__' + self.name) % 1000 / 1000
-    inside = [(low <= at) & (at < high) for low, high in self.slices.values()]
-    return np.select(inside, list(self.slices), '')
+    names, owner = np.array(['', *self.slices]), np.zeros(len(at), int)
+    for number, (low, high) in enumerate(self.slices.values(), 1):
+        owner[(low <= at) & (at < high)] = number
+    return names[owner]
