@@ -551,3 +551,19 @@ def test_a_metric_that_a_few_units_decide_is_named():
     assert skew == pytest.approx(stats.skew(moved[1] - moved[0]), abs=0.12) and skew > 0.15
     bought = t.assign(buy=(spent > 0).astype(float))
     assert len(ab.analyse_units(replace(test, metric=buy), bought).reasons) == 1
+
+
+def test_periods_have_a_length_and_every_moment_has_one():
+    start = pd.Timestamp("2024-03-04", tz="UTC")
+    ts = pd.Series(start + pd.to_timedelta([0, 1.5, 3], unit="D"))
+    assert ab.period(ts, start).tolist() == [0, 1, 3]
+    assert ab.period(ts[:0], start).tolist() == []
+    for call, words in (
+        (lambda: ab.period(ts, start, "0D"), "length = '0D'"),
+        (lambda: ab.period(ts, start, "-1D"), "length = '-1D'"),
+        (lambda: ab.period(ts, start, None), "length = None"),
+        (lambda: ab.period(ts.mask(ts.index == 1), start), "1 moments are missing"),
+        (lambda: ab.period(ts, start + pd.Timedelta("1h")), "nothing before"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()

@@ -766,7 +766,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'trending_now.catalogue.write_weeks': ( '1_service/catalogue.html#write_weeks',
                                                                                 'trending_now/catalogue.py')},
             'trending_now.checks': { 'trending_now.checks._as_float': ('1_service/checks.html#_as_float', 'trending_now/checks.py'),
-                                     'trending_now.checks._no_mask': ('1_service/checks.html#_no_mask', 'trending_now/checks.py'),
+                                     'trending_now.checks._no_surprise': ('1_service/checks.html#_no_surprise', 'trending_now/checks.py'),
                                      'trending_now.checks._range': ('1_service/checks.html#_range', 'trending_now/checks.py'),
                                      'trending_now.checks._refusal': ('1_service/checks.html#_refusal', 'trending_now/checks.py'),
                                      'trending_now.checks._within': ('1_service/checks.html#_within', 'trending_now/checks.py'),

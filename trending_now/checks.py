@@ -28,7 +28,7 @@ def _as_float(value):
     "`value` as a float; NaN for what is no number: a text, a truth value, a list."
     if isinstance(value, (bool, np.bool_, str, bytes)): return math.nan
     try: return float(value)
-    except (TypeError, ValueError): return math.nan
+    except (TypeError, ValueError, OverflowError): return math.nan
 
 def _refusal(name, value, kind, of, bounds):
     "The ValueError for a number that is not allowed, worded from what is."
@@ -92,10 +92,13 @@ def whole(
     raise _refusal(name, value, 'a whole number', of, bounds)
 
 # %% ../nbs/1_service/14_checks.ipynb #0822f305
-def _no_mask(name, values):
-    "ValueError for a masked array that hides values: NumPy would bring them back."
+def _no_surprise(name, values):
+    "ValueError for what NumPy would take without a word: hidden values, and texts as numbers."
     hidden = np.ma.count_masked(values) if np.ma.isMaskedArray(values) else 0
     if hidden: raise ValueError(f'{name}: {hidden} values are masked; leave them out first')
+    kind = np.asarray(values).dtype.kind if np.ndim(values) == 1 else ''
+    if kind in 'USO' and any(isinstance(value, (str, bytes)) for value in values):
+        raise ValueError(f'{name}: expected numbers, not {values!r}')
 
 def numbers(
     name:str, # Name of the argument
@@ -103,7 +106,7 @@ def numbers(
     least:int=2, # Fewest values that make sense
 )->np.ndarray:   # float64 (values,), all finite
     "Finite numbers in one row, or ValueError; masked values are refused."
-    _no_mask(name, values)
+    _no_surprise(name, values)
     try: x = np.asarray(values, float)
     except (TypeError, ValueError):
         raise ValueError(f'{name}: expected numbers, not {values!r}') from None
@@ -121,7 +124,7 @@ def counts(
     values,   # Whole numbers from 0 in a row
 )->np.ndarray: # float64 (values,)
     "Counts in one row, or ValueError; masked values are refused."
-    _no_mask(name, values)
+    _no_surprise(name, values)
     try: x = np.asarray(values, float)
     except (TypeError, ValueError): x = np.array([np.nan])
     if x.ndim == 1 and (np.isfinite(x) & (x >= 0) & (x == np.floor(x))).all(): return x

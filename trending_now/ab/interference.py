@@ -44,8 +44,14 @@ def period(
     start,           # First moment of the test
     length='1D',     # Of a period, as pandas writes durations
 )->pd.Series:        # Number of the period, from 0
-    "Which period of a switchback a moment belongs to; ValueError for moments before the start."
-    at = (ts - start)//pd.Timedelta(length)
+    """Which period of a switchback a moment belongs to.
+
+    ValueError for a length that is not above 0, a missing moment, or one before the start.
+    """
+    span = pd.Timedelta(length)
+    if not span > pd.Timedelta(0): raise ValueError(f'{length = }: expected a time above 0')
+    if ts.isna().any(): raise ValueError(f'ts: {ts.isna().sum()} moments are missing')
+    at = (ts - start)//span
     if len(at) and at.min() < 0:
         raise ValueError(f'ts begins at {ts.min()}: expected nothing before {start}')
     return at
