@@ -24,6 +24,7 @@ class _Counts(Policy):
         self.window = checks.whole('window', window)
         self.n, self.s = np.zeros(len(self.arms)), np.zeros(len(self.arms))
         self._recent = deque() if self.window else None
+        self._faded = self.discount**self.window   # what a reward counts when it leaves the window
 
     def _learn(self, i, r, context=None):
         if self.discount < 1:
@@ -36,8 +37,10 @@ class _Counts(Policy):
             if len(self._recent) > self.window: self._forget(*self._recent.popleft())
 
     def _forget(self, i, r):
-        self.n[i] -= 1
-        self.s[i] -= r
+        self.n[i] -= self._faded
+        self.s[i] -= self._faded*r
+        empty = self.n < self._faded/2   # all has left the window; the rest is rounding
+        self.n[empty] = self.s[empty] = 0
 
     def _means(self):
         "Mean reward of each arm; without news: infinite, so that it is tried."
@@ -67,7 +70,8 @@ def _without(seen, gone):
 class EpsilonGreedy(_Counts):
     """The best mean so far, but with probability epsilon any arm; arms never seen come first.
 
-    ValueError for an epsilon outside 0 to 1. Source: Auer et al. 2002, figure 3.
+    Of several arms with the best mean, each is as likely. ValueError for an epsilon outside
+    0 to 1. Source: Auer et al. 2002, figure 3.
 
     Examples
     --------
@@ -98,18 +102,19 @@ class EpsilonGreedy(_Counts):
 
     def _choose(self, rng, context=None, n=None):
         arms, rows = len(self.arms), self._repeats or 1
-        leader = self._means().reshape(rows, -1).argmax(1)
-        picks = self._repeats or n or 1
-        chance, any_arm = rng.random((picks, 2)).T
-        chosen = np.where(chance < self._now(), (any_arm*arms).astype(int), leader)
-        if n is None and self._repeats is None: return chosen[0]
-        return chosen[:0] if n == 0 else chosen
+        leading = self._leading(self._means().reshape(rows, -1))
+        picks = self._repeats or (1 if n is None else n)
+        chance, which = rng.random((picks, 2)).T
+        any_arm, leader = (which*arms).astype(int), self._one_of(leading, which)
+        chosen = np.where(chance < self._now(), any_arm, leader)
+        return chosen[0] if n is None and self._repeats is None else chosen
 
 # %% ../../nbs/4_adapting/01_arms.ipynb #9b9c9d7e
 class UCB1(_Counts):
     """The highest mean plus sqrt(2 ln t / n): optimism in the face of doubt; each arm once first.
 
-    ValueError for a scale that is not above 0. Source: Auer et al. 2002, figure 1.
+    Of several arms with the highest, each is as likely. ValueError for a scale that is not
+    above 0. Source: Auer et al. 2002, figure 1.
     """
     _args = ('scale', 'discount', 'window')
     def __init__(self,
@@ -117,7 +122,7 @@ class UCB1(_Counts):
         scale:float=1.,    # Range of the rewards; the guarantee is for rewards from 0 to this
         discount:float=1., # As for `EpsilonGreedy`
         window:int=0,      # As for `EpsilonGreedy`
-        rng=None,          # Not used: ties go to the first arm
+        rng=None,          # Generator or seed, for arms with equal scores
     ):
         self._begin(arms, rng, discount, window)
         self.scale = checks.positive('scale', scale)
@@ -155,14 +160,13 @@ class Thompson(_Counts):
         rng=None,          # Generator or seed
     ):
         self._begin(arms, rng, discount, window)
-        if np.shape(prior) != (2,): raise ValueError(f'prior = {prior!r}: expected two numbers')
-        self.prior = tuple(checks.positive('prior', float(p)) for p in prior)
+        self.prior = tuple(checks.positive('prior', p) for p in checks.pair('prior', prior))
 
     def _scores(self, rng, context=None, n=None):
         successes, failures = self.prior
-        failed = np.maximum(self.n - self.s, 0)
+        earned, failed = np.maximum(self.s, 0), np.maximum(self.n - self.s, 0)
         size = None if n is None else (n, len(self.n))
-        return rng.beta(successes + self.s, failures + failed, size)
+        return rng.beta(successes + earned, failures + failed, size)
 
 # %% ../../nbs/4_adapting/01_arms.ipynb #e0d3cfdb
 class GaussianThompson(_Counts):
@@ -182,7 +186,7 @@ class GaussianThompson(_Counts):
         self._begin(arms, rng, discount, window)
         if np.shape(prior) != (2,):
             raise ValueError(f'prior = {prior!r}: expected a mean and a standard deviation')
-        mean, spread = float(prior[0]), float(prior[1])
+        mean, spread = prior
         self.prior = checks.number('prior', mean), checks.positive('prior', spread)
         self.sd = checks.positive('sd', sd)
 

@@ -96,10 +96,42 @@ def _learn_many(self:Policy, i, r, contexts):
 # %% ../../nbs/4_adapting/02_contract.ipynb #ff0ab121
 @patch
 def _choose(self:Policy, rng, context=None, n=None):
-    "Index of the best score: one, or (n,), or one for each repeat."
+    "Index of the best score: one, or (n,), or one for each repeat; of equal ones any."
+    before = rng.bit_generator.state if n else None
     scores = self._scores(rng, context, n)
     if self._repeats is not None: scores = scores.reshape(self._repeats, -1)
-    return scores.argmax(-1)
+    if n is None: return self._any_best(scores, rng)
+    leading = self._leading(scores)
+    if np.count_nonzero(leading) == n: return leading.argmax(-1)
+    rng.bit_generator.state = before   # single picks would draw for a tie before the next scores
+    return self._in_turn(rng, context, n)
+
+@patch
+def _any_best(self:Policy, scores, rng):
+    "Index of the best score of each row; chance is needed only where scores are equal."
+    leading = self._leading(scores)
+    rows = leading.size // len(self.arms)
+    if np.count_nonzero(leading) == rows: return leading.argmax(-1)
+    return self._one_of(leading, rng.random(leading.shape[:-1]))
+
+@patch
+def _leading(self:Policy, scores):
+    "Which scores are the best of their row; those that differ by rounding alone are equal."
+    scores = np.minimum(scores, _MAX)   # differences of infinite scores would be none
+    best = scores.max(-1, keepdims=True)
+    return scores >= best - 1e-14*np.abs(best)
+
+@patch
+def _one_of(self:Policy, leading, chance):
+    "Index of one of the leading arms of each row, the one that a number from 0 to 1 falls on."
+    place = (chance*leading.sum(-1)).astype(int)
+    return (leading.cumsum(-1) > place[..., None]).argmax(-1)
+
+@patch
+def _in_turn(self:Policy, rng, contexts, n):
+    "(n,) arms, chosen one after the other as `pick` does."
+    rows = [None]*n if contexts is None else contexts
+    return np.array([self._choose(rng, row) for row in rows], int)
 
 @patch
 def _index(self:Policy, arm):
@@ -188,7 +220,7 @@ def _revived(cls, state):
             raise ValueError(f'{name} has shape {new.shape}: '
                              f'expected finite numbers, {np.shape(old)}')
         setattr(policy, name, new)
-    if state['recent']: policy._recent.extend((int(i), float(r)) for i, r in state['recent'])
+    for i, r in state['recent']: policy._recent.append((np.array(i, int), np.array(r, float)))
     return policy
 
 def _family(cls):

@@ -83,7 +83,8 @@ def side_by_side(policy, repeats):
     for name in runs._state: setattr(runs, name, np.concatenate([getattr(runs, name)]*repeats))
     if getattr(runs, '_recent', None):
         first = arms*np.arange(repeats)
-        runs._recent = deque((i + first, np.full(repeats, r)) for i, r in runs._recent)
+        runs._recent = deque((np.add.outer(i, first).ravel(), np.repeat(r, repeats))
+                             for i, r in runs._recent)
     runs._repeats = repeats
     return runs
 
@@ -215,7 +216,8 @@ class Turnover(World):
         prior=(4, 4), # Beta that success probabilities come from
         rate=.001,    # Probability of a replacement in a step
     ):
-        self.arms, self.prior = checks.whole('arms', arms, 1), prior
+        self.arms = checks.whole('arms', arms, 1)
+        self.prior = tuple(checks.positive('prior', p) for p in checks.pair('prior', prior))
         self.rate = checks.number('rate', rate, least=0, most=1)
 
     def begin(self, repeats, rng):

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import special
 from .. import checks
 from .arms import Thompson
-from .off_policy import Estimate, importance_weights, normal_estimate
+from .off_policy import Estimate, doubly_robust
 from .regret import side_by_side
 
 # %% ../../nbs/4_adapting/06_stopping.ipynb #663bc032
@@ -26,18 +26,19 @@ def _posterior(successes, totals, prior):
     if not possible.all():
         raise ValueError(f'successes = {successes!r} of totals = {totals!r}: '
                          'expected numbers from 0, no more successes than units')
-    return prior[0] + x, prior[1] + n - x
+    a, b = (checks.positive('prior', part) for part in checks.pair('prior', prior))
+    return a + x, b + n - x
 
 # %% ../../nbs/4_adapting/06_stopping.ipynb #e4b75c24
 def prob_best(
     successes,    # (..., arms) counts
     totals,       # (..., arms) how often each arm was used
-    prior=(1, 1), # Beta prior of each arm
+    prior=(1, 1), # Beta prior of each arm, above 0
     nodes:int=200,# Points of the numerical integral
 )->np.ndarray:    # (..., arms), sums to 1
     """Posterior probability that each arm is the best, by integration over its quantiles.
 
-    ValueError for counts that cannot be.
+    ValueError for counts that cannot be, and a prior that is not two numbers above 0.
 
     Examples
     --------
@@ -58,7 +59,7 @@ def prob_best(
 def value_remaining(
     successes, totals, # As for `prob_best`
     rng,               # Generator or seed
-    prior=(1, 1),      # Beta prior of each arm
+    prior=(1, 1),      # As for `prob_best`
     draws:int=1000,    # Posterior draws
     level:float=.95,   # Quantile
 )->np.ndarray:         # (...): a share of the leader's rate
@@ -119,14 +120,14 @@ class TopTwo(Thompson):
     Source: after Russo 2016.
     """
     def _choose(self, rng, context=None, n=None):
-        arms = len(self.arms)
-        first = self._scores(rng, None, n).reshape(-1, arms)
-        second = self._scores(rng, None, n).reshape(-1, arms)
-        rows, leader = np.arange(len(first)), first.argmax(1)
-        second[rows, leader] = -1
-        challenger = second.argmax(1)
-        chosen = np.where(rng.random(len(rows)) < .5, leader, challenger)
-        return chosen[0] if n is None and self._repeats is None else chosen
+        if n is not None: return self._in_turn(rng, context, n)
+        rows = self._repeats or 1
+        first, second = (self._scores(rng).reshape(rows, -1) for _ in range(2))
+        leader = self._any_best(first, rng)
+        second[np.arange(rows), leader] = -1
+        challenger = self._any_best(second, rng)
+        chosen = np.where(rng.random(rows) < .5, leader, challenger)
+        return chosen[0] if self._repeats is None else chosen
 
 # %% ../../nbs/4_adapting/06_stopping.ipynb #c6a53546
 def _visit(runs, means, rng):
@@ -212,11 +213,12 @@ def adaptive_mean(
 )->Estimate:
     """An arm's mean from adaptive data: inverse propensities around the mean of the earlier rows.
 
-    ValueError as for `ips`. Source: Hadad et al. 2021, equation 5.
+    That is `doubly_robust` with those earlier means as the model. ValueError as for `ips`.
+    Source: Hadad et al. 2021, equation 5.
     """
-    u, r = np.asarray(used, float), np.asarray(rewards, float)
-    importance_weights(r, chance, u)  # refuses what is no log
-    p = np.asarray(chance, float)
+    u, r = checks.numbers('used', used, 1), checks.numbers('rewards', rewards, 1)
+    if len(u) != len(r):
+        raise ValueError(f'different lengths: rewards has {len(r)}, used has {len(u)}; '
+                         'expected a row a decision')
     guess = (_before(u*r) + .5)/(_before(u) + 1)
-    terms = guess + u*(r - guess)/p
-    return normal_estimate(terms.mean(), terms, alpha)
+    return doubly_robust(r, chance, u, guess, guess, alpha)
