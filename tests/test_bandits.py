@@ -2,9 +2,12 @@
 restoring, simulation, stopping, and what is refused."""
 
 import json
+from fractions import Fraction
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from scipy.optimize import brentq
+from scipy.special import expit
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression, Ridge
 from trending_now.ab import bayes_proportions
@@ -80,10 +83,59 @@ def test_a_batch_of_picks_equals_single_picks_to_the_last_random_number(name):
     )  # four contexts: as many as arms
     for xs in (x, cases(shape, 25)):
         batch = many.pick_many(len(xs) if shape is None else xs)
-        if name == "top two":
-            continue  # draws in another order; its shares are tested below
         assert [one.pick(c) for c in xs] == batch.tolist()
     assert len(many.pick_many(0 if shape is None else np.zeros((0, *shape)))) == 0
+    assert one.state() == many.state()
+
+
+@every
+def test_equal_arms_are_used_equally_and_alike_in_a_batch_and_one_by_one(name):
+    make, shape = ALL[name]
+    one, many, x = make(), make(), cases(shape and shape[-1:], 400)
+    if shape and len(shape) == 2:
+        x = [np.tile(row, (4, 1)) for row in x]  # each arm has the same features
+    batch = many.pick_many(400 if shape is None else x).tolist()
+    assert [one.pick(c) for c in x] == batch and one.state() == many.state()
+    assert all(binomtest(batch.count(arm), 400, 0.25).pvalue > 1e-5 for arm in one.arms)
+
+
+@pytest.mark.parametrize("kind", [UCB1, ChernoffUCB, lambda n, rng: EpsilonGreedy(n, 0.0, rng=rng)])
+def test_of_three_arms_the_two_best_share_the_picks(kind):
+    p = kind(3, rng=3)
+    p.see_many([0, 1, 2] * 100, [0, 1, 1] * 100)
+    counts = np.bincount(p.pick_many(1000), minlength=3)
+    assert counts[0] == 0 and binomtest(int(counts[1]), 1000).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1])
+def test_epsilon_greedy_uses_equal_arms_equally(epsilon):
+    p = EpsilonGreedy(3, epsilon, rng=4)
+    p.see_many([0, 0, 1, 1, 2], [0.1 + 0.2, 0.3, 0.3, 0.3, 0])  # equal but for rounding
+    single = [p.pick() for _ in range(3000)]
+    for picks in (single, p.pick_many(3000).tolist()):
+        leaders = (1 - epsilon) / 2 + epsilon / 3
+        assert all(binomtest(picks.count(arm), 3000, leaders).pvalue > 1e-4 for arm in (0, 1))
+
+
+def test_close_scores_that_are_not_equal_are_no_tie():
+    p = EpsilonGreedy(2, 0.0, rng=4)
+    p.see_many([0, 1], [1e9, 1e9 + 1e-3])
+    assert set(p.pick_many(100)) == {1}
+
+
+def test_thompson_draws_that_round_to_the_same_number_are_ties():
+    p = Thompson(2, prior=(1e-3, 1e-3), rng=4)  # most draws are 0 or 1
+    counts = np.bincount(p.pick_many(2000), minlength=2)
+    assert binomtest(int(counts[0]), 2000).pvalue > 1e-4
+
+
+@every
+def test_no_picks_take_no_chance(name):
+    make, shape = ALL[name]
+    p = make()
+    before = p.state()
+    p.pick_many(0 if shape is None else np.zeros((0, *shape)))
+    assert p.state() == before
 
 
 @every
@@ -179,6 +231,15 @@ def test_wrong_arms_rewards_and_contexts_are_refused_and_nothing_is_learnt(name)
         lambda: UCB1(["a", "a"]),
         lambda: Thompson(2, (0, 1)),
         lambda: Thompson(2, (1, 1, 1)),
+        lambda: Thompson(2, (True, 1)),
+        lambda: GaussianThompson(2, (0, True)),
+        lambda: Turnover(2, prior=(4, 0)),
+        lambda: Turnover(2, prior=4),
+        lambda: prob_best((1, 2), (10, 10), prior=(-1, 1)),
+        lambda: prob_best((1, 2), (10, 10), prior=(1,)),
+        lambda: prob_best((1, 2), (10, 10), prior=(np.nan, 1)),
+        lambda: value_remaining((1, 2), (10, 10), 1, prior=(1, 0)),
+        lambda: value_remaining((1, 2), (10, 10), 1, prior=2),
         lambda: Thompson(2, discount=1.5),
         lambda: Thompson(2, window=-1),
         lambda: GaussianThompson(2, (0, -1)),
@@ -222,7 +283,7 @@ def test_ucb1_is_the_formula_of_auer_and_others(rows):
         p.see(a, r)
     n = np.array([sum(a == i for a, _ in rows) for i in range(3)])
     if (n == 0).any():
-        assert p.pick() == int((n == 0).argmax())
+        assert n[p.pick()] == 0
     else:
         mean = np.array([np.mean([r for a, r in rows if a == i]) for i in range(3)])
         scores = mean + np.sqrt(2 * np.log(n.sum()) / n)
@@ -277,6 +338,66 @@ def test_linucb_is_ridge_regression_and_its_doubt(seed):
     assert p._scores(None, x) == pytest.approx(scores) and p.pick(x) == int(np.argmax(scores))
 
 
+def exact_ridge(rows, rewards, x, ridge):
+    "(prediction, x' A^-1 x) of ridge regression in whole fractions."
+    d = len(x)
+    F = [[Fraction(v) for v in row] for row in rows]
+    A = [[sum(f[i] * f[j] for f in F) + ridge * (i == j) for j in range(d)] for i in range(d)]
+    b = [sum(f[i] * Fraction(r) for f, r in zip(F, rewards)) for i in range(d)]
+    M = [row + [b[i], Fraction(x[i])] for i, row in enumerate(A)]
+    for i in range(d):
+        M[i] = [v / M[i][i] for v in M[i]]
+        for k in range(d):
+            if k != i:
+                M[k] = [v - M[k][i] * w for v, w in zip(M[k], M[i])]
+    theta, solved = ([row[col] for row in M] for col in (-2, -1))
+    return tuple(float(sum(Fraction(u) * v for u, v in zip(x, y))) for y in (theta, solved))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[1.7e9]] * 3,  # a Unix time
+        [[1.0, 1.7e9 + 86400 * day] for day in range(8)],
+        [[1.7e9, 1.7e9], [1.7e9, 1.7e9]],  # one direction only
+        [[1.0, 19990.0, 0.5], [1.0, 250000.0, 0.1], [1.0, 19.0, 0.7], [1.0, 19990.0, 0.2]],
+        [[3e-9, 1.0], [2e-9, -1.0]],
+    ],
+)
+@pytest.mark.parametrize("kind", [LinUCB, LinThompson])
+def test_raw_features_keep_their_digits(rows, kind):
+    p, rewards = kind(2, len(rows[0]), 1.0), [float(i % 2 == 0) for i in range(len(rows))]
+    for x, r in zip(rows, rewards):
+        p.see(0, r, x)
+    for x in rows:
+        mean, var = p._terms(np.array(x), None)
+        assert (mean[0], var[0]) == pytest.approx(exact_ridge(rows, rewards, x, 1), rel=1e-5)
+        means, variances = p._terms(np.array([x, x]), 2)
+        assert (means[1, 0], variances[1, 0]) == pytest.approx((mean[0], var[0]), rel=1e-5)
+    assert set(p.pick_many(rows)) <= {0, 1}
+
+
+def test_the_score_of_a_feature_seen_once_is_what_was_earned_and_one_deviation():
+    p = LinUCB(2, 1, 1.0)
+    p.see(0, 1.0, [1.7e9])
+    assert p._scores(None, np.array([1.7e9]))[0] == pytest.approx(2, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [LinUCB, LinThompson, LogisticThompson])
+def test_features_too_large_to_be_kept_are_refused_and_nothing_is_learnt(kind):
+    p = kind(2, 2, 1.0)
+    before = p.state()
+    for bad in ([1.0, 1.7e12], [-1e11, 0.0], [1e200, 1.0]):
+        with pytest.raises(ValueError, match="scale the features"):
+            p.see(0, 1.0, bad)
+        with pytest.raises(ValueError, match="scale the features"):
+            p.see_many([0, 0], [1.0, 1.0], [[1.0, 1.0], bad])
+        with pytest.raises(ValueError, match="scale the features"):
+            p.pick(bad)
+    assert p.state() == before
+    kind(2, 2, 1.0, ridge=1e6).see(0, 1.0, [1.0, 1.7e12])  # a stronger ridge leaves room
+
+
 def test_linear_thompson_draws_from_its_posterior_also_when_shared():
     rng = np.random.default_rng(4)
     X, r, offer = rng.normal(size=(60, 3)), rng.normal(size=60), rng.normal(size=(2, 3))
@@ -304,18 +425,98 @@ def test_logistic_thompson_comes_near_the_batch_mode():
     )
 
 
+COUNTS = {
+    "epsilon": lambda **k: EpsilonGreedy(3, 0.1, rng=1, **k),
+    "ucb": lambda **k: UCB1(3, rng=1, **k),
+    "thompson": lambda **k: Thompson(3, rng=1, **k),
+    "gaussian": lambda **k: GaussianThompson(3, rng=1, **k),
+    "top two": lambda **k: TopTwo(3, rng=1, **k),
+    "chernoff": lambda **k: ChernoffUCB(3, rng=1, **k),
+}
+
+
 @pytest.mark.parametrize(
-    "options, weights",
-    [({"window": 5}, lambda age: age < 5), ({"discount": 0.8}, lambda age: 0.8**age)],
+    "r, mean, variance, right",
+    [(1.0, -4.0, 50.0, 1.9936), (0.0, 4.0, 50.0, -1.9936), (1.0, 0.0, 1e20, None)]
+    + [(r, m, c, None) for r in (0.0, 0.3, 1.0) for m in (-800.0, 3.0) for c in (0.01, 7.0, 1e6)],
 )
-def test_forgetting_is_what_it_says(options, weights):
-    rng, p = np.random.default_rng(1), UCB1(3, **options)
-    a, r = rng.integers(3, size=40), rng.random(40)
+def test_the_logit_after_a_row_is_the_root_that_bisection_finds(r, mean, variance, right):
+    def gap(z):
+        return z - mean - variance * (r * expit(-z) - (1 - r) * expit(z))
+
+    exact = brentq(gap, mean - variance - 1, mean + variance + 1, xtol=1e-13, maxiter=500)
+    assert right is None or exact == pytest.approx(right, abs=1e-4)
+    p = LogisticThompson(1, 1)
+    step, evidence = p._fit(r, mean, variance)
+    assert mean + variance * step == pytest.approx(exact, rel=1e-7, abs=1e-7)
+    assert evidence == pytest.approx(expit(exact) * expit(-exact), rel=1e-6)
+    steps, _ = p._fit(np.array([r, r]), np.array([mean, 0.0]), np.array([variance, 1.0]))
+    assert steps[0] == pytest.approx(step)
+
+
+def test_logistic_thompson_is_its_recursion_with_exact_roots():
+    p, theta, precision = LogisticThompson(2, 1, ridge=0.01, rng=0), 0.0, 0.01
+    for r in (0, 0, 0, 1):
+        p.see(0, r, [1.0])
+        before, c = theta, 1 / precision
+        theta = brentq(lambda z: z - before - c * (r - expit(z)), before - c, before + c)
+        precision += expit(theta) * expit(-theta)
+        assert p.theta[0, 0] == pytest.approx(theta, abs=1e-8)
+        assert p.inv[0, 0, 0] == pytest.approx(1 / precision)
+    assert theta == pytest.approx(0.546, abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_features_and_few_clicks_fit_better_than_a_constant(seed):
+    rng = np.random.default_rng(seed)
+    X, w = rng.normal(size=(1000, 100)), 0.1 * rng.normal(size=100)
+    X[:, 0], w[0] = 1, -2.7
+    y = (rng.random(1000) < expit(X @ w)).astype(float)
+    p = LogisticThompson(1, 100)
+    p.see_many([0] * 1000, y, X)
+    z, share = X @ p.theta[0], y.mean()
+    fit = np.mean(y * np.log(expit(z)) + (1 - y) * np.log(expit(-z)))
+    constant = share * np.log(share) + (1 - share) * np.log(1 - share)
+    assert -0.25 < fit < -0.18 and fit > constant + 0.05
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("discount, window", [(1, 5), (0.8, 0), (0.5, 2), (0.99, 100), (0.9, 90)])
+def test_forgetting_is_what_it_says(name, discount, window):
+    rng, p = np.random.default_rng(1), COUNTS[name](discount=discount, window=window)
+    a, r = rng.integers(3, size=300), rng.random(300)
+    a[200:] = rng.integers(2, size=100)  # the last arm leaves the shorter windows
     p.see_many(a, r)
-    w = np.array([float(weights(39 - t)) for t in range(40)])
-    assert p.n == pytest.approx([w[a == k].sum() for k in range(3)]) and p.s == pytest.approx(
-        [(w * r)[a == k].sum() for k in range(3)]
-    )
+    age = 299 - np.arange(300)
+    w = float(discount) ** age * (age < (window or 300))
+    assert p.n == pytest.approx([w[a == k].sum() for k in range(3)], rel=1e-9)
+    assert p.s == pytest.approx([(w * r)[a == k].sum() for k in range(3)], rel=1e-9)
+    if window:
+        assert p.n[2] == p.s[2] == 0
+    assert p.pick() in range(3)
+
+
+def test_what_leaves_a_fading_window_leaves_at_its_faded_weight():
+    p = Thompson(2, discount=0.5, window=2, rng=0)
+    for arm in (0, 0, 1, 1):
+        p.see(arm, 1)
+    assert p.n.tolist() == [0, 1.5] and p.s.tolist() == [0, 1.5] and p.pick() in (0, 1)
+
+
+def test_a_window_from_which_an_arm_was_renewed_is_saved_and_put_side_by_side():
+    from trending_now.bandits.regret import side_by_side
+
+    p = UCB1(2, discount=0.9, window=3, rng=1)
+    p.see_many([0, 1, 0], [1, 1, 0])
+    p.renew(0)
+    q, rows = Policy.from_state(json.loads(json.dumps(p.state()))), side_by_side(p, 2)
+    assert q.state() == p.state()
+    for policy in (p, q):
+        policy.see_many([1, 1], [0, 1])
+    rows._learn(np.array([1, 3]), np.zeros(2))
+    rows._learn(np.array([1, 3]), np.ones(2))
+    assert p.n == pytest.approx([0, 1.9]) and q.n == pytest.approx(p.n)
+    assert rows.n == pytest.approx(np.tile(p.n, 2))
 
 
 @every
@@ -368,10 +569,14 @@ def test_late_feedback_costs_regret_and_more_for_ucb_than_for_thompson(late):
 
 
 def test_a_reward_is_known_exactly_after_its_delay():
-    d = simulate(
-        UCB1(3), [1.0, 1.0, 0.0], 9, delay=2, rng=0
-    )  # arm 0 until its first reward is back after 3 steps, then arm 1, then arm 2
-    assert d.cumulative_regret.tolist() == [0] * 6 + [1.0, 2.0, 3.0]
+    p = UCB1(2)
+    p.see(0, 0.0)  # arm 1 until its first reward is back after 3 steps, then by the scores
+    d = simulate(p, [0.0, 1.0], 3, delay=2, rng=0)
+    assert d.cumulative_regret.tolist() == [0] * 3
+    p = EpsilonGreedy(2, 0.0)
+    p.see_many([0, 1], [0.5, 0.4])  # arm 0 until its failure is back after 3 steps, then arm 1
+    d = simulate(p, [0.0, 1.0], 6, delay=2, rng=0)
+    assert d.cumulative_regret.tolist() == [1.0, 2.0, 3.0, 3.0, 3.0, 3.0]
 
 
 def test_simulating_leaves_the_policy_alone_and_repeats():

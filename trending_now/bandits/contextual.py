@@ -17,7 +17,7 @@ from .regret import World
 # %% ../../nbs/4_adapting/05_contextual.ipynb #2df662ba
 class _Linear(Policy):
     "A linear model of the reward for each arm (or one for all), and its doubt."
-    _state = ('theta', 'inv')   # coefficients; inverse of ridge x identity + sum of xx'
+    _state = ('theta', 'root')   # coefficients; root root' is the inverse of A
 
     def _begin(self, arms, rng, dim, ridge, shared):
         super()._begin(arms, rng)
@@ -25,25 +25,32 @@ class _Linear(Policy):
         self.shared = bool(shared)
         models = 1 if self.shared else len(self.arms)
         self.theta = np.zeros((models, self.dim))
-        self.inv = np.tile(self._start(), (models, 1, 1))
+        self.root = np.tile(self._start(), (models, 1, 1))
 
-    def _start(self): return np.eye(self.dim)/self.ridge
+    def _start(self): return np.eye(self.dim)/np.sqrt(self.ridge)
+
+    @property
+    def inv(self):
+        "(models, dim, dim) inverse of A = ridge x identity + sum of xx'."
+        return self.root @ self.root.swapaxes(-1, -2)
 
     def _renew(self, i):
-        if not self.shared: self.theta[i], self.inv[i] = 0, self._start()
+        if not self.shared: self.theta[i], self.root[i] = 0, self._start()
 
 # %% ../../nbs/4_adapting/05_contextual.ipynb #453979a6
 @patch
 def _checked(self:_Linear, contexts, lead):
-    "Finite contexts (*lead, dim) or (*lead, arms, dim), or ValueError."
+    "Contexts (*lead, dim) or (*lead, arms, dim) that the root can hold, or ValueError."
     try: x = np.asarray(contexts, float)
     except (TypeError, ValueError): x = np.array(np.nan)
     one, each = (*lead, self.dim), (*lead, len(self.arms), self.dim)
     if x.shape != each and (x.shape != one or self.shared):
         expected = each if self.shared else f'{one}, or {each}'
         raise ValueError(f'context has shape {x.shape}: expected {expected}')
-    wrong = x[~np.isfinite(x)]
-    if wrong.size: raise ValueError(f'context holds {wrong[0]}: expected finite numbers')
+    most = 1e10*np.sqrt(self.ridge)   # the square of more would leave the root too few digits
+    wrong = x[~(np.abs(x) <= most)]
+    if wrong.size: raise ValueError(f'context holds {wrong[0]}: expected finite numbers, up to '
+                                    f'{most:.4g} for this ridge; scale the features')
     return x
 
 @patch
@@ -60,34 +67,34 @@ def _contexts(self:_Linear, x):
 # %% ../../nbs/4_adapting/05_contextual.ipynb #cd6b6248
 @patch
 def _models(self:_Linear):
-    "(theta, inv): (models, dim), or (repeats, models, dim)."
+    "(theta, root): (models, dim) and a dim more, or (repeats, models, dim) and a dim more."
     lead = (-1,) if self._repeats is None else (self._repeats, -1)
     d = self.dim
-    return self.theta.reshape(*lead, d), self.inv.reshape(*lead, d, d)
+    return self.theta.reshape(*lead, d), self.root.reshape(*lead, d, d)
 
 @patch
 def _terms(self:_Linear, x, n):
     "Mean and variance of each arm: (arms,), (n, arms) or (repeats, arms)."
-    theta, inv = self._models()
+    theta, root = self._models()
     many = n is not None or self._repeats is not None
     of_each_arm = x.ndim == 2 + many
-    if n is not None and not of_each_arm: return _terms_of_many(theta, inv, x)
+    if n is not None and not of_each_arm: return _terms_of_many(theta, root, x)
     if not of_each_arm: x = x[..., None, :]   # the same context for all arms
-    doubt = ((inv @ x[..., None])[..., 0]*x).sum(-1)
-    return (theta*x).sum(-1), np.maximum(doubt, 0)
+    projected = (x[..., None, :] @ root)[..., 0, :]
+    return (theta*x).sum(-1), (projected**2).sum(-1)
 
 # %% ../../nbs/4_adapting/05_contextual.ipynb #7b74e795
-def _variances(x, root, models):
-    "Squared lengths of x' root for each model, (n, models)."
-    projected = (x @ root).reshape(len(x), models, -1)
+def _variances(x, roots, models):
+    "Squared lengths of x' root of each model, (n, models)."
+    projected = (x @ roots).reshape(len(x), models, -1)
     return np.einsum('nkd,nkd->nk', projected, projected)
 
-def _terms_of_many(theta, inv, x, block=256):
+def _terms_of_many(theta, root, x, block=256):
     "Means and variances for contexts (n, dim), (n, models) each."
     models, dim = theta.shape
-    root = np.linalg.cholesky(inv).transpose(1, 0, 2).reshape(dim, models*dim)
+    roots = root.transpose(1, 0, 2).reshape(dim, models*dim)
     starts = range(0, len(x), block)
-    variances = [_variances(x[i:i + block], root, models) for i in starts]
+    variances = [_variances(x[i:i + block], roots, models) for i in starts]
     return x @ theta.T, np.concatenate([np.empty((0, models)), *variances])
 
 # %% ../../nbs/4_adapting/05_contextual.ipynb #cb19c279
@@ -102,22 +109,27 @@ def _used(self:_Linear, x, i):
 def _learn(self:_Linear, i, r, x):
     "One more row for the models of the arms `i`: an index, or one for each repeat."
     x, model = self._used(x, i), i // len(self.arms) if self.shared else i
-    u = (self.inv[model] @ x[..., None])[..., 0]
-    predicted, doubt = (self.theta[model]*x).sum(-1), (u*x).sum(-1)
-    step, shrink = (np.asarray(part)[..., None] for part in self._fit(r, predicted, doubt))
-    self.theta[model] += u*step
-    self.inv[model] -= u[..., None]*(u*shrink)[..., None, :]
+    root = self.root[model]
+    f = (x[..., None, :] @ root)[..., 0, :]
+    u = (root @ f[..., None])[..., 0]
+    predicted, doubt = (self.theta[model]*x).sum(-1), (f*f).sum(-1)
+    step, evidence = self._fit(r, predicted, doubt)
+    kept = 1/np.sqrt(1 + evidence*doubt)
+    shrink = np.asarray(evidence*kept**2/(1 + kept))
+    self.theta[model] += u*np.asarray(step)[..., None]
+    self.root[model] -= u[..., None]*(f*shrink[..., None])[..., None, :]
 
 @patch
 def _fit(self:_Linear, r, predicted, doubt):
-    "(step along u, factor of uu') for a reward, its prediction and x' inv x."
-    return (r - predicted)/(1 + doubt), 1/(1 + doubt)
+    "(step along u, evidence) for a reward, its prediction and x' A^-1 x."
+    return (r - predicted)/(1 + doubt), 1.
 
 # %% ../../nbs/4_adapting/05_contextual.ipynb #6b522847
 class LinUCB(_Linear):
     """The arm with the highest x'theta + alpha sqrt(x' A^-1 x), a ridge regression for each.
 
-    Li et al. 2010, algorithm 1 (disjoint).
+    ValueError for a context with a number above 1e10 times the root of the ridge, as for all
+    linear policies. Source: Li et al. 2010, algorithm 1 (disjoint).
 
     Examples
     --------
@@ -134,7 +146,7 @@ class LinUCB(_Linear):
         alpha:float,       # Standard errors of optimism, from 0
         ridge:float=1.,    # A starts as this times the identity
         shared:bool=False, # One model for all arms, which then differ by their contexts
-        rng=None,          # Not used: ties go to the first arm
+        rng=None,          # Generator or seed, for arms with equal scores
     ):
         self._begin(arms, rng, dim, ridge, shared)
         self.alpha = checks.number('alpha', alpha, least=0)
@@ -168,11 +180,26 @@ class LinThompson(_Linear):
 
     def _joint(self, rng, x, n):
         "One draw of the shared coefficients scores all arms."
-        theta, inv = self._models()
-        theta, inv = theta[..., 0, :], inv[..., 0, :, :]
+        theta, root = self._models()
+        theta, root = theta[..., 0, :], root[..., 0, :, :]
         z = rng.standard_normal(theta.shape if n is None else (n, self.dim))
-        drawn = theta + self.v*(np.linalg.cholesky(inv) @ z[..., None])[..., 0]
+        drawn = theta + self.v*(root @ z[..., None])[..., 0]
         return (x*drawn[..., None, :]).sum(-1)
+
+# %% ../../nbs/4_adapting/05_contextual.ipynb #lt-logit
+def _error(r, z):
+    "r - sigmoid(z), also where the sigmoid is 1 but for rounding."
+    return r*expit(-z) - (1 - r)*expit(z)
+
+def _new_logit(r, before, variance):
+    "The z that solves z = before + variance*(r - sigmoid(z)), by Newton's steps from 0."
+    z = np.zeros_like(before)
+    for _ in range(100):   # a step takes the variance down by a factor e; the last few are fast
+        slope = 1 + variance*expit(z)*expit(-z)
+        step = (before + variance*_error(r, z) - z)/slope
+        z = z + step
+        if np.all(np.abs(step) <= 1e-12*(1 + np.abs(z))): break
+    return z
 
 # %% ../../nbs/4_adapting/05_contextual.ipynb #42f5f66a
 class LogisticThompson(LinThompson):
@@ -192,13 +219,9 @@ class LogisticThompson(LinThompson):
     ): super().__init__(arms, dim, v, ridge, shared, rng)
 
     def _fit(self, r, predicted, doubt):
-        "Laplace: the new logit z solves z = predicted + doubt (r - sigmoid(z)), by Newton's steps."
-        z = predicted
-        for _ in range(12):
-            p = expit(z)
-            z = z - (z - predicted - doubt*(r - p))/(1 + doubt*p*(1 - p))
-        p = expit(z)
-        return r - p, p*(1 - p)/(1 + doubt*p*(1 - p))
+        "Laplace: what the new logit leaves unexplained, and the curvature there as evidence."
+        z = _new_logit(r, predicted, doubt)
+        return _error(r, z), expit(z)*expit(-z)
 
 # %% ../../nbs/4_adapting/05_contextual.ipynb #19f5283c
 class Clicks(World):
