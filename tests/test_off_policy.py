@@ -97,10 +97,121 @@ def test_small_cases_by_hand():
         [0.2, 0.4]
     ).se == pytest.approx(0.1)
     assert replay([1, 0, 1, 1], list("abab"), list("aaab")).value == pytest.approx(1.0)
-    e = ips(r, p, q)
+    e = ips([1.0, 0.0, 2.0], p, q)  # rewards without known bounds: a normal interval
     assert e.high - e.value == pytest.approx(
         1.959964 * e.se, rel=1e-5
     ) and e.value - e.low == pytest.approx(e.high - e.value)
+
+
+@pytest.mark.parametrize(
+    "clicks, n", [(0, 200), (0, 1), (1, 1), (5, 5), (3, 7), (1, 200), (60, 200)]
+)
+def test_clicks_with_equal_weights_have_the_exact_interval(clicks, n):
+    r, exact = [1] * clicks + [0] * (n - clicks), binomtest(clicks, n).proportion_ci(0.9)
+    half, ones = [0.5] * n, [1] * n
+    for e in (
+        ips(r, half, half, alpha=0.1),
+        snips(r, half, half, alpha=0.1),
+        doubly_robust(r, half, half, [0] * n, [0] * n, alpha=0.1),
+        replay(r, ones, ones, alpha=0.1),
+    ):
+        assert (e.low, e.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
+        assert e.low <= e.value <= e.high and e.high - e.low > 0.04 / n
+
+
+def test_stated_bounds_scale_the_interval():
+    w = [0.2, 0.5, 0.9, 0.4], [1, 0.3, 0.8, 0.0]
+    clicks, minutes = ips([0, 1, 1, 0], *w), ips([0, 30, 30, 0], *w, bounds=(0, 30))
+    assert (minutes.low, minutes.high) == pytest.approx((30 * clicks.low, 30 * clicks.high))
+    e = replay([7, 7, 7], [0] * 3, [0] * 3, bounds=(0, 10))
+    assert 0 < e.low < 7 < e.high < 10
+    for bad in ((1, 0), (1, 1), (0,), 1, (0, np.nan), (0, "x")):
+        with pytest.raises(ValueError, match="bounds = "):
+            ips([0, 1], [0.5] * 2, [1, 0], bounds=bad)
+    for f in (ips, snips):
+        with pytest.raises(ValueError, match=r"rewards\[1\] = 3\.0: expected a number within"):
+            f([0, 3], [0.5] * 2, [1, 0], bounds=(0, 2))
+    with pytest.raises(ValueError, match="within the bounds"):
+        replay([-1], [0], [0], bounds=(0, 2))
+
+
+def test_rows_that_are_all_alike_have_an_interval_without_an_end():
+    half = [0.5] * 20
+    for e in (
+        ips([3.5] * 20, half, half),
+        snips([0.1] * 20, half, [0.1 + i / 30 for i in range(20)]),
+        doubly_robust([3.5] * 20, half, half, [1] * 20, [2] * 20),
+        replay([0.1] * 20, half, half),
+        direct([0.3] * 20),
+    ):
+        assert (e.low, e.high) == (-np.inf, np.inf) and np.isfinite(e.value)
+
+
+RARE = np.array([[0.7, 0.2, 0.1], [0.2, 0.3, 0.5]])  # logged and target
+
+
+@pytest.mark.parametrize("n", [50, 200, 600])
+@pytest.mark.parametrize("name", ["ips", "snips", "dr", "replay"])
+def test_intervals_cover_a_rate_of_half_a_percent(name, n):
+    rng, rate, hits = np.random.default_rng(21), 0.005, 0
+    for _ in range(400):
+        a = rng.choice(3, n, p=RARE[0])
+        r, logged, target = (rng.random(n) < rate).astype(float), *RARE[:, a]
+        e = {
+            "ips": lambda: ips(r, logged, target),
+            "snips": lambda: snips(r, logged, target),
+            "dr": lambda: doubly_robust(r, logged, target, rate * (1 + a), np.full(n, rate)),
+            "replay": lambda: replay(r, a, a),
+        }[name]()
+        hits += e.low <= rate <= e.high
+    assert hits / 400 >= 0.93
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.95])
+def test_intervals_cover_where_one_row_in_twelve_counts(rate):
+    rng, hits = np.random.default_rng(22), np.zeros(2)
+    for _ in range(400):
+        target = (rng.random(200) < 1 / 12).astype(float)
+        r = (rng.random(200) < rate).astype(float)
+        for k, f in enumerate((ips, snips)):
+            e = f(r, np.full(200, 1 / 12), target)
+            hits[k] += e.low <= rate <= e.high
+    assert (hits / 400 >= 0.93).all()
+
+
+@pytest.mark.parametrize("alpha", [1e-20, 1e-300])
+def test_very_sure_intervals_are_finite(alpha):
+    half = [0.5] * 4
+    for e in (
+        ips([1, 0, 2, 1], half, half, alpha=alpha),
+        ips([1, 0, 1, 1], half, half, alpha=alpha),
+        direct([0.1, 0.2, 0.3], alpha=alpha),
+        replay([1, 0, 4], [0] * 3, [0] * 3, alpha=alpha),
+    ):
+        assert np.isfinite([e.low, e.high]).all() and e.low < e.value < e.high
+
+
+def test_numbers_that_no_float_holds_are_refused_in_words():
+    w = [1e-320, 0.5], [1.0, 1.0]
+    for f in (
+        lambda: ips([1, 0], *w),
+        lambda: snips([1, 0], *w),
+        lambda: doubly_robust([1, 0], *w, [0, 0], [0, 0]),
+        lambda: effective_size(*w),
+        lambda: ips([1, 0], [1e-200, 0.5], [1.0, 1.0]),
+    ):
+        with pytest.raises(ValueError, match=r"logged\[0\] = 1e-.*not so far below"):
+            f()
+    for f in (
+        lambda: ips([1e300, 0], [0.5] * 2, [0.5] * 2),
+        lambda: snips([1e300, 0], [0.5] * 2, [0.5] * 2),
+        lambda: replay([1e300, 0], [0] * 2, [0] * 2),
+        lambda: direct([1e300, 0]),
+    ):
+        with pytest.raises(ValueError, match="expected weighted rewards below 1e150"):
+            f()
+    assert ips([1, 0], [1e-320, 0.5], [0.0, 1.0]).value == 0  # a row that does not count
+    assert effective_size([0.5] * 3, [1e-200] * 3) == pytest.approx(3)
 
 
 @given(

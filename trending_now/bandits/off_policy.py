@@ -30,10 +30,16 @@ def normal_estimate(
     rows,  # (rows,) one term a decision; their spread is that of the estimate
     alpha, # 1 minus the level of the interval
 )->Estimate:
-    "An Estimate with a normal interval; of one row, without an end."
-    n = len(rows)
+    """An Estimate with a normal interval; without an end for one row, and for rows all alike.
+
+    ValueError for rows whose squares no float holds.
+    """
+    n, largest = len(rows), np.abs(rows).max()
+    if not largest < 1e150:
+        raise ValueError(f'a decision counts {largest:.4g}: expected weighted rewards below 1e150')
     se = rows.std(ddof=1)/math.sqrt(n) if n > 1 else math.inf
-    width = special.ndtri(1 - checks.share('alpha', alpha)/2)*se
+    alike = np.ptp(rows) <= 1e-13*largest   # rounding is no spread
+    width = math.inf if alike else -special.ndtri(checks.share('alpha', alpha)/2)*se
     return Estimate(float(value), float(se), float(value - width), float(value + width))
 
 def _columns(**columns):
@@ -60,9 +66,39 @@ def importance_weights(
     reward, mu, pi, *rest = columns
     _refuse('logged', mu, (mu <= 0) | (mu > 1), 'a probability above 0 and at most 1')
     _refuse('target', pi, (pi < 0) | (pi > 1), 'a probability from 0 to 1')
+    _refuse('logged', mu, pi > 1e100*mu, 'a probability that is not so far below that of target')
     if pi.any(): return pi/mu, reward, *rest
     raise ValueError('target is 0 in every row: no overlap, '
                      'the log holds nothing that the target policy would do')
+
+# %% ../../nbs/4_adapting/04_off_policy.ipynb #op-bounded
+def _bounds(rewards, bounds):
+    "(least, greatest) reward, None where that is not known, or ValueError."
+    if bounds is None: return (0., 1.) if np.isin(rewards, (0, 1)).all() else None
+    low, high = (checks.number('bounds', end) for end in checks.pair('bounds', bounds))
+    if low >= high: raise ValueError(f'bounds = {bounds!r}: expected the lower one first')
+    outside = (rewards < low) | (rewards > high)
+    _refuse('rewards', rewards, outside, f'a number within the bounds, from {low:g} to {high:g}')
+    return low, high
+
+def _end(rows, low, high, more, quantile):
+    "End of an interval for the mean of rows from low to high: a beta quantile with one row more."
+    shares = np.clip((np.append(rows, more) - low)/(high - low), 0, 1)
+    mean, variance = shares.mean(), shares.var()
+    if not variance: return more
+    trials = len(shares)*mean*(1 - mean)/variance   # 0/1 rows that would know as much
+    return low + (high - low)*quantile(mean*trials, (1 - mean)*trials)
+
+def _estimate(value, terms, rewards, alpha, bounds):
+    "An Estimate from terms(rewards), one a decision; `bounds` as for `ips`."
+    rows, known = terms(rewards), _bounds(rewards, bounds)
+    estimate = normal_estimate(value, rows, alpha)
+    if known is None: return estimate
+    low, high = (terms(np.full(len(rows), end)) for end in known)
+    ends = low.min(), high.max()
+    below = _end(rows, *ends, ends[0], lambda a, b: special.betaincinv(a, b, alpha/2))
+    above = _end(rows, *ends, ends[1], lambda a, b: special.betainccinv(a, b, alpha/2))
+    return Estimate(estimate.value, estimate.se, float(below), float(above))
 
 # %% ../../nbs/4_adapting/04_off_policy.ipynb #0c6e4df8
 def ips(
@@ -70,19 +106,24 @@ def ips(
     logged,          # (rows,) probability of the logged action when it was logged, above 0
     target,          # (rows,) probability of the same action under the policy in question
     alpha:float=.05, # 1 minus the level of the interval
+    bounds=None,     # Least and greatest possible reward; None: 0 and 1 if all are, else unknown
 )->Estimate:
     """Inverse propensity scoring (Horvitz & Thompson 1952).
 
-    ValueError for impossible propensities, NaN, other lengths, no overlap.
+    With `bounds` the interval is that of Clopper & Pearson (1934) where all weights are equal, else
+    after Fay & Feuer (1997). Without, it is normal, and has no end where all terms are alike.
+    ValueError for impossible propensities, NaN, other lengths, no overlap, rewards out of bounds.
 
     Examples
     --------
     >>> from trending_now import bandits
     >>> bandits.ips([1, 0, 1], logged=[.5, .5, .25], target=[1, 0, .5])
-    Estimate(value=1.333, se=0.6667, low=0.02669, high=2.64)
+    Estimate(value=1.333, se=0.6667, low=0.1886, high=1.983)
+    >>> bandits.ips([0]*200, logged=[.5]*200, target=[.5]*200)
+    Estimate(value=0, se=0, low=0, high=0.01828)
     """
     w, r = importance_weights(rewards, logged, target)
-    return normal_estimate((w*r).mean(), w*r, alpha)
+    return _estimate((w*r).mean(), lambda r: w*r, r, alpha, bounds)
 
 # %% ../../nbs/4_adapting/04_off_policy.ipynb #68e4e875
 def snips(
@@ -90,6 +131,7 @@ def snips(
     logged,          # (rows,) as for `ips`
     target,          # (rows,) as for `ips`
     alpha:float=.05, # 1 minus the level of the interval
+    bounds=None,     # As for `ips`
 )->Estimate:
     """Self-normalised inverse propensity scoring (Swaminathan & Joachims 2015).
 
@@ -97,7 +139,7 @@ def snips(
     """
     w, r = importance_weights(rewards, logged, target)
     value = (w*r).sum()/w.sum()
-    return normal_estimate(value, w*(r - value)/w.mean(), alpha)
+    return _estimate(value, lambda r: value + w*(r - value)/w.mean(), r, alpha, bounds)
 
 # %% ../../nbs/4_adapting/04_off_policy.ipynb #d123bed4
 def direct(
@@ -120,6 +162,7 @@ def doubly_robust(
     q_logged,        # (rows,) the reward model's prediction for the logged action
     v_target,        # (rows,) the model's expected reward under the target policy
     alpha:float=.05, # 1 minus the level of the interval
+    bounds=None,     # As for `ips`
 )->Estimate:
     """The direct method plus weighted residuals (Dudik et al. 2011).
 
@@ -127,8 +170,8 @@ def doubly_robust(
     """
     w, r, q, v = importance_weights(rewards, logged, target,
                                     q_logged=q_logged, v_target=v_target)
-    rows = v + w*(r - q)
-    return normal_estimate(rows.mean(), rows, alpha)
+    def terms(r): return v + w*(r - q)
+    return _estimate(terms(r).mean(), terms, r, alpha, bounds)
 
 # %% ../../nbs/4_adapting/04_off_policy.ipynb #67d25ec5
 def _actions(name, actions):
@@ -141,15 +184,19 @@ def replay(
     logged_actions,  # (rows,) what was done, by a policy that chose uniformly at random
     policy_actions,  # (rows,) what the policy in question would have done
     alpha:float=.05, # 1 minus the level of the interval
+    bounds=None,     # As for `ips`
 )->Estimate:         # Mean reward over the rows where both agree
-    "Replay on a uniform log (Li et al. 2011); ValueError for no match, NaN or other lengths."
+    """Replay on a uniform log (Li et al. 2011), the interval as for `ips`.
+
+    ValueError for no match, NaN, other lengths, rewards out of bounds.
+    """
     r = checks.numbers('rewards', rewards, 1)
     a, b = np.asarray(logged_actions), np.asarray(policy_actions)
     if not (a.shape == b.shape == r.shape):
         raise ValueError(f'different lengths: rewards {r.shape}, logged_actions {a.shape}, '
                          f'policy_actions {b.shape}; expected a row a decision')
     r = r[_actions('logged_actions', a) == _actions('policy_actions', b)]
-    if len(r): return normal_estimate(r.mean(), r, alpha)
+    if len(r): return _estimate(r.mean(), lambda r: r, r, alpha, bounds)
     raise ValueError(f'no matches in {len(a)} rows: no overlap, '
                      'the log holds nothing that the policy would do')
 
@@ -163,4 +210,5 @@ def effective_size(
     ValueError as for `ips`.
     """
     w, _ = importance_weights(np.zeros(np.shape(logged)), logged, target)
+    w = w/w.max()   # very small weights would have squares of 0
     return float(w.sum()**2/(w**2).sum())
