@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from .. import checks
 from .contract import Policy
-from .off_policy import Estimate, normal_estimate
+from .off_policy import Estimate, replay
 from .regret import World
 from ..catalogue import GENRES, labels
 from ..diners.pages import build_page
@@ -162,6 +162,7 @@ def replay_learning(
     for context, action, reward in zip(log.contexts, log.actions, log.rewards):
         if policy.pick(context, rng) != action: continue
         policy.see(int(action), reward, context)
-        kept.append(reward)
+        kept.append((reward, action))
     if not kept: raise ValueError(f'no matches in {len(log)} rows: no overlap')
-    return normal_estimate(np.mean(kept), np.array(kept), .05)
+    rewards, actions = zip(*kept)
+    return replay(rewards, actions, actions)
