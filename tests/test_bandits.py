@@ -29,7 +29,7 @@ from trending_now.bandits import (
     simulate,
     value_remaining,
 )
-from trending_now.bandits.stopping import adaptive_log, adaptive_mean
+from trending_now.bandits.stopping import adaptive_log, adaptive_mean, run_until
 
 PLAIN = {
     "epsilon": lambda: EpsilonGreedy(4, 0.3, rng=5),
@@ -621,3 +621,12 @@ def test_averages_of_adaptive_data_are_too_low_and_weights_repair_them():
         and abs(v.mean() - 0.4) < 3.5 * v.std() / 800**0.5
     )
     assert np.mean([e.low <= 0.4 <= e.high for e in mended]) > 0.92
+
+
+def test_an_even_split_gives_the_arms_as_many_visits_until_it_stops():
+    means = np.array([0.1, 0.3])
+    runs = run_until(means, 200, np.random.default_rng(7), even=True)
+    share = runs.lost / (means.max() - means.min()) / (100 * runs.days)
+    assert share.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(100 * runs.days.sum()))
+    learned = run_until(means, 200, np.random.default_rng(7))
+    assert learned.lost.mean() < runs.lost.mean() / 2

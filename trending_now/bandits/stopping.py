@@ -76,12 +76,12 @@ def value_remaining(
     return np.quantile(rates.max(-1)/leaders_rate - 1, level, axis=0)
 
 # %% ../../nbs/4_adapting/06_stopping.ipynb #3658eeab
-def _thompson_day(clicks, used, means, daily, rng):
-    "(visits, clicks) that each arm gets in a day, (experiments, arms)."
-    draws = rng.beta(1 + clicks, 1 + used - clicks, (daily, len(used), len(means)))
-    chosen = draws.argmax(-1)
-    visits = (chosen[..., None] == np.arange(len(means))).sum(0)
-    return visits, rng.binomial(visits, means)
+def _visits(clicks, used, daily, rng, even):
+    "Visits that each arm gets in a day, (experiments, arms): by Thompson sampling or by lot."
+    runs, arms = used.shape
+    if even: return rng.multinomial(daily, np.full(arms, 1/arms), runs)
+    draws = rng.beta(1 + clicks, 1 + used - clicks, (daily, runs, arms))
+    return (draws.argmax(-1)[..., None] == np.arange(arms)).sum(0)
 
 # %% ../../nbs/4_adapting/06_stopping.ipynb #740ab373
 def run_until(
@@ -92,6 +92,7 @@ def run_until(
     least:int=14,     # Shortest experiment, in days: two whole weeks
     most:int=223,     # Longest experiment, in days
     share:float=.01,  # Stop when less than this share of the leader's rate may be gained
+    even:bool=False,  # Each arm gets as many visits, whatever has been seen: only the stop learns
 )->pd.DataFrame:      # A row an experiment: `days`, `chosen` arm, `lost` clicks while it ran
     """Thompson sampling with a stop, tried each night.
 
@@ -101,9 +102,9 @@ def run_until(
     clicks, used = np.zeros((2, repeats, len(means)))
     days, live = np.full(repeats, most), np.arange(repeats)
     for day in range(1, most + 1):
-        visits, new = _thompson_day(clicks[live], used[live], means, daily, rng)
+        visits = _visits(clicks[live], used[live], daily, rng, even)
         used[live] += visits
-        clicks[live] += new
+        clicks[live] += rng.binomial(visits, means)
         if day < least: continue
         done = value_remaining(clicks[live], used[live], rng) < share
         days[live[done]] = day
