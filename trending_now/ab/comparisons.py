@@ -177,7 +177,7 @@ def skew_of_difference(
     --------
     >>> few_spend = [0.]*98 + [9., 40.]
     >>> round(skew_of_difference([0., 1.]*500, few_spend), 2)
-    0.8
+    0.92
     """
     groups = checks.numbers('control', control), checks.numbers('treatment', treatment)
     third, variance = 0., 0.

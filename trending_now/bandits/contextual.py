@@ -136,6 +136,7 @@ class LinUCB(_Linear):
     >>> from trending_now import bandits
     >>> policy = bandits.LinUCB(['comedy', 'thriller'], dim=2, alpha=1.)
     >>> for _ in range(20): policy.see('thriller', 1., context=[1, 0])
+    >>> policy.see('comedy', 1., context=[0, 1])
     >>> policy.pick([1, 0]), policy.pick([0, 1])
     ('thriller', 'comedy')
     """
