@@ -567,3 +567,23 @@ def test_periods_have_a_length_and_every_moment_has_one():
     ):
         with pytest.raises(ValueError, match=words):
             call()
+
+
+def test_a_past_does_not_hide_that_events_are_few():
+    rng = stream(7, "rare past")
+    t = pd.DataFrame({"arm": np.tile([0, 1], 500), "clicks, past out": np.arange(1000) < 3})
+    t = t.assign(**{"clicks, past out / past": rng.gamma(2.0, 1.0, 1000)}).astype(float)
+    found = ab.analyse_units(replace(plan, metric=lean, size=500), t)
+    assert found.decision == "inconclusive" and "1.5 expected" in found.reasons[0]
+
+
+def test_a_win_over_nothing_is_said_in_the_unit_of_the_metric():
+    found = ab.analyse_units(ab.Experiment("e", buy, 1000), shares((0, 1000), (40, 1000)))
+    assert found.reasons == ("buy: better (by +0.04)",)
+    assert "nan" not in found._repr_html_() + found._repr_markdown_()
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+def test_strangers_without_an_id_may_stand_elsewhere_in_the_log(frame):
+    log = few(unit=["u", None, "v", "w", "x"], experiment=["e", "", "e", "e", "e"])
+    assert ab.unit_table(money, frame(log)).money.sum() == 280

@@ -18,8 +18,8 @@ from scipy import special
 from .. import checks
 from .assignment import assign_many, srm
 from .comparisons import Comparison, compare_means_from_stats
-from .comparisons import compare_proportions, cuped, ratio_moments
-from .comparisons import skew_of_difference, usable_sds
+from .comparisons import compare_proportions, critical_value, cuped
+from .comparisons import ratio_moments, skew_of_difference, usable_sds
 from .sequential import always_valid, group_sequential
 from .verdicts import benjamini_hochberg, holm
 from ..show import COLOURS, html_table, markdown_table, svg
@@ -156,17 +156,24 @@ def _check_log(events, experiment):
     if schema[unit] == nw.Object:
         raise ValueError(f'column {unit} holds texts and numbers: 7 and "7" would be two units; '
                          'make all of them texts')
-    needed = [unit] if experiment.start is None else [unit, 'ts']
-    if 'ts' in needed: _check_clock(schema, experiment.start)
-    lost = events.select(*(nw.col(name).is_null().sum() for name in needed))
+    mine = nw.col('experiment') == experiment.name
+    gone = {unit: nw.col(unit).is_null() & mine} # elsewhere, a log may hold strangers
+    if experiment.start is not None:
+        _check_clock(schema, experiment.start)
+        gone['ts'] = nw.col('ts').is_null()
+    counts = [null.cast(nw.Int64).sum().alias(name) for name, null in gone.items()]
+    lost = events.select(*counts)
     if isinstance(lost, nw.LazyFrame): lost = lost.collect()
-    for name in needed:
-        if lost[name][0]: raise ValueError(f'{int(lost[name][0])} events have no {name}')
+    for name in gone:
+        if lost[name][0]:
+            raise ValueError(f'{int(lost[name][0])} events have no {name}: fill it in, '
+                             'or leave these events out')
 
 def _check_clock(schema, start):
     "ValueError unless the log's moments and the start both have a time zone, or neither."
     kind, zone = schema.get('ts'), pd.Timestamp(start).tzinfo
-    if not isinstance(kind, nw.Datetime): raise ValueError(f'ts is {kind}: expected moments')
+    if not isinstance(kind, nw.Datetime):
+        raise ValueError(f'ts is {kind}: expected moments, such as pd.to_datetime gives')
     if (kind.time_zone is None) != (zone is None):
         raise ValueError(f'start = {start!s} has {"no" if zone is None else "a"} time zone and '
                          f'column ts has {"none" if zone else "one"}: expected both or neither')
@@ -300,15 +307,12 @@ class _Reading:
         return {'role': role, 'control': self.means[0], 'difference': self.comparison.difference,
                 **percent, 'p': self.comparison.p_value, 'verdict': verdict}
 
-def _critical(alpha, df):
-    "The quantile of an interval."
-    return -special.stdtrit(df, alpha/2) if math.isfinite(df) else -special.ndtri(alpha/2)
-
-def _unusual(control, treatment):
-    "Expected units, in the smaller arm, that differ from the commonest value of the metric."
-    values, ns = np.concatenate([control, treatment]), (len(control), len(treatment))
+def _unusual(metric, table, arms):
+    "Units expected in the smaller arm that differ from the commonest count."
+    values = table[metric.name].to_numpy(float)[np.concatenate(arms)]
+    if metric.share: values = values > 0
     commonest = np.unique(values, return_counts=True)[1].max()
-    return min(ns)*(1 - commonest/len(values))
+    return min(map(len, arms))*(1 - commonest/len(values))
 
 def _pulls(columns):
     "What each unit adds to the mean or ratio."
@@ -330,9 +334,9 @@ def _compared(metric, table, arms, alpha):
     if not (sds > 1e-12*np.abs(means)).any(): return _nothing(means, ns)
     if metric.share: found = compare_proportions([control[0].sum(), treatment[0].sum()], ns, alpha)
     else: found = compare_means_from_stats(means, sds, ns, alpha)
-    return _Reading(found, means, usable_sds(means, sds, ns), ns, _critical(alpha, found.df),
-                    _unusual(control[0], treatment[0]), -1 if metric.share else -math.inf,
-                    0. if metric.share else skew_of_difference(*map(_pulls, (control, treatment))))
+    skew = 0. if metric.share else skew_of_difference(*map(_pulls, (control, treatment)))
+    return _Reading(found, means, usable_sds(means, sds, ns), ns, critical_value(alpha, found.df),
+                    _unusual(metric, table, arms), -1 if metric.share else -math.inf, skew)
 
 def _read(metric, table, arms, alpha):
     "A metric's reading; ValueError with the metric's name."
@@ -427,18 +431,23 @@ def _cautions(metric, reading):
             f'its interval is too short on one side; cap it, or wait for some {needed:,.0f} units']
 
 # %% ../../nbs/3_testing/07_experiments.ipynb #8bdad5a9
+def _in_words(reading):
+    "A change as a share of the control; where that is 0, in the metric's unit."
+    change = reading.relative[0]
+    return f'{change:+.1%}' if math.isfinite(change) else f'by {reading.comparison.difference:+.3g}'
+
 def _decide(experiment, n, level, main, guards):
     "(decision, reasons) for a sound experiment."
-    metric, change = experiment.metric, main.relative[0]
+    metric, change = experiment.metric, _in_words(main)
     low, high = _good(metric, main.comparison.low, main.comparison.high)
     enough = main.events >= experiment.min_events
     decides = level > 0 and enough
     won, lost = decides and low > 0, decides and high < 0
     end = _done(experiment, n) == 1
     harmed, unsure = _guard_reasons(guards)
-    better = f'{metric.name}: better ({change:+.1%})'
+    better = f'{metric.name}: better ({change})'
     if harmed: return 'stop', harmed
-    if lost: return 'stop', [f'{metric.name}: worse ({change:+.1%})']
+    if lost: return 'stop', [f'{metric.name}: worse ({change})']
     kept = [f'guardrail {g.name}: kept' for g, state in guards if state == 'kept']
     if won and not unsure: return 'ship', [better, *kept]
     if won: return 'inconclusive' if end else 'keep running', [better, *unsure]
@@ -633,12 +642,16 @@ def figure(self:Report): # matplotlib Figure
 _DECISIONS = {'ship': COLOURS[2], 'stop': '#c4554d', 'keep running': COLOURS[0],
               'inconclusive': COLOURS[-1], 'invalid': '#8b5e00'}
 
+def _text(value, wanted):
+    "A cell of the table; a dash for what nothing is known of."
+    if isinstance(value, str): return value
+    return format(value, wanted) if math.isfinite(value) else '–'
+
 def _printed(table, **formats):
     "Names and rows of the report's table, numbers as texts: three digits, or by `formats`."
     rows = []
     for metric, row in table.iterrows():
-        texts = [value if isinstance(value, str) else format(value, formats.get(name, '.3g'))
-                 for name, value in row.items()]
+        texts = [_text(value, formats.get(name, '.3g')) for name, value in row.items()]
         rows.append([metric, *texts])
     return ['metric', *table.columns], rows
 
