@@ -11,11 +11,13 @@ from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.proportion import (
+    confint_proportions_2indep,
     proportions_ztest,
     power_proportions_2indep,
 )
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 from trending_now import ab
+from trending_now.ab.comparisons import ratio_moments, relative_interval
 from trending_now.settings import stream
 
 
@@ -1014,3 +1016,149 @@ def test_sizes_at_the_edges_are_those_of_r_or_refused_in_words():
         with pytest.raises(ValueError, match=words):
             call()
     assert ab.crossing(ab.group_sequential(5, 1e-10)).sum() == pytest.approx(1e-10, rel=1e-3)
+
+
+# The change as a share of the control
+
+
+def fieller_brute(means, variances, critical, near):
+    "Ends of the part that holds the estimate, by trying every change."
+    changes = near + np.linspace(-40, 40, 800_001)
+    contrast = means[1] - (1 + changes) * means[0]
+    kept = contrast**2 <= critical**2 * (variances[1] + (1 + changes) ** 2 * variances[0])
+    part = np.flatnonzero(~kept)
+    middle = np.abs(changes - (means[1] / means[0] - 1)).argmin()
+    below, above = part[part < middle], part[part > middle]
+    low = changes[below.max() + 1] if below.size else -math.inf
+    return low, changes[above.min() - 1] if above.size else math.inf
+
+
+@pytest.mark.parametrize(
+    "means, variances",
+    [
+        ([10, 12], [0.25, 0.25]),
+        ([10, 12], [9, 0.25]),
+        ([10, -12], [9, 0.25]),
+        ([10, 12], [36, 0.25]),
+        ([10, -12], [36, 0.25]),
+        ([10, 3], [36, 16]),
+        ([10, 0], [36, 16]),
+        ([10, 12], [9, 0]),
+        ([1.96, 12], [1, 1]),
+    ],
+)
+def test_relative_intervals_are_all_changes_that_the_test_does_not_reject(means, variances):
+    low, high = relative_interval(means, variances, 1.96)
+    want = fieller_brute(means, variances, 1.96, means[1] / means[0] - 1)
+    assert [low, high] == pytest.approx(want, abs=2e-4)
+    negative = relative_interval([-m for m in means], variances, 1.96)
+    assert negative == pytest.approx((-high, -low))
+    larger = relative_interval([1e150 * m for m in means], [1e300 * v for v in variances], 1.96)
+    assert larger == pytest.approx((low, high), rel=1e-6)
+
+
+number = st.floats(-5, 5).map(lambda value: round(value, 3))
+
+
+@settings(max_examples=200)
+@given(st.tuples(number, number), st.tuples(st.floats(0.01, 3), st.floats(0.01, 3)))
+def test_a_relative_interval_leaves_0_out_exactly_when_the_differences_does(means, sds):
+    c = ab.compare_means_from_stats(means, sds, [9, 14])
+    if not means[0]:
+        assert np.isnan([c.relative, c.relative_low, c.relative_high]).all()
+        return
+    apart = min(abs(c.low), abs(c.high)) > 1e-9
+    assert c.relative_low <= c.relative + 1e-9 and c.relative - 1e-9 <= c.relative_high
+    assert not apart or (c.relative_low > 0) == (c.low > 0)
+    assert not apart or (c.relative_high < 0) == (c.high < 0)
+
+
+def test_relative_intervals_of_ratios_and_cuped_come_along():
+    rng = stream(7, "relative")
+    views, past = rng.poisson(4.0, (2, 60)) + 1, rng.gamma(2.0, 1.0, (2, 60))
+    clicks = rng.binomial(views, 0.3).astype(float)
+    c = ab.compare_ratios(clicks[0], views[0], clicks[1], views[1])
+    sums = [ab.Sums.of(*group) for group in zip(clicks, views)]
+    assert repr(c) == repr(ab.compare_ratios_from_sums(*sums))
+    moments = [ratio_moments(*group, "") for group in zip(clicks, views)]
+    means, variances, _ = zip(*moments)
+    critical = stats.t.isf(0.025, c.df)
+    assert (c.relative_low, c.relative_high) == pytest.approx(
+        relative_interval(means, variances, critical)
+    )
+    sums = [ab.Sums.of(*group) for group in zip(clicks, past)]
+    c = ab.compare_cuped_from_sums(*sums)
+    assert c.relative_low < c.relative < c.relative_high
+
+
+@pytest.mark.parametrize(
+    "args, word",
+    [
+        (([1, 2, 3], [1, 1], 2), "means = .*expected two values"),
+        (([1, math.nan], [1, 1], 2), "means = nan"),
+        (([1, 2], [1, -1], 2), "variances = -1"),
+        (([1, 2], [1, 1], 0), "critical = 0"),
+    ],
+)
+def test_relative_intervals_of_what_cannot_be_are_refused(args, word):
+    with pytest.raises(ValueError, match=word):
+        relative_interval(*args)
+
+
+def ratio_z(x, n, ratio):
+    "The score statistic, with the likeliest rates found by brute force over the likelihood."
+    top = min(1.0, 1 / ratio)
+
+    def loss(p):
+        return -stats.binom.logpmf(x, n, [p, min(ratio * p, 1)]).sum()
+
+    edges = top * np.array([1e-9, 1 - 1e-9])
+    p = optimize.minimize_scalar(loss, bounds=edges, method="bounded", options={"xatol": 1e-13}).x
+    q = ratio * p
+    variance = q * (1 - q) / n[1] + ratio**2 * p * (1 - p) / n[0]
+    return (x[1] / n[1] - ratio * x[0] / n[0]) / math.sqrt(variance)
+
+
+@pytest.mark.parametrize(
+    "x, n",
+    [
+        ([400, 460], [10_000, 10_000]),
+        ([3, 9], [50, 60]),
+        ([19, 2], [1900, 100]),
+        ([40, 55], [50, 60]),
+        ([50, 55], [50, 60]),
+    ],
+)
+def test_relative_changes_of_shares_are_those_the_score_test_keeps(x, n):
+    c = ab.compare_proportions(x, n)
+    ends = 1 + c.relative_low, 1 + c.relative_high
+    assert [ratio_z(x, n, end) for end in ends] == pytest.approx([1.959964, -1.959964], abs=1e-3)
+    if x[0] == n[0]:
+        return  # statsmodels gives a complex number
+    theirs = confint_proportions_2indep(
+        x[1], n[1], x[0], n[0], compare="ratio", method="score", correction=False
+    )
+    assert ends == pytest.approx(theirs, rel=1e-4)
+
+
+def test_a_control_without_a_success_bounds_the_ratio_from_below_only():
+    none = ab.compare_proportions([0, 9], [70, 80])
+    all_lost = ab.compare_proportions([9, 0], [80, 70])
+    assert math.isnan(none.relative) and none.relative_high == math.inf
+    assert 0 < none.relative_low < math.inf and none.low > 0
+    assert all_lost.relative == all_lost.relative_low == -1 < all_lost.relative_high < 0
+
+
+@settings(max_examples=60)
+@given(st.tuples(st.integers(0, 30), st.integers(0, 300)), st.floats(1e-6, 0.5))
+def test_a_relative_change_of_shares_is_significant_when_the_difference_is(x, alpha):
+    n = [30, 300]
+    if sum(x) in (0, 330):
+        return
+    c, back = ab.compare_proportions(x, n, alpha), ab.compare_proportions(x[::-1], n[::-1], alpha)
+    assert -1 <= c.relative_low <= c.relative_high
+    if abs(c.p_value - alpha) > 1e-9:
+        assert (c.p_value < alpha) == (not c.relative_low <= 0 <= c.relative_high)
+    if all(x):
+        product = (1 + c.relative_low) * (1 + back.relative_high)
+        assert product == pytest.approx(1, rel=1e-6)

@@ -138,6 +138,18 @@ def test_relative_intervals_count_the_noise_of_the_control():
     assert abs(inside / 4000 - 0.95) < 0.01 and stats.binomtest(inside, 4000, 0.95).pvalue > 1e-3
 
 
+def test_an_interval_for_any_time_has_a_relative_one_that_agrees(log):
+    from trending_now.ab.experiments import _arms, _open_reading
+
+    anytime = replace(plan, looks=0)
+    for metric in (clicks, rate, active):
+        frame = table(log, metric)
+        found = _open_reading(anytime, metric, frame, _arms(frame), 0.05).comparison
+        fixed = _open_reading(plan, metric, frame, _arms(frame), 0.05).comparison
+        assert (found.relative_low > 0) == (found.low > 0)
+        assert found.relative_low < fixed.relative_low < fixed.relative_high < found.relative_high
+
+
 def test_decisions(log):
     null = make_log(stream(7, "null"), 900)
     small = replace(plan, size=5000)

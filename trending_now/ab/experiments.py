@@ -19,7 +19,8 @@ from .. import checks
 from .assignment import assign_many, srm
 from .comparisons import Comparison, compare_means_from_stats
 from .comparisons import compare_proportions, critical_value, cuped
-from .comparisons import ratio_moments, skew_of_difference, usable_sds
+from .comparisons import ratio_moments, relative_interval
+from .comparisons import skew_of_difference, usable_sds
 from .sequential import always_valid, group_sequential
 from .verdicts import benjamini_hochberg, holm
 from ..show import COLOURS, html_table, markdown_table, svg
@@ -354,8 +355,13 @@ def _any_time(reading, alpha, size):
     c, se = reading.comparison, _error(reading)
     if math.isinf(se): return reading
     valid = always_valid(c.difference, se, sum(reading.ns), alpha, tuning_n=size)
-    found = replace(c, low=valid.low, high=valid.high, p_value=valid.p_value)
-    return replace(reading, comparison=found, critical=(valid.high - valid.low)/2/se)
+    critical = (valid.high - valid.low)/2/se
+    variances = np.square(reading.sds)/reading.ns
+    variances *= se**2/variances.sum() # shares: the test's standard error is the pooled one
+    low, high = relative_interval(reading.means, variances, critical)
+    found = replace(c, low=valid.low, high=valid.high, p_value=valid.p_value,
+                    relative_low=low, relative_high=high)
+    return replace(reading, comparison=found, critical=critical)
 
 def _open_reading(experiment, metric, table, arms, level):
     "A metric's reading at the level of this look; always valid where the plan counts no looks."
