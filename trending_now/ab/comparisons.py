@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Comparison', 'critical_value', 'compare_proportions', 'usable_sds', 'compare_means_from_stats', 'relative_interval',
-           'compare_means', 'skew_of_difference', 'ratio_moments', 'compare_ratios', 'cuped', 'Sums',
+           'compare_means', 'skew_of_difference', 'ratio_values', 'ratio_moments', 'compare_ratios', 'cuped', 'Sums',
            'compare_ratios_from_sums', 'compare_cuped_from_sums']
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #9028bc35
@@ -270,12 +270,12 @@ def _both(y_name, y, x_name, x):
                      'expected one of each for every unit')
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #2289a451
-def ratio_moments(
+def ratio_values(
     num,      # Numerator of each unit, such as a visitor's clicks
     den,      # Denominator of each unit, such as its views
     name:str, # Of the group, for messages
-)->tuple:     # (ratio, variance of the ratio, units)
-    "The ratio of two sums, by the delta method; ValueError as for `compare_ratios`."
+)->np.ndarray: # (units,) their mean is the ratio, the variance of that mean the ratio's
+    "A ratio of two sums as one number a unit (delta method); ValueError as for `compare_ratios`."
     n, d = _both(f'num_{name}', num, f'den_{name}', den)
     if (d < 0).any() or not d.any():
         raise ValueError(f'den_{name} sums to {d.sum():.4g}, smallest {d.min():.4g}: '
@@ -283,7 +283,12 @@ def ratio_moments(
     r = n.sum()/d.sum()
     surplus = n - r*d
     if np.abs(surplus).max() <= 1e-12*np.abs(n).max(): surplus[:] = 0 # all but rounding
-    return r, (surplus/d.mean()).var(ddof=1)/len(n), len(n)
+    return r + surplus/d.mean()
+
+def ratio_moments(num, den, name):
+    "(ratio, variance of the ratio, units) of a group."
+    values = ratio_values(num, den, name)
+    return values.mean(), values.var(ddof=1)/len(values), len(values)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #116a976d
 def compare_ratios(
@@ -302,20 +307,26 @@ def compare_ratios(
     return compare_means_from_stats([r0, r1], np.sqrt([v0*n0, v1*n1]), [n0, n1], alpha)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #f46652cf
+def _past(y, column):
+    "A column in standard deviations from its mean, or ValueError."
+    y, x = _both('y', y, 'x', column)
+    if checks.constant(x):
+        raise ValueError(f'x = {float(x[0])!r} for all units: zero variance, nothing can be subtracted')
+    return (x - x.mean())/x.std()
+
 def cuped(
     y,               # The metric, a value a unit, of all arms together
-    x,               # The same units' value from before the test
+    x,               # The same units' value from before the test; a column each for several
 )->np.ndarray:       # (units,) the metric without what the past explains; same mean
     """Controlled experiment using pre-experiment data (Deng et al. 2013).
 
-    ValueError for NaN, unequal lengths or a constant `x`.
+    ValueError for NaN, unequal lengths or a constant column of `x`.
     """
-    y, x = _both('y', y, 'x', x)
-    if checks.constant(x):
-        raise ValueError(f'x = {x[0]!r} for all units: zero variance, nothing can be subtracted')
-    past = x - x.mean()
-    theta = (past @ y)/(past @ past)
-    return y - theta*past
+    columns = np.asanyarray(x).T if np.ndim(x) == 2 else [x]
+    past = np.column_stack([_past(y, column) for column in columns])
+    y = checks.numbers('y', y)
+    theta = np.linalg.lstsq(past.T @ past, past.T @ y, rcond=1e-10)[0]
+    return y - past @ theta
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #0e4b1e81
 @dataclass(frozen=True, repr=False)
