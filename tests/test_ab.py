@@ -18,6 +18,12 @@ from statsmodels.stats.proportion import (
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 from trending_now import ab
 from trending_now.ab.comparisons import ratio_moments, relative_interval
+from trending_now.ab.spending import (
+    after_stopping,
+    conditional_power,
+    futility_bounds,
+    spending_bounds,
+)
 from trending_now.settings import stream
 
 
@@ -836,6 +842,173 @@ def test_the_sequence_is_tightest_near_its_tuning():
         ]
     )
     assert z.argmin(1).tolist() == [0, 1, 2]
+
+
+# --- looks at any time ---
+
+
+@pytest.mark.parametrize(
+    "fractions, kind, published",
+    [  # R: ldbounds and gsDesign (sfLDOF, sfLDPocock), alpha 0.025 on each side
+        ([0.2, 0.4, 0.6, 0.8, 1], "obrien-fleming", [4.8769, 3.3570, 2.6803, 2.2898, 2.0310]),
+        ([0.2, 0.4, 0.6, 0.8, 1], "pocock", [2.4380, 2.4268, 2.4101, 2.3966, 2.3859]),
+        ([1 / 3, 2 / 3, 1], "obrien-fleming", [3.7103, 2.5114, 1.9930]),
+        ([0.5, 1], "obrien-fleming", [2.9626, 1.9686]),
+        ([1], "pocock", [1.9600]),
+    ],
+)
+def test_spending_bounds_are_the_published_ones(fractions, kind, published):
+    assert spending_bounds(fractions, kind=kind) == pytest.approx(published, abs=1e-4)
+
+
+@pytest.mark.parametrize("two_sided", [True, False])
+@pytest.mark.parametrize("kind", ["obrien-fleming", "pocock"])
+@pytest.mark.parametrize("at", [[0.07, 0.3, 0.31, 0.9, 1], [0.5, 0.501, 1], np.arange(1, 41) / 40])
+def test_uneven_looks_spend_all_and_no_more_than_alpha(at, kind, two_sided):
+    bounds = spending_bounds(at, 0.04, kind, two_sided)
+    spent = ab.crossing(bounds, two_sided=two_sided, fractions=at)
+    assert spent.sum() == pytest.approx(0.04, abs=1e-8) and (bounds > 0).all()
+    assert spending_bounds(at[:2], 0.04, kind, two_sided) == pytest.approx(bounds[:2], abs=1e-12)
+
+
+def test_uneven_crossings_are_the_bivariate_normal():
+    b, t, drift = np.array([2.5, 2.0]), np.array([0.3, 0.9]), 0.7
+    cov = [[1, math.sqrt(1 / 3)], [math.sqrt(1 / 3), 1]]
+    mean = drift * np.sqrt(t / 0.3)
+    inside = stats.multivariate_normal(mean, cov).cdf(b, lower_limit=-b)
+    assert 1 - ab.crossing(b, drift, fractions=t).sum() == pytest.approx(inside, abs=1e-6)
+    assert ab.crossing([2.0] * 4, 0.3, False) == pytest.approx(
+        ab.crossing([2.0] * 4, 0.3, False, [0.1, 0.2, 0.3, 0.4]), abs=1e-12
+    )
+
+
+def test_a_look_too_early_to_buy_a_bound_has_none():
+    assert spending_bounds([0.01, 1]) == pytest.approx([np.inf, 1.959964], abs=1e-6)
+    assert spending_bounds([0.01], kind="pocock")[0] < 4
+
+
+@pytest.mark.parametrize(
+    "fractions, words",
+    [
+        ([0.2, 0.2], r"fractions\[1\] = 0.2: expected more than 0.2"),
+        ([0.2, 0.5, 0.4], r"fractions\[2\] = 0.4: expected more than 0.5"),
+        ([0.0, 0.5], r"fractions\[0\] = 0.0"),
+        ([0.5, 1.1], r"fractions\[1\] = 1.1"),
+        ([0.5, 0.5001], "take the two as one look"),
+        ([], "fractions has shape"),
+        ([0.5, math.nan], r"fractions\[1\] = nan"),
+    ],
+)
+def test_looks_that_do_not_move_on_are_refused(fractions, words):
+    for call in (
+        lambda: spending_bounds(fractions),
+        lambda: futility_bounds(fractions),
+        lambda: ab.crossing(np.full(max(len(fractions), 1), 2.0), fractions=fractions),
+        lambda: after_stopping(2.0, fractions, np.full(len(fractions), 2.0)),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: spending_bounds([1], 0.6, two_sided=False), "alpha = 0.6"),
+        (lambda: spending_bounds([1], kind="linear"), "kind = 'linear'"),
+        (lambda: ab.crossing([2.0], fractions=[0.5, 1]), "1 bounds, 2 fractions"),
+        (lambda: futility_bounds([0.5, 1], power=0.05), "power = 0.05"),
+        (lambda: futility_bounds([0.5, 1], drift=0), "drift = 0"),
+        (lambda: futility_bounds([0.5, 1], bounds=[2.0, -1.0]), "bounds"),
+        (lambda: conditional_power(1, 0), "fraction = 0"),
+        (lambda: conditional_power(math.inf, 0.5), "z = inf"),
+        (lambda: after_stopping(2, [0.5, 1], [2.0]), "each of the 2 looks"),
+        (lambda: after_stopping(2, [1], [2.0], se=0), "se = 0"),
+        (lambda: ab.always_valid(1, 1, 100, 0.5, two_sided=False), "alpha = 0.5"),
+    ],
+)
+def test_looks_that_cannot_be_are_refused_with_the_value(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_conditional_power_is_the_chance_of_the_second_half():
+    ahead = stream(7, "ahead").normal(2.8 * 0.6, math.sqrt(0.6), 100_000)
+    won = (0.3 * math.sqrt(0.4) + ahead > 1.959964).sum()
+    said = conditional_power(0.3, 0.4, drift=2.8)
+    assert stats.binomtest(int(won), 100_000, said).pvalue > 0.001
+    assert conditional_power(0.3, 0.4) == conditional_power(0.3, 0.4, 0.3 / math.sqrt(0.4))
+    assert conditional_power(1.0, 0.5, alpha=0.025, two_sided=False) == conditional_power(1.0, 0.5)
+    assert conditional_power(1.0, 0.5, bound=2.5) < conditional_power(1.0, 0.5)
+    assert conditional_power(30.0, 0.5) == 1 and conditional_power(-30.0, 0.5) == 0
+
+
+@pytest.mark.parametrize("kind", ["obrien-fleming", "pocock"])
+def test_giving_up_spends_the_planned_share_of_the_misses(kind):
+    at, drift = np.array([0.3, 0.5, 1]), 3.2
+    low, high = futility_bounds(at, kind=kind, drift=drift), spending_bounds(at)
+    one = stats.norm(drift * math.sqrt(0.3)).cdf(low[0])
+    corner = math.sqrt(0.3 / 0.5)
+    both = stats.multivariate_normal(drift * np.sqrt(at[:2]), [[1, corner], [corner, 1]])
+    two = both.cdf([high[0], low[1]], lower_limit=[low[0], -np.inf])
+    curve = {
+        "pocock": 0.2 * np.log(1 + (math.e - 1) * at),
+        "obrien-fleming": 2 * stats.norm.sf(stats.norm.isf(0.1) / np.sqrt(at)),
+    }[kind]
+    assert [one, one + two] == pytest.approx(curve[:2], abs=1e-6)
+    assert low[2] == high[2] and (low[:2] < high[:2]).all()
+    assert futility_bounds(at[:2], kind=kind, drift=drift) == pytest.approx(low[:2], abs=1e-12)
+
+
+def test_giving_up_never_asks_for_more_than_success_does():
+    at = [0.5, 0.9, 1]
+    assert (futility_bounds(at, drift=8.0) <= spending_bounds(at)).all()
+    assert futility_bounds([0.01, 1])[0] == -np.inf
+
+
+def test_a_stop_at_the_first_look_reports_what_anybody_would():
+    found = after_stopping(3.0, [0.4], [2.9], se=0.1)
+    half = 0.1 * stats.norm.isf(0.025)
+    assert [found.estimate, found.low, found.high, found.p_value] == pytest.approx(
+        [0.3, 0.3 - half, 0.3 + half, 2 * stats.norm.sf(3)], abs=1e-8
+    )
+    rise = after_stopping(3.0, [0.4], [2.9], 0.1, 0.025, two_sided=False)
+    assert [rise.low, rise.p_value] == pytest.approx([found.low, found.p_value / 2], abs=1e-8)
+    assert rise.high == math.inf
+
+
+def test_after_a_later_stop_the_ends_are_ordered_by_look_then_z():
+    "Two looks, by the bivariate normal; and losses mirror wins."
+    at, bounds, z = np.array([0.4, 1]), [2.2, 2.1], 2.6
+    found = after_stopping(z, at, bounds)
+    corner = math.sqrt(0.4)
+
+    def better(drift):
+        mean = drift * np.sqrt(at)
+        pair = stats.multivariate_normal(mean, [[1, corner], [corner, 1]])
+        later = pair.cdf([2.2, 40], lower_limit=[-2.2, z])
+        return stats.norm.sf(2.2 - mean[0]) + later
+
+    shares = [better(value) for value in (found.estimate, found.low, found.high)]
+    assert shares == pytest.approx([0.5, 0.025, 0.975], abs=1e-5)
+    assert found.p_value == pytest.approx(2 * better(0), abs=1e-5)
+    loss = after_stopping(-z, at, bounds)
+    assert [loss.estimate, loss.low, loss.high] == pytest.approx(
+        [-found.estimate, -found.high, -found.low], abs=1e-7
+    )
+    assert loss.p_value == pytest.approx(found.p_value, abs=1e-9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.floats(-5, 5),
+    st.integers(10, 10**6),
+    st.sampled_from([0.01, 0.05, 0.4]),
+    st.sampled_from([100, 10**6]),
+)
+def test_the_one_sided_sequence_says_the_same_by_interval_and_p_value(z, n, alpha, tuning):
+    one = ab.always_valid(z, 1, n, alpha, tuning, two_sided=False)
+    assert (one.p_value <= alpha) == (one.low >= 0) or abs(one.low) < 1e-9
+    assert 0 <= one.p_value <= 1 and one.high == math.inf
 
 
 # --- Bayes ---

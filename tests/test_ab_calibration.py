@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from trending_now import ab
+from trending_now.ab.spending import after_stopping, spending_bounds
 from trending_now.settings import stream
 
 N = 4000  # experiments
@@ -125,6 +126,44 @@ def test_group_sequential_tests_keep_five_in_a_hundred_over_all_looks(kind, look
         np.arange(1, looks + 1)
     )
     near((np.abs(z) > ab.group_sequential(looks, kind=kind)).any(1).sum(), 0.05, 20_000, 0.006)
+
+
+@pytest.mark.parametrize("kind", ["obrien-fleming", "pocock"])
+def test_uneven_looks_keep_five_in_a_hundred(kind):
+    at = np.array([0.12, 0.2, 0.55, 0.6, 1])
+    steps = np.sqrt(np.diff(at, prepend=0))
+    z = (stream(7, "uneven").standard_normal((20_000, 5)) * steps).cumsum(1) / np.sqrt(at)
+    near((np.abs(z) > spending_bounds(at, kind=kind)).any(1).sum(), 0.05, 20_000, 0.006)
+
+
+@pytest.mark.parametrize("truth", [0.0, 2.8])
+def test_after_an_early_stop_half_the_estimates_are_too_large_and_95_intervals_hold(truth):
+    at, bounds = np.array([0.3, 0.7, 1]), spending_bounds([0.3, 0.7, 1], kind="pocock")
+    steps = np.diff(at, prepend=0)
+    z = stream(7, "stopped").normal(truth * steps, np.sqrt(steps), (N, 3)).cumsum(1) / np.sqrt(at)
+    hit = np.abs(z) > bounds
+    look = np.where(hit.any(1), hit.argmax(1), 2)
+    end = z[np.arange(N), look]
+    grid, above, covered = np.linspace(-5, 8, 27), 0, 0
+    for k in range(3):
+        table = [after_stopping(v, at[: k + 1], bounds[: k + 1], 1 / np.sqrt(at[k])) for v in grid]
+        here = end[look == k]
+        line = lambda name: np.interp(here, grid, [getattr(row, name) for row in table])
+        above += (line("estimate") > truth).sum()
+        covered += ((line("low") < truth) & (truth < line("high"))).sum()
+    assert stats.binomtest(int(above), N, 0.5).pvalue > 1e-4
+    near(covered, 0.95)
+
+
+def test_the_one_sided_sequence_holds_at_every_look_together():
+    x = stream(7, "rise").exponential(1.0, (N, 2, 1500)).astype(np.float32)
+    at = np.arange(100, 1500, 25)
+    n, s, q = at + 1, x.cumsum(2)[:, :, at], (x * x).cumsum(2)[:, :, at]
+    mean, var = s / n, (q - s * s / n) / (n - 1)
+    gap, se = mean[:, 1] - mean[:, 0], np.sqrt(var.sum(1) / n)
+    one = ab.always_valid(gap, se, 2 * n, tuning_n=500, two_sided=False)
+    missed = (one.low > 0).any(1).sum()
+    assert stats.binomtest(int(missed), N, 0.05, alternative="greater").pvalue > 1e-4 and missed > 0
 
 
 def test_peeking_without_bounds_does_not():
