@@ -1335,3 +1335,78 @@ def test_a_relative_change_of_shares_is_significant_when_the_difference_is(x, al
     if all(x):
         product = (1 + c.relative_low) * (1 + back.relative_high)
         assert product == pytest.approx(1, rel=1e-6)
+
+
+# One side
+
+
+@pytest.mark.parametrize("theirs, ours", [("greater", "larger"), ("less", "smaller")])
+def test_one_sided_means_are_welchs_of_scipy(theirs, ours):
+    rng = stream(7, "one side")
+    a, b = rng.gamma(2.0, 1.0, 60), rng.gamma(3.0, 2.0, 35)
+    c = ab.compare_means(a, b, alternative=ours)
+    want = stats.ttest_ind(b, a, equal_var=False, alternative=theirs)
+    assert c.p_value == pytest.approx(want.pvalue, rel=1e-10)
+    assert [c.low, c.high] == pytest.approx(list(want.confidence_interval(0.95)), rel=1e-10)
+    both = ab.compare_means(a, b, 0.1)
+    ends = {"larger": (both.relative_low, math.inf), "smaller": (-math.inf, both.relative_high)}
+    assert (c.relative_low, c.relative_high) == pytest.approx(ends[ours])
+
+
+@pytest.mark.parametrize("ours", ["larger", "smaller"])
+def test_one_sided_shares_are_those_of_statsmodels(ours):
+    x, n = [40, 55], [1000, 1100]
+    c, both = ab.compare_proportions(x, n, 0.05, ours), ab.compare_proportions(x, n, 0.1)
+    z, p = proportions_ztest(x[::-1], n[::-1], alternative=ours)
+    assert [c.statistic, c.p_value] == pytest.approx([z, p], rel=1e-9)
+    ends = {"larger": (both.low, math.inf), "smaller": (-math.inf, both.high)}
+    assert (c.low, c.high) == ends[ours]
+
+
+@settings(max_examples=100)
+@given(
+    st.tuples(st.integers(0, 30), st.integers(0, 300)),
+    st.floats(1e-6, 0.4),
+    st.sampled_from(["larger", "smaller"]),
+)
+def test_a_one_sided_p_value_is_below_alpha_exactly_when_the_bound_leaves_0_out(x, alpha, side):
+    n = [30, 300]
+    if sum(x) in (0, 330):
+        return
+    rates = [count / group for count, group in zip(x, n)]
+    for c in (
+        ab.compare_proportions(x, n, alpha, side),
+        ab.compare_means_from_stats(rates, [0.4, 0.5], n, alpha, alternative=side),
+    ):
+        if abs(c.p_value - alpha) > 1e-9:
+            out = c.low > 0 if side == "larger" else c.high < 0
+            relative = c.relative_low > 0 if side == "larger" else c.relative_high < 0
+            assert (c.p_value < alpha) == out
+            assert math.isnan(c.relative_low) or out == relative
+
+
+def test_every_comparison_takes_a_side():
+    y, x = [[1.0, 2, 4, 5], [2.0, 6, 6, 9]], [[1.0, 2, 2, 3], [2.0, 3, 1, 4]]
+    sums = [ab.Sums.of(*group) for group in zip(y, x)]
+    for call, args in (
+        (ab.compare_ratios, (y[0], x[0], y[1], x[1])),
+        (ab.compare_ratios_from_sums, sums),
+        (ab.compare_cuped_from_sums, sums),
+    ):
+        larger, smaller = (call(*args, alternative=side) for side in ("larger", "smaller"))
+        assert larger.p_value + smaller.p_value == pytest.approx(1)
+        assert larger.high == math.inf and smaller.low == -math.inf
+        assert [larger.low, smaller.high] == pytest.approx(
+            [call(*args, 0.1).low, call(*args, 0.1).high]
+        )
+
+
+def test_sides_that_cannot_be_are_refused():
+    for call in (
+        lambda **kw: ab.compare_proportions([40, 55], [1000, 1100], **kw),
+        lambda **kw: ab.compare_means([1, 2, 3], [2, 3, 5], **kw),
+    ):
+        with pytest.raises(ValueError, match="alternative = 'greater'"):
+            call(alternative="greater")
+        with pytest.raises(ValueError, match="alpha = 0.5"):
+            call(alpha=0.5, alternative="larger")

@@ -21,9 +21,9 @@ class Comparison(Shown):
     "Treatment minus control."
     difference:float # In the metric's unit
     relative:float   # As a share of the control; NaN where that is 0
-    low:float        # Lower end of the interval for the difference
-    high:float       # Upper end
-    p_value:float    # Two-sided, for no difference
+    low:float        # Lower end of the interval for the difference; one-sided: may be -inf
+    high:float       # Upper end; one-sided: may be inf
+    p_value:float    # For no difference
     statistic:float  # z or t
     df:float         # Degrees of freedom; infinite for z
     relative_low:float=math.nan  # Lower end for the relative change; NaN: not defined
@@ -40,29 +40,48 @@ def critical_value(
 
 def _below(x, df): return special.ndtr(x) if math.isinf(df) else special.stdtr(df, x)
 
-def _comparison(control, treatment, interval, relative_interval, statistic, df):
-    "A Comparison as plain numbers; ValueError where floating-point numbers cannot hold it."
+def _two_ends(alpha, alternative):
+    "The level of an interval with two ends, of which a one-sided test uses one."
+    checks.one_of('alternative', alternative, ('two-sided', 'larger', 'smaller'))
+    if alternative == 'two-sided': return alpha
+    return 2*checks.number('alpha', alpha, above=0, below=.5)
+
+def _sided(interval, alternative):
+    "The end that the alternative asks for; the other one is infinite."
     low, high = interval
+    if alternative == 'two-sided' or math.isnan(low): return interval
+    return (low, math.inf) if alternative == 'larger' else (-math.inf, high)
+
+def _p_value(statistic, df, alternative):
+    if alternative == 'two-sided': return 2*_below(-abs(statistic), df)
+    return _below(-statistic if alternative == 'larger' else statistic, df)
+
+def _comparison(control, treatment, ends, relative_ends, statistic, df, alternative):
+    "A Comparison as plain numbers; ValueError where floating-point numbers cannot hold it."
     difference = float(treatment - control)
-    if not all(map(math.isfinite, (difference, low, high, statistic))):
+    if not all(map(math.isfinite, (difference, *ends, statistic))):
         raise ValueError(f'{control!r} and {treatment!r}, with this spread, are too large or too '
                          'small to be compared: change the unit')
+    low, high = _sided(ends, alternative)
+    relative_low, relative_high = _sided(relative_ends, alternative)
     return Comparison(
         difference=difference, relative=float(difference/abs(control)) if control else math.nan,
-        low=float(low), high=float(high), p_value=float(2*_below(-abs(statistic), df)),
+        low=float(low), high=float(high), p_value=float(_p_value(statistic, df, alternative)),
         statistic=float(statistic), df=float(df),
-        relative_low=float(relative_interval[0]), relative_high=float(relative_interval[1]))
+        relative_low=float(relative_low), relative_high=float(relative_high))
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #876824bd
 def compare_proportions(
     successes,         # Two counts, control first
     totals,            # Units in each group
     alpha:float=.05,   # 1 minus the level of the interval
+    alternative:str='two-sided', # Or 'larger' or 'smaller': what the treatment is asked to be
 )->Comparison:
     """Difference of two proportions: pooled z test, and the score intervals that belong to it.
 
     After a control without a success `relative` is NaN, and the relative change has a lower end
-    but no upper one. ValueError for impossible counts, or rates that are both 0 or both 1.
+    but no upper one. With `alternative` the p-value is one-sided, and the interval has one end.
+    ValueError for impossible counts, rates that are both 0 or both 1, or a one-sided alpha of .5.
 
     Examples
     --------
@@ -78,10 +97,10 @@ def compare_proportions(
     if not 0 < sum(x) < sum(n):
         raise ValueError(f'successes = {successes!r} of totals = {totals!r}: zero variance, '
                          'nothing can be compared')
-    critical = critical_value(alpha, math.inf)
+    critical = critical_value(_two_ends(alpha, alternative), math.inf)
     z = (p[1] - p[0])/math.sqrt(_null_variance(x, n, 0))
     return _comparison(*p, _score_interval(x, n, critical), _ratio_interval(x, n, critical),
-                       z, math.inf)
+                       z, math.inf, alternative)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #cp-score2
 def _control_rate(x, n, apart):
@@ -161,21 +180,23 @@ def compare_means_from_stats(
     sds,             # Two standard deviations (n - 1 in the denominator)
     ns,              # Two numbers of units
     alpha:float=.05, # 1 minus the level of the interval
+    alternative:str='two-sided', # Or 'larger' or 'smaller': what the treatment is asked to be
 )->Comparison:
     """Welch's t test from sums; a group without spread is given the pooled variance.
 
-    ValueError for fewer than two units, or no variance in either group.
+    With `alternative` the p-value is one-sided, and the interval has one end. ValueError for fewer
+    than two units, no variance in either group, or a one-sided alpha of .5.
     """
     mean = [checks.number('means', value) for value in checks.pair('means', means)]
     sd = [checks.number('sds', value, least=0) for value in checks.pair('sds', sds)]
     n = checks.counts('ns', checks.pair('ns', ns))
     if (n < 2).any(): raise ValueError(f'ns = {ns!r}: expected at least two units in each group')
-    sd = usable_sds(mean, sd, n)
+    sd, level = usable_sds(mean, sd, n), _two_ends(alpha, alternative)
     se, df = _welch(sd, n)
-    critical, difference = critical_value(alpha, df), mean[1] - mean[0]
+    critical, difference = critical_value(level, df), mean[1] - mean[0]
     ends = difference - critical*se, difference + critical*se
     relative = _relative(mean, critical*sd/np.sqrt(n))
-    return _comparison(*mean, ends, relative, difference/se, df)
+    return _comparison(*mean, ends, relative, difference/se, df, alternative)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #cp-rel2
 def _changes(control, treatment, e0, e1):
@@ -227,6 +248,7 @@ def compare_means(
     control,         # A value a unit
     treatment,       # A value a unit
     alpha:float=.05, # 1 minus the level of the interval
+    alternative:str='two-sided', # Or 'larger' or 'smaller': what the treatment is asked to be
 )->Comparison:
     """Welch's t test of two samples, as `compare_means_from_stats`.
 
@@ -235,7 +257,8 @@ def compare_means(
     groups = checks.numbers('control', control), checks.numbers('treatment', treatment)
     means = [values.mean() for values in groups]
     sds = [0 if checks.constant(values) else values.std(ddof=1) for values in groups]
-    return compare_means_from_stats(means, sds, [len(values) for values in groups], alpha)
+    return compare_means_from_stats(means, sds, [len(values) for values in groups], alpha,
+                                    alternative)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #cp-sk2
 def skew_of_difference(
@@ -297,6 +320,7 @@ def compare_ratios(
     num_t,           # Numerators of the treatment
     den_t,           # Denominators of the treatment
     alpha:float=.05, # 1 minus the level of the interval
+    alternative:str='two-sided', # Or 'larger' or 'smaller': what the treatment is asked to be
 )->Comparison:
     """Difference of two ratios of sums, by unit (delta method, Deng et al. 2018).
 
@@ -304,7 +328,8 @@ def compare_ratios(
     """
     r0, v0, n0 = ratio_moments(num_c, den_c, 'c')
     r1, v1, n1 = ratio_moments(num_t, den_t, 't')
-    return compare_means_from_stats([r0, r1], np.sqrt([v0*n0, v1*n1]), [n0, n1], alpha)
+    return compare_means_from_stats([r0, r1], np.sqrt([v0*n0, v1*n1]), [n0, n1], alpha,
+                                    alternative)
 
 # %% ../../nbs/3_testing/03_comparisons.ipynb #f46652cf
 def _past(y, column):
@@ -389,10 +414,11 @@ def compare_ratios_from_sums(
     control:Sums,    # y: numerator, x: denominator
     treatment:Sums,  # The same
     alpha:float=.05, # 1 minus the level of the interval
+    alternative:str='two-sided', # Or 'larger' or 'smaller': what the treatment is asked to be
 )->Comparison:
     "`compare_ratios` from sums; ValueError for denominators that sum to 0 or less."
     groups = _ratio_stats('control', control), _ratio_stats('treatment', treatment)
-    return compare_means_from_stats(*zip(*groups), alpha)
+    return compare_means_from_stats(*zip(*groups), alpha, alternative)
 
 def _cuped_stats(s, theta, past):
     "Mean of a group without what the past explains, standard deviation, units."
@@ -404,6 +430,7 @@ def compare_cuped_from_sums(
     control:Sums,    # y: metric, x: the same units' past
     treatment:Sums,  # The same
     alpha:float=.05, # 1 minus the level of the interval
+    alternative:str='two-sided', # Or 'larger' or 'smaller': what the treatment is asked to be
 )->Comparison:
     "`compare_means` of `cuped` values from sums; ValueError for a constant past."
     both = control + treatment
@@ -411,4 +438,4 @@ def compare_cuped_from_sums(
     if not xx > 0:
         raise ValueError(f'x = {past!r} for all units: zero variance, nothing can be subtracted')
     groups = [_cuped_stats(s, xy/xx, past) for s in (control, treatment)]
-    return compare_means_from_stats(*zip(*groups), alpha)
+    return compare_means_from_stats(*zip(*groups), alpha, alternative)
