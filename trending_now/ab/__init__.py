@@ -16,8 +16,10 @@ __all__ = ['hash_unit', 'assign', 'assign_many', 'Slots', 'srm', 'Comparison', '
            'compare_means', 'skew_of_difference', 'compare_ratios', 'cuped', 'Sums', 'compare_ratios_from_sums',
            'compare_cuped_from_sums', 'sample_size_proportions', 'power_proportions', 'power_means',
            'sample_size_means', 'minimum_detectable_effect', 'duration_days', 'whole_weeks', 'crossing',
-           'group_sequential', 'Sequence', 'always_valid', 'non_inferior', 'holm', 'benjamini_hochberg', 'BayesResult',
-           'bayes_proportions', 'false_positive_risk', 'count', 'total', 'Metric', 'Experiment', 'unit_table', 'Report',
+           'group_sequential', 'Sequence', 'always_valid', 'spending_bounds', 'conditional_power', 'futility_bounds',
+           'AfterStop', 'after_stopping', 'non_inferior', 'holm', 'benjamini_hochberg', 'BayesResult',
+           'bayes_proportions', 'false_positive_risk', 'dunnett', 'dunnett_level', 'count', 'total', 'Metric',
+           'Experiment', 'unit_table', 'dilute', 'unit_values', 'Group', 'groups', 'Reading', 'read', 'Report',
            'analyse_units', 'analyse', 'Slices', 'slices', 'cluster_assign', 'switchback', 'period']
 
 # %% ../../nbs/8_families/06_ab.ipynb #724b37bc
@@ -29,9 +31,15 @@ from .sizing import sample_size_proportions, power_proportions, power_means
 from .sizing import sample_size_means, minimum_detectable_effect, duration_days
 from .sizing import whole_weeks
 from .sequential import crossing, group_sequential, Sequence, always_valid
+from .spending import spending_bounds, conditional_power, futility_bounds
+from .spending import AfterStop, after_stopping
 from .verdicts import non_inferior, holm, benjamini_hochberg, BayesResult
 from .verdicts import bayes_proportions, false_positive_risk
-from .experiments import count, total, Metric, Experiment, unit_table, Report
+from .variants import dunnett, dunnett_level
+from .plans import count, total, Metric, Experiment
+from .logs import unit_table, dilute
+from .readings import unit_values, Group, groups, Reading, read
+from .reports import Report
 from .experiments import analyse_units, analyse, Slices, slices
 from .interference import cluster_assign, switchback, period
 
@@ -42,7 +50,9 @@ _all_ = [
     'Sums', 'compare_ratios_from_sums', 'compare_cuped_from_sums', 'sample_size_proportions',
     'power_proportions', 'power_means', 'sample_size_means', 'minimum_detectable_effect',
     'duration_days', 'whole_weeks', 'crossing', 'group_sequential', 'Sequence', 'always_valid',
+    'spending_bounds', 'conditional_power', 'futility_bounds', 'AfterStop', 'after_stopping',
     'non_inferior', 'holm', 'benjamini_hochberg', 'BayesResult', 'bayes_proportions',
-    'false_positive_risk', 'count', 'total', 'Metric', 'Experiment', 'unit_table', 'Report',
+    'false_positive_risk', 'dunnett', 'dunnett_level', 'count', 'total', 'Metric', 'Experiment',
+    'unit_table', 'dilute', 'unit_values', 'Group', 'groups', 'Reading', 'read', 'Report',
     'analyse_units', 'analyse', 'Slices', 'slices', 'cluster_assign', 'switchback', 'period',
 ]
