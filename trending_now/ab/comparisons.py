@@ -336,7 +336,8 @@ def _past(y, column):
     "A column in standard deviations from its mean, or ValueError."
     y, x = _both('y', y, 'x', column)
     if checks.constant(x):
-        raise ValueError(f'x = {float(x[0])!r} for all units: zero variance, nothing can be subtracted')
+        raise ValueError(f'x = {float(x[0])!r} for all units: zero variance, nothing can be '
+                         'subtracted')
     return (x - x.mean())/x.std()
 
 def cuped(

@@ -97,7 +97,9 @@ def _variants(experiment, found, look):
     "Main metric and guardrails of each treatment, from each metric's groups."
     known = []
     for arm, name in enumerate(experiment.variants[1:], 1):
-        def reading(metric): return _reading(experiment, metric, found[metric.name], arm, look.level)
+        def reading(metric):
+            return _reading(experiment, metric, found[metric.name], arm, look.level)
+
         main, guards = reading(experiment.metric), []
         for metric in experiment.guardrails:
             guard = reading(metric)

@@ -64,7 +64,8 @@ def dunnett(
     "Adjusted p-values for comparisons with one control; ValueError as `dunnett_level`."
     z, loading = np.abs(checks.numbers('statistics', statistics, 1)), _loading(weights)
     if len(z) != len(loading):
-        raise ValueError(f'{len(z)} statistics for {len(loading)} treatments: expected one for each')
+        raise ValueError(f'{len(z)} statistics for {len(loading)} treatments: '
+                         'expected one for each')
     return np.array([min(max(1 - _all_within(c, loading), 0), 1) for c in z])
 
 # %% ../../nbs/3_testing/10_variants.ipynb #vari-15
