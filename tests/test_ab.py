@@ -18,6 +18,7 @@ from statsmodels.stats.proportion import (
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 from trending_now import ab
 from trending_now.ab.comparisons import ratio_moments, relative_interval
+from trending_now.ab.mismatch import srm_by, srm_sequence
 from trending_now.ab.spending import (
     after_stopping,
     conditional_power,
@@ -473,6 +474,71 @@ def test_the_mismatch_test_of_few_units_keeps_its_level(n, w):
 def test_many_variants_with_few_units_each_fall_back_on_chi_square():
     counts = [12, *[9] * 11]
     assert ab.srm(counts) == pytest.approx(stats.chisquare(counts).pvalue, rel=1e-10)
+
+
+def test_the_sequence_of_mismatch_is_dirichlet_multinomial_over_multinomial():
+    counts, w = np.array([[30, 50, 21], [0, 0, 0], [100, 170, 95]]), np.array([0.3, 0.5, 0.2])
+    seen = counts.cumsum(0)
+    factor = [
+        stats.dirichlet_multinomial.pmf(row, 500 * w, row.sum())
+        / stats.multinomial.pmf(row, row.sum(), w)
+        for row in seen
+    ]
+    wanted = np.minimum(1, 1 / np.maximum.accumulate(factor))
+    assert srm_sequence(counts, w, 500) == pytest.approx(wanted, rel=1e-8)
+    frame = pd.DataFrame(counts, columns=list("abc"))
+    assert srm_sequence(frame, w, 500) == pytest.approx(wanted, rel=1e-8)
+
+
+def test_the_bet_on_a_broken_split_is_fair_where_it_works():
+    "The mean of 1/p over all splits of forty units is at most 1 day by day: p is never too small."
+    k = np.arange(41)
+    p = np.array([srm_sequence([[i, 40 - i]], [0.3, 0.7], 20)[0] for i in k])
+    chance = stats.binom.pmf(k, 40, 0.3)
+    for alpha in (0.001, 0.01, 0.05, 0.2):
+        assert chance[p <= alpha].sum() <= alpha
+    assert p[12] == 1 and p.min() < 1e-6
+
+
+def test_huge_counts_and_silent_days_have_a_p_value():
+    assert srm_sequence([[10**9, 10**9 + 10**6]])[0] < 1e-50
+    assert srm_sequence([[0, 0], [5, 5], [0, 0]]).tolist() == [1, 1, 1]
+
+
+def test_segments_are_adjusted_by_holm_and_the_short_variant_is_named():
+    rows = {"a": [500, 480, 510], "b": [300, 200, 290], 7: [1, 0, 2]}
+    found = srm_by(rows)
+    single = [ab.srm(row) for row in rows.values()]
+    assert found.p_value.tolist() == single and found.index.tolist() == list(rows)
+    assert found.adjusted.tolist() == ab.holm(single).tolist()
+    assert found.short.tolist() == [1, 1, 1] and found.units.tolist() == [1490, 790, 3]
+    assert found.below["b"] == pytest.approx(1 - 200 / (790 / 3))
+    assert srm_by(pd.DataFrame(rows).T).equals(found)
+    assert srm_by({"a": [90, 10]}, [0.9, 0.1]).below["a"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: srm_sequence([[10, 10], [10, -1]]), r"counts\[1\]"),
+        (lambda: srm_sequence([[10, 10], [10, 1.5]]), r"counts\[1\]"),
+        (lambda: srm_sequence([[10, 10], [10]]), "a day or more"),
+        (lambda: srm_sequence([]), "a day or more"),
+        (lambda: srm_sequence([10, 10]), r"counts = \[10, 10\]: expected a row"),
+        (lambda: srm_sequence("days"), "counts = 'days'"),
+        (lambda: srm_sequence([[10, 10]], [0.5, 0.6]), "sum to 1"),
+        (lambda: srm_sequence([[10, 10]], [0.2, 0.3, 0.5]), "2 counts, 3 weights"),
+        (lambda: srm_sequence([[0, 0]]), "expected units"),
+        (lambda: srm_sequence([[10, 10]], concentration=0), "concentration = 0"),
+        (lambda: srm_by({}), "expected segments"),
+        (lambda: srm_by([[10, 10]]), "expected segments"),
+        (lambda: srm_by({"Opera": [0, 0]}), "'Opera': .*expected units"),
+        (lambda: srm_by({"Opera": [5, 5]}, [0.5, 0.6]), "'Opera': .*sum to 1"),
+    ],
+)
+def test_splits_that_cannot_be_are_refused_with_the_day_or_the_segment(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from trending_now import ab
+from trending_now.ab.mismatch import srm_sequence
 from trending_now.ab.spending import after_stopping, spending_bounds
 from trending_now.settings import stream
 
@@ -201,6 +202,13 @@ def test_the_mismatch_alarm_rings_as_often_as_it_should(lost, low, high):
         [ab.srm(c) < 0.001 for c in np.c_[100_000 - assigned, rng.binomial(assigned, 1 - lost)]]
     )
     assert low <= rate <= high
+
+
+@pytest.mark.parametrize("weights", [[0.5, 0.5], [0.2, 0.3, 0.5]])
+def test_the_mismatch_alarm_of_every_morning_rings_in_five_of_a_hundred_at_most(weights):
+    days = stream(7, "mornings", len(weights)).multinomial(5000, weights, (2000, 40))
+    rung = sum(srm_sequence(test, weights, 2000)[-1] <= 0.05 for test in days)
+    assert stats.binomtest(int(rung), 2000, 0.05, alternative="greater").pvalue > 1e-4 and rung > 0
 
 
 def test_non_inferiority_passes_a_loss_of_the_margin_once_in_forty():
