@@ -19,6 +19,7 @@ from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 from trending_now import ab
 from trending_now.ab.comparisons import ratio_moments, relative_interval
 from trending_now.ab.mismatch import srm_by, srm_sequence
+from trending_now.ab.sizing import design_effect
 from trending_now.ab.spending import (
     after_stopping,
     conditional_power,
@@ -170,6 +171,117 @@ def test_days_are_rounded_up(args, days):
 def test_designs_that_cannot_be_are_refused_with_the_value(f, args, word):
     with pytest.raises(ValueError, match=word):
         f(*args)
+
+
+# --- other plans ---
+
+
+@pytest.mark.parametrize(
+    "sds, ratio, n, effect", [((1, 3), 1, 30, 1.5), ((3, 1), 0.5, 40, 1.2), ((1, 2), 2, 12, 1.0)]
+)
+@pytest.mark.parametrize("two_sided", [True, False])
+def test_power_with_two_spreads_is_that_of_simulated_welch_tests(sds, ratio, n, effect, two_sided):
+    rng, m = stream(7, "two spreads", ratio), int(n * ratio)
+    a, b = rng.normal(0, sds[0], (20_000, n)), rng.normal(effect, sds[1], (20_000, m))
+    side = "two-sided" if two_sided else "greater"
+    hits = (stats.ttest_ind(b, a, axis=1, equal_var=False, alternative=side).pvalue < 0.05).sum()
+    said = ab.power_means(effect, sds, n, ratio=ratio, two_sided=two_sided)
+    assert hits / 20_000 == pytest.approx(said, abs=0.012)
+
+
+def test_two_spreads_give_the_noncentral_t_with_welchs_degrees_of_freedom():
+    n, v = 25, np.array([1.0, 4.0]) / np.array([25, 50])
+    df = v.sum() ** 2 / (v**2 / [24, 49]).sum()
+    cut, shift = stats.t.isf(0.025, df), 0.8 / math.sqrt(v.sum())
+    wanted = stats.nct.sf(cut, df, shift) + stats.nct.cdf(-cut, df, shift)
+    assert ab.power_means(0.8, (1, 2), n, ratio=2) == pytest.approx(wanted, abs=1e-8)
+    assert ab.power_means(0.8, (2, 2), 30) == pytest.approx(ab.power_means(0.8, 2, 30), abs=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [0.3, 1, 4])
+@pytest.mark.parametrize("margin, effect", [(None, 0.4), (0.3, 0), (0.3, -0.1), (0.2, 0.2)])
+def test_size_power_and_smallest_effect_fit_together_with_two_spreads(ratio, margin, effect):
+    plan = dict(sd=(1, 2), ratio=ratio)
+    n = ab.sample_size_means(effect, margin=margin, **plan)
+    power = lambda m: ab.power_means(effect, n=m, margin=margin, **plan)
+    assert power(n) >= 0.8 > power(n - 1)
+    change = None if margin is None else effect
+    smallest = lambda m: ab.minimum_detectable_effect(m, change=change, **plan)
+    wanted = effect if margin is None else margin
+    assert smallest(n) <= wanted + 1e-9 < smallest(n - 1) + 2e-9
+
+
+@pytest.mark.parametrize("ratio", [0.3, 1, 4])
+@pytest.mark.parametrize("p, change", [(0.1, 0), (0.1, -0.01), (0.97, 0.005)])
+def test_size_power_and_smallest_margin_of_proportions_fit_together(ratio, p, change):
+    n = ab.sample_size_proportions(p, p + change, ratio=ratio, margin=0.02)
+    power = lambda m: ab.power_proportions(p, p + change, m, ratio=ratio, margin=0.02)
+    assert power(n) >= 0.8 > power(n - 1)
+    smallest = lambda m: ab.minimum_detectable_effect(m, p=p, ratio=ratio, change=change)
+    assert smallest(n) <= 0.02 < smallest(n - 1)
+
+
+def test_sizes_for_a_margin_are_the_textbooks_and_the_shifted_t_test_of_statsmodels():
+    "Chow et al.: rates 0.85 and 0.65, margin 0.1, one-sided 5%, power 80%: 25 in each group."
+    assert ab.sample_size_proportions(0.65, 0.85, margin=0.1, two_sided=False) == 25
+    theirs = TTestIndPower().power(0.25 / 2, 300, 0.025, alternative="larger")
+    assert ab.power_means(-0.05, 2, 300, margin=0.3) == pytest.approx(theirs, abs=1e-9)
+    assert ab.power_means(-0.05, 2, 300, 0.025, two_sided=False, margin=0.3) == pytest.approx(
+        theirs, abs=1e-9
+    )
+
+
+def test_a_plan_with_a_margin_has_its_power_when_non_inferior_decides():
+    n = ab.sample_size_proportions(0.1, 0.1, margin=0.02)
+    hits = stream(7, "planned margin").binomial(n, 0.1, (3000, 2))
+    passed = sum(ab.non_inferior(ab.compare_proportions(row, [n, n]), 0.02) for row in hits)
+    assert passed / 3000 == pytest.approx(0.8, abs=0.025)
+
+
+def test_falls_mirror_rises_and_rates_may_be_0_or_1():
+    find = ab.minimum_detectable_effect
+    assert find(500, p=0.9, direction="fall") == pytest.approx(find(500, p=0.1), rel=1e-9)
+    assert find(500, p=0.9) < find(500, p=0.9, direction="fall")
+    assert find(73.37, p=0) == pytest.approx(0.1, abs=1e-4)  # power.prop.test: 73.37
+    assert find(73.37, p=1, direction="fall") == pytest.approx(0.1, abs=1e-4)
+    assert find(50, sd=2, direction="fall") == find(50, sd=2)
+    assert find(500, p=0.9, change=0.01, direction="fall") == pytest.approx(
+        find(500, p=0.1, change=-0.01), rel=1e-9
+    )
+
+
+def test_clusters_cost_their_design_effect():
+    assert design_effect(1, 0.5) == design_effect(30, 0) == 1
+    assert design_effect(30, 1) == 30 and design_effect(50, 0.05) == pytest.approx(3.45)
+    assert design_effect(20, 0.05, cv=0.5) == pytest.approx(1 + (1.25 * 20 - 1) * 0.05)
+    rng = stream(7, "clusters")
+    shared, own = rng.normal(0, math.sqrt(0.2), (4000, 50, 1)), rng.normal(size=(4000, 50, 10))
+    means = (shared + math.sqrt(0.8) * own).mean((1, 2))
+    assert means.var() * 500 == pytest.approx(design_effect(10, 0.2), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: ab.power_means(1, (1, 0), 10), "sd = 0"),
+        (lambda: ab.power_means(1, (1, 2, 3), 10), "sd"),
+        (lambda: ab.power_means(1, (1, 2), 1), "more than one unit in each group"),
+        (lambda: ab.sample_size_means(-0.2, 1, margin=0.2), "margin = 0.2"),
+        (lambda: ab.sample_size_means(0, 1, margin=-1), "margin = -1"),
+        (lambda: ab.sample_size_proportions(0.1, 0.08, margin=0.02), "margin = 0.02"),
+        (lambda: ab.sample_size_proportions(0, 0, margin=0.02), "a rate between 0 and 1"),
+        (lambda: ab.minimum_detectable_effect(100, p=1), "no effect"),
+        (lambda: ab.minimum_detectable_effect(100, p=1.1), "p = 1.1"),
+        (lambda: ab.minimum_detectable_effect(100, p=0.5, direction=1), "direction = 1"),
+        (lambda: ab.minimum_detectable_effect(100, p=0.5, change="none"), "change = 'none'"),
+        (lambda: design_effect(0.5, 0.1), "cluster_size = 0.5"),
+        (lambda: design_effect(5, -0.1), "icc = -0.1"),
+        (lambda: design_effect(5, 0.1, cv=-1), "cv = -1"),
+    ],
+)
+def test_other_plans_that_cannot_be_are_refused_with_the_value(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
 
 
 # --- assignment ---

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['sample_size_proportions', 'power_proportions', 'quadrature', 'power_means', 'sample_size_means',
-           'minimum_detectable_effect', 'duration_days', 'whole_weeks']
+           'minimum_detectable_effect', 'design_effect', 'duration_days', 'whole_weeks']
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #49934cf9
 import math
@@ -24,6 +24,38 @@ def _spread(p1, p2, ratio):
     null = math.sqrt(mean*(1-mean)*(1 + 1/ratio))
     return null, math.sqrt(p1*(1-p1) + p2*(1-p2)/ratio)
 
+def _spreads(p1, p2, ratio, margin):
+    "The same; with a margin there is an effect in both, and no rate may be without spread."
+    null, alt = _spread(p1, p2, ratio)
+    if margin is None: return null, alt
+    if alt > 0: return alt, alt
+    raise ValueError(f'{p1 = }, {p2 = }: expected a rate between 0 and 1 for a margin')
+
+def _noise(sd, n, ratio):
+    "Standard error of a difference of means and its degrees of freedom; Welch's for two sds."
+    control, treated = n, n*ratio
+    if np.ndim(sd) == 0:
+        sd, df = checks.positive('sd', sd), control + treated - 2
+        if df > 0: return sd*math.sqrt(1/control + 1/treated), df
+        raise ValueError(f'{n = }, {ratio = }: expected more than two units in all')
+    if min(control, treated) <= 1:
+        raise ValueError(f'{n = }, {ratio = }: expected more than one unit in each group')
+    v0, v1 = [s*s/units for s, units in zip(_two_sds(sd), (control, treated))]
+    df = (v0 + v1)**2/(v0*v0/(control - 1) + v1*v1/(treated - 1))
+    return math.sqrt(v0 + v1), df
+
+def _two_sds(sd):
+    "Standard deviations of control and treatment, or ValueError."
+    both = (sd, sd) if np.ndim(sd) == 0 else checks.pair('sd', sd)
+    return [checks.positive('sd', each) for each in both]
+
+def _to_show(effect, margin):
+    "What lies between the true change and what is to be excluded: 0, or a loss of `margin`."
+    if margin is None: return abs(effect)
+    gap = effect + checks.number('margin', margin, least=0)
+    if gap > 0: return gap
+    raise ValueError(f'{margin = }: expected more than the true loss, {-effect:.6g}')
+
 def _ceil(x):
     "Rounded up, if it is not a whole number but for rounding errors."
     near = round(x)
@@ -37,26 +69,31 @@ def _check_power(power, alpha):
 def sample_size_proportions(
     p1:float,             # Proportion of the control
     p2:float,             # Proportion of the treatment that is to be found
-    alpha:float=.05,      # Rate of false alarms
+    alpha:float=.05,      # Rate of false alarms; of k comparisons with one control: alpha/k
     power:float=.8,       # Chance to find `p2`
     ratio:float=1.,       # Treated units for each control unit
     two_sided:bool=True,  # Whether both directions count
+    margin:float=None,    # Non-inferiority: a loss to be excluded, where `p2` is the truth
 )->int:                   # Units of the control, rounded up; treated: `ratio` times as many
     """Size for two proportions, as R's `power.prop.test`.
 
-    ValueError for p1 = p2, or a power that is not above alpha.
+    With a margin it sizes what `non_inferior` asks: one side, at alpha/2 unless `two_sided` is
+    False. ValueError for p1 = p2 without a margin, or a power that is not above alpha.
 
     Examples
     --------
     >>> from trending_now import ab
     >>> ab.sample_size_proportions(.04, .05)
     6745
+    >>> ab.sample_size_proportions(.04, .04, margin=.005)   # to exclude a loss of half a point
+    24112
     """
     p1, p2 = (checks.number(name, p, least=0, most=1) for name, p in (('p1', p1), ('p2', p2)))
-    if p1 == p2: raise ValueError(f'p1 = p2 = {p1}: expected two different proportions')
-    null, alt = _spread(p1, p2, checks.positive('ratio', ratio))
+    if p1 == p2 and margin is None:
+        raise ValueError(f'p1 = p2 = {p1}: expected two different proportions, or a margin')
+    null, alt = _spreads(p1, p2, checks.positive('ratio', ratio), margin)
     z_power = special.ndtri(_check_power(power, alpha))
-    return _ceil(((_z(alpha, two_sided)*null + z_power*alt)/(p2 - p1))**2)
+    return _ceil(((_z(alpha, two_sided)*null + z_power*alt)/_to_show(p2 - p1, margin))**2)
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #dc6eaebf
 def power_proportions(
@@ -66,11 +103,13 @@ def power_proportions(
     alpha:float=.05,     # Rate of false alarms
     ratio:float=1.,      # Treated units for each control unit
     two_sided:bool=True, # Whether both directions count
+    margin:float=None,   # As in `sample_size_proportions`
 )->float:                # Chance of a significant difference in the direction of p2
     "Power for two proportions, as R's `power.prop.test`, which leaves the far tail out."
     p1, p2 = (checks.number(name, p, least=0, most=1) for name, p in (('p1', p1), ('p2', p2)))
-    null, alt = _spread(p1, p2, checks.positive('ratio', ratio))
-    reach = math.sqrt(checks.positive('n', n))*abs(p2-p1) - _z(alpha, two_sided)*null
+    null, alt = _spreads(p1, p2, checks.positive('ratio', ratio), margin)
+    gap = _to_show(p2 - p1, margin)
+    reach = math.sqrt(checks.positive('n', n))*gap - _z(alpha, two_sided)*null
     return float(special.ndtr(reach/alt)) if alt else float(reach > 0)
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #9e20d013
@@ -98,70 +137,130 @@ def _sd_grid(df):
 # %% ../../nbs/3_testing/04_sizing.ipynb #f97fab85
 def power_means(
     effect:float,         # True difference, in the metric's unit
-    sd:float,             # Standard deviation of the metric between units
+    sd:float,             # Standard deviation between units; or two, control and treatment
     n:float,              # Units of the control
     alpha:float=.05,      # Rate of false alarms
     ratio:float=1.,       # Treated units for each control unit
     two_sided:bool=True,  # Whether both directions count
+    margin:float=None,    # As in `sample_size_means`
 )->float:                 # Chance of a significant difference
-    "Power of the two-sample t test with equal variances, from the noncentral t distribution."
-    sd, ratio = checks.positive('sd', sd), checks.positive('ratio', ratio)
-    df = checks.positive('n', n)*(1 + ratio) - 2
-    if df <= 0: raise ValueError(f'{n = }, {ratio = }: expected more than two units in all')
-    shift = abs(checks.number('effect', effect))/sd/math.sqrt((1 + 1/ratio)/n)
+    """Power of the two-sample t test, from the noncentral t distribution.
+
+    One sd: equal variances; two: Welch's test. ValueError for too few units or a margin up to
+    the true loss.
+    """
+    ratio, effect = checks.positive('ratio', ratio), checks.number('effect', effect)
+    se, df = _noise(sd, checks.positive('n', n), ratio)
+    shift = _to_show(effect, margin)/se
     cut = -special.stdtrit(df, checks.share('alpha', alpha)/(2 if two_sided else 1))
     sd_hat, weight = _sd_grid(df)
     beyond = special.ndtr(shift - cut*sd_hat)
-    if two_sided: beyond = beyond + special.ndtr(-shift - cut*sd_hat)
+    if two_sided and margin is None: beyond = beyond + special.ndtr(-shift - cut*sd_hat)
     return float(weight @ beyond)
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #d63eca10
 def sample_size_means(
     effect:float,         # Smallest difference worth finding
-    sd:float,             # Standard deviation of the metric between units
-    alpha:float=.05,      # Rate of false alarms
+    sd:float,             # Standard deviation between units; or two, control and treatment
+    alpha:float=.05,      # Rate of false alarms; of k comparisons with one control: alpha/k
     power:float=.8,       # Chance to find the effect
     ratio:float=1.,       # Treated units for each control unit
     two_sided:bool=True,  # Whether both directions count
+    margin:float=None,    # Non-inferiority: a loss to be excluded, where `effect` is the truth
 )->int:                   # Units of the control, rounded up
-    """Size for two means (t test); ValueError for an effect of 0, or a power not above alpha.
+    """Size for two means (t test; Welch's for two sds).
+
+    With a margin it sizes what `non_inferior` asks: one side, at alpha/2 unless `two_sided` is
+    False. ValueError for an effect of 0 without a margin, or a power not above alpha.
 
     Examples
     --------
     >>> from trending_now import ab
     >>> ab.sample_size_means(.5, sd=1)
     64
+    >>> ab.sample_size_means(0, sd=1, margin=.5)   # nothing changed, a loss of .5 excluded
+    64
     """
-    if checks.number('effect', effect) == 0:
-        raise ValueError('effect = 0: expected a number that is not 0')
-    power = _check_power(power, alpha)
-    low = 1 + 2/(1 + checks.positive('ratio', ratio))   # at least a degree of freedom
-    def lack(n): return power_means(effect, sd, n, alpha, ratio, two_sided) - power
+    if checks.number('effect', effect) == 0 and margin is None:
+        raise ValueError('effect = 0: expected a number that is not 0, or a margin')
+    power, ratio = _check_power(power, alpha), checks.positive('ratio', ratio)
+    one = np.ndim(sd) == 0
+    low = 1 + 2/(1 + ratio) if one else 2/min(1, ratio)   # at least a degree of freedom
+    def lack(n): return power_means(effect, sd, n, alpha, ratio, two_sided, margin) - power
     if lack(low) >= 0: return _ceil(low)
     far = _z(alpha, two_sided) + 4 + abs(special.ndtri(power))
-    high = low + 8*(1 + 1/ratio)*far**2*(sd/effect)**2
+    control, treated = _two_sds(sd)
+    spread = control**2 + treated**2/ratio
+    high = low + 8*spread*(far/_to_show(effect, margin))**2
     return _ceil(optimize.brentq(lack, low, high, xtol=1e-7))
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #28e44e7d
 def minimum_detectable_effect(
     n:float,             # Units of the control
-    sd:float=None,       # Standard deviation of a mean; or
+    sd:float=None,       # Standard deviation of a mean, or two; or
     p:float=None,        # proportion of the control
     alpha:float=.05,     # Rate of false alarms
     power:float=.8,      # Chance to find the effect
     ratio:float=1.,      # Treated units for each control unit
     two_sided:bool=True, # Whether both directions count
-)->float:                # Smallest rise, in the metric's unit (a proportion: in points of 1)
-    "The rise that a test of this size finds; ValueError where even the largest stays hidden."
+    direction:str='rise', # or 'fall': which of them is to be found
+    change:float=None,   # Non-inferiority: the true change; the answer is the smallest margin
+)->float:                # Smallest effect, in the metric's unit (a proportion: in points of 1)
+    """The effect that a test of this size finds; ValueError where the largest stays hidden.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> round(ab.minimum_detectable_effect(1000, p=.04), 4)
+    0.0283
+    >>> round(ab.minimum_detectable_effect(1000, p=1, direction='fall'), 4)
+    0.0078
+    """
     if (sd is None) == (p is None): raise ValueError(f'{sd = }, {p = }: expected one of them')
-    power = _check_power(power, alpha)
-    top = 1 - checks.share('p', p) - 1e-12 if sd is None else 40*checks.positive('sd', sd)
-    def excess(d):
-        if sd is None: return power_proportions(p, p+d, n, alpha, ratio, two_sided) - power
-        return power_means(d, sd, n, alpha, ratio, two_sided) - power
-    if excess(top) < 0:
+    power, falls = _check_power(power, alpha), _falls(direction)
+    if p is not None: p = checks.number('p', p, least=0, most=1)
+    if falls and p is not None: p = 1 - p   # a fall of p is a rise of the rest
+    if change is not None: change = checks.number('change', change)*(-1 if falls else 1)
+    plan = dict(alpha=alpha, ratio=ratio, two_sided=two_sided)
+    def excess(size):
+        effect, margin = (size, None) if change is None else (change, size)
+        if sd is None: return power_proportions(p, p + effect, n, **plan, margin=margin) - power
+        return power_means(effect, sd, n, **plan, margin=margin) - power
+    low, high = _search(sd, p, change)
+    if high <= low or excess(high) < 0:
         raise ValueError(f'n = {n!r}: expected more units; no effect is found with power {power}')
-    return optimize.brentq(excess, 1e-12, top, xtol=1e-14)
+    return low if excess(low) >= 0 else optimize.brentq(excess, low, high, xtol=1e-14)
+
+# %% ../../nbs/3_testing/04_sizing.ipynb #6b1f0e52
+def _falls(direction):
+    return checks.one_of('direction', direction, ('rise', 'fall')) == 'fall'
+
+def _search(sd, p, change):
+    "Between which values the smallest effect, or margin, is looked for."
+    loss = 0. if change is None else max(-change, 0.)
+    room = 40*max(_two_sds(sd)) if sd is not None else 1 - p if change is None else 1.
+    return loss + 1e-12, loss + room - 1e-12
+
+# %% ../../nbs/3_testing/04_sizing.ipynb #1d8e4b21
+def design_effect(
+    cluster_size:float, # Units in a cluster, on average
+    icc:float,          # Correlation between two units of a cluster, 0 to 1
+    cv:float=0.,        # Standard deviation of the clusters' sizes over their mean
+)->float:               # How many times as many units are needed; 1: as without clusters
+    """What clusters cost (Kish 1965; unequal ones: Eldridge, Ashby and Kerry 2006).
+
+    Sizes are multiplied by it; units are divided by it before asking for a smallest effect.
+    ValueError for a cluster of less than one unit, or a correlation outside 0 to 1.
+
+    Examples
+    --------
+    >>> from trending_now.ab.sizing import design_effect
+    >>> round(design_effect(20, icc=.02), 2)
+    1.38
+    """
+    size = checks.number('cluster_size', cluster_size, least=1)
+    cv = checks.number('cv', cv, least=0)
+    return 1 + ((1 + cv*cv)*size - 1)*checks.number('icc', icc, least=0, most=1)
 
 # %% ../../nbs/3_testing/04_sizing.ipynb #3345272b
 def duration_days(
