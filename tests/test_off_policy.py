@@ -12,9 +12,11 @@ from trending_now.bandits.off_policy import (
     doubly_robust,
     effective_size,
     ips,
+    lighter_weights,
     replay,
     snips,
 )
+from trending_now.bandits.heavy_weights import weight_limit
 
 TRUTH = np.array([[0.3, 0.1], [0.2, 0.6], [0.5, 0.4]])  # contexts x actions
 LOGGED = np.array([[0.8, 0.2], [0.3, 0.7], [0.5, 0.5]])
@@ -298,3 +300,114 @@ def test_an_estimate_is_frozen_and_readable():
         and "<table>" in e._repr_html_()
         and "| value" in e._repr_markdown_()
     )
+
+
+HOWS = {
+    "clip": lambda w, limit: np.where(w > limit, limit, w),
+    "switch": lambda w, limit: w * (w <= limit),
+    "shrink": lambda w, limit: limit**2 * w / (w**2 + limit**2),  # Su et al. 2020, lambda = L^2
+}
+
+
+def heavy(n, rng):
+    "A log of three contexts whose second action is rare, with a model's answers."
+    policy = np.array([[0.99, 0.01], [0.9, 0.1], [0.5, 0.5]])
+    x, a, r = log(n, rng, policy)
+    return r, policy[x, a], TARGET[x, a], MODEL[x, a], (TARGET * MODEL)[x].sum(1)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_lighter_weights_and_what_is_made_of_them_follow_the_papers(how):
+    r, mu, pi, q, v = heavy(300, np.random.default_rng(31))
+    w, limit = pi / mu, 4.0
+    light = HOWS[how](w, limit)
+    assert lighter_weights(w, how, limit) == pytest.approx(light)
+    e = doubly_robust(r, mu, pi, q, v, how=how, limit=limit)
+    terms = v + light * (r - q)
+    assert e.value == pytest.approx(terms.mean())
+    assert e.se == pytest.approx(terms.std(ddof=1) / 300**0.5)
+    plain = doubly_robust(r, mu, pi, q, v)
+    assert doubly_robust(r, mu, pi, q, v, how=how, limit=1e12).value == pytest.approx(plain.value)
+    alone = doubly_robust(r, mu, pi, q, v, how=how, limit=1e-12)
+    assert alone.value == pytest.approx(v.mean(), abs=1e-9)
+
+
+def test_clipped_ips_is_the_mean_of_cut_weights_and_never_above_ips_for_clicks():
+    r, mu, pi, *_ = heavy(300, np.random.default_rng(32))
+    e = ips(r, mu, pi, clip=3)
+    assert e.value == pytest.approx((np.minimum(pi / mu, 3) * r).mean())
+    assert e.value <= ips(r, mu, pi).value
+    assert ips(r, mu, pi, clip=1e9) == ips(r, mu, pi)
+    assert 0 <= e.low <= e.value <= e.high <= 3
+
+
+def test_self_normalised_doubly_robust_is_its_formula_and_snips_where_the_model_is_0():
+    r, mu, pi, q, v = heavy(300, np.random.default_rng(33))
+    w = pi / mu
+    e = doubly_robust(r, mu, pi, q, v, how="self_normalised")
+    repair = (w * (r - q)).sum() / w.sum()
+    assert e.value == pytest.approx(v.mean() + repair)
+    influence = v + w * (r - q - repair) / w.mean()  # the delta method
+    assert e.se == pytest.approx(influence.std(ddof=1) / 300**0.5)
+    none = np.zeros(300)
+    a, b = doubly_robust(r, mu, pi, none, none, how="self_normalised"), snips(r, mu, pi)
+    assert dataclasses.astuple(a) == pytest.approx(dataclasses.astuple(b))
+    # a factor on all propensities leaves it where it was, unlike the plain estimate
+    half = doubly_robust(r, mu / 2, pi, q, v, how="self_normalised")
+    assert half.value == pytest.approx(e.value)
+    assert doubly_robust(r, mu / 2, pi, q, v).value != pytest.approx(
+        doubly_robust(r, mu, pi, q, v).value
+    )
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_the_limit_has_the_least_estimated_error_of_the_grid(how):
+    r, mu, pi, q, v = heavy(400, np.random.default_rng(34))
+    w, found = pi / mu, weight_limit(r, mu, pi, q, v, how=how)
+
+    def error(limit):
+        light = HOWS[how](w, limit)
+        return (v + light * (r - q)).var() / 400 + ((w - light) * (r - q)).mean() ** 2
+
+    grid = np.geomspace(w[w > 0].min(), 10 * w.max(), 30)
+    assert np.min(np.abs(grid / found - 1)) < 1e-9
+    assert error(found) <= min(map(error, grid)) + 1e-15
+
+
+def test_a_limit_from_data_lowers_the_error_where_weights_are_heavy():
+    rng, policy = np.random.default_rng(35), np.array([[0.995, 0.005], [0.9, 0.1], [0.5, 0.5]])
+    model, miss = TRUTH + 0.03, {"plain": [], "shrink": []}
+    for _ in range(200):
+        x, a, r = log(400, rng, policy)
+        known = r, policy[x, a], TARGET[x, a], model[x, a], (TARGET * model)[x].sum(1)
+        limit = weight_limit(*known, how="shrink")
+        miss["plain"].append(doubly_robust(*known).value - VALUE)
+        miss["shrink"].append(doubly_robust(*known, how="shrink", limit=limit).value - VALUE)
+    plain, shrunk = (np.mean(np.square(miss[how])) ** 0.5 for how in ("plain", "shrink"))
+    assert shrunk < 0.8 * plain
+
+
+def test_limits_that_make_no_sense_are_refused():
+    w = [1.0, 0.0], [0.5, 0.5], [1.0, 0.0]
+    known = *w, [0.5, 0.5], [0.5, 0.5]
+    for clip in (0, -1, np.nan, "x", True):
+        with pytest.raises(ValueError, match="clip = "):
+            ips(*w, clip=clip)
+    for how in HOWS:
+        for limit in (None, 0, -2, np.inf):
+            with pytest.raises(ValueError, match="limit = "):
+                doubly_robust(*known, how=how, limit=limit)
+    for how in ("plain", "self_normalised"):
+        with pytest.raises(ValueError, match="limit = 5: expected none"):
+            doubly_robust(*known, how=how, limit=5)
+    with pytest.raises(ValueError, match="how = 'cut': expected one of"):
+        doubly_robust(*known, how="cut")
+    with pytest.raises(ValueError, match="how = 'plain': expected one of"):
+        lighter_weights([1.0], "plain", 2)
+    with pytest.raises(ValueError, match=r"weights\[1\] = -1"):
+        lighter_weights([1.0, -1.0], "clip", 2)
+    with pytest.raises(ValueError, match="how = 'plain'"):
+        weight_limit(*known, how="plain")
+    with pytest.raises(ValueError, match="v_target has 1"):
+        weight_limit(*w, [0.5, 0.5], [0.5])
+    assert weight_limit([1.0], [0.5], [1.0], how="clip") >= 2  # one row: no reason to cut
