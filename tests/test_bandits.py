@@ -24,11 +24,13 @@ from trending_now.bandits import (
     Thompson,
     TopTwo,
     Turnover,
+    Uniform,
     lai_robbins,
     prob_best,
     simulate,
     value_remaining,
 )
+from trending_now.bandits.regret import side_by_side
 from trending_now.bandits.stopping import adaptive_log, adaptive_mean, run_until
 
 PLAIN = {
@@ -215,6 +217,153 @@ def test_wrong_arms_rewards_and_contexts_are_refused_and_nothing_is_learnt(name)
         with pytest.raises(ValueError, match="rng"):
             p.pick(good, rng=bad if bad != 1.5 else -2)
     assert p.state() == before
+
+
+COMING = {**ALL, "uniform": (lambda: Uniform(4, rng=5), None)}
+coming = pytest.mark.parametrize("name", COMING)
+
+
+def wider(shape, arms):
+    "The shape of a context for so many arms."
+    return (arms, 3) if shape and len(shape) == 2 else shape
+
+
+@coming
+def test_a_removed_arm_is_never_picked_again_and_the_others_are(name):
+    make, shape = COMING[name]
+    one = make()
+    one.remove_arm(one.arms[2])
+    many = Policy.from_state(json.loads(json.dumps(one.state())))
+    xs = cases(shape, 400)
+    batch = many.pick_many(400 if shape is None else xs).tolist()
+    assert [one.pick(x) for x in xs] == batch and one.state() == many.state()
+    assert set(batch) == set(one.arms) - {one.arms[2]} and many.removed == (one.arms[2],)
+
+
+@coming
+def test_a_late_reward_of_a_removed_arm_is_learnt_and_nothing_moves(name):
+    make, shape = COMING[name]
+    gone, kept, xs = make(), make(), cases(shape, 30)
+    gone.remove_arm(gone.arms[1])
+    for p in (gone, kept):
+        for t, x in enumerate(xs[:20]):
+            p.see(p.arms[t % 4], t % 3 == 0, x)
+        p.see_many([p.arms[1]] * 10, [1] * 10, None if shape is None else xs[20:])
+    assert gone.state()["state"] == kept.state()["state"] and gone.arms == kept.arms
+    assert gone.arms[1] not in {gone.pick(x) for x in xs}
+
+
+@coming
+def test_an_added_arm_is_picked_and_learnt_and_saved_and_the_others_stay(name):
+    make, shape = COMING[name]
+    p = train(make(), shape)
+    before = p.state()["state"]
+    place = p.add_arm("new" if isinstance(p.arms[0], str) else None)
+    assert place == 4 and p.arms[:4] == make().arms and p.arms[4] in ("new", 4)
+    for field, old in before.items():
+        now = p.state()["state"][field]
+        assert now[: len(old)] == old and len(now) == len(old) + ("shared" not in name)
+    xs = cases(wider(shape, 5), 300, 6)
+    picked = [p.pick(x) for x in xs]
+    assert p.arms[4] in picked
+    p.see(p.arms[4], 1.0, xs[0])
+    q = Policy.from_state(json.loads(json.dumps(p.state())))
+    q.see(q.arms[4], 0.0, xs[1])
+    p.see(p.arms[4], 0.0, xs[1])
+    assert [p.pick(x) for x in xs[:40]] == [q.pick(x) for x in xs[:40]] and p.state() == q.state()
+    twin = Policy.from_state(p.state())
+    batch = twin.pick_many(40 if shape is None else xs[:40]).tolist()
+    assert [p.pick(x) for x in xs[:40]] == batch and p.state() == twin.state()
+
+
+@coming
+def test_a_policy_with_an_added_arm_is_one_that_began_with_it(name):
+    make, shape = COMING[name]
+    small, xs = make(), cases(wider(shape, 5), 60, 8)
+    small.add_arm(9 if isinstance(small.arms[0], int) else "e")
+    knobs = {knob: getattr(small, knob) for knob in small._args}
+    large = type(small)(small.arms, **knobs, rng=5)
+    for t, x in enumerate(xs):
+        arm = small.pick(x)
+        assert large.pick(x) == arm
+        for p in (small, large):
+            p.see(arm, t % 2, x)
+    assert small.state() == large.state()
+
+
+@coming
+def test_one_arm_is_always_left(name):
+    make, shape = COMING[name]
+    p = make()
+    for arm in p.arms[:3]:
+        p.remove_arm(arm)
+    state = p.state()
+    with pytest.raises(ValueError, match="this one is the last"):
+        p.remove_arm(p.arms[3])
+    assert p.state() == state
+    assert {p.pick(x) for x in cases(shape, 20)} == {p.arms[3]}
+    p.add_arm("next")
+    p.remove_arm(p.arms[3])
+    assert {p.pick(x) for x in cases(wider(shape, 5), 20)} == {"next"}
+
+
+def test_arms_that_cannot_be_added_or_removed_are_refused_and_nothing_changes():
+    p = Thompson(["a", "b"], rng=1)
+    p.remove_arm("a")
+    before = p.state()
+    for name in ("a", "b", None, 1.5, ["c"]):
+        with pytest.raises(ValueError, match="name = .*expected a text or a whole number"):
+            p.add_arm(name)
+    with pytest.raises(ValueError, match="arm = 'a': expected one that was not removed before"):
+        p.remove_arm("a")
+    with pytest.raises(ValueError, match="arm = 'z': expected one of 'a', 'b'"):
+        p.remove_arm("z")
+    assert p.state() == before
+    with pytest.raises(ValueError, match="side by side keep their arms"):
+        side_by_side(Thompson(2), 3).add_arm()
+    with pytest.raises(ValueError, match="side by side keep their arms"):
+        side_by_side(Thompson(2), 3).remove_arm(0)
+    assert Thompson([3, 8]).add_arm() == 2 and Thompson([3, 8]).arms == (3, 8)
+    with pytest.raises(ValueError, match="expected one of"):
+        Policy.from_state(Thompson(2).state() | {"removed": [7]})
+    with pytest.raises(ValueError, match="the last"):
+        Policy.from_state(Thompson(2).state() | {"removed": [0, 1]})
+
+
+@every
+def test_runs_side_by_side_leave_a_removed_arm_alone(name):
+    make, shape = ALL[name]
+    p = make()
+    p.remove_arm(p.arms[3])
+    runs, rng = side_by_side(p, 50), np.random.default_rng(3)
+    x = None if shape is None else rng.normal(size=(50, *shape))
+    assert {int(i) for _ in range(10) for i in runs._choose(rng, x)} == {0, 1, 2}
+
+
+def test_a_window_and_an_added_arm_go_together():
+    p = UCB1(2, window=3, rng=1)
+    p.see_many([0, 1, 0], [1, 1, 1])
+    p.add_arm()
+    p.see_many([2, 2], [1, 0])
+    assert p.n.tolist() == [1, 0, 2] and p.s.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.5])
+def test_chernoffs_bound_is_its_formula_also_for_faded_counts(discount):
+    p = ChernoffUCB(2, discount=discount, rng=1)
+    p.see_many([0] + [1] * 6, [1] + [0, 1] * 3)
+    c = np.log(p.n.sum()) / 2
+    mean = p.s / p.n
+    formula = mean + np.sqrt(2 * mean * c / p.n) + 2 * c / p.n
+    assert p._scores() == pytest.approx(formula)
+    assert (p.n[0] < 1) == (discount < 1)
+
+
+def test_an_arm_that_has_faded_is_tried_again_by_either_bound():
+    for kind in (UCB1, ChernoffUCB):
+        p = kind(2, discount=0.9, rng=1)
+        p.see_many([0] + [1] * 60, [0] + [1] * 60)
+        assert p.n[0] < 0.01 and p.pick() == 0
 
 
 @pytest.mark.parametrize(

@@ -101,11 +101,12 @@ class EpsilonGreedy(_Counts):
         return np.minimum(self.epsilon, self.decay/np.maximum(self._seen(), 1))
 
     def _choose(self, rng, context=None, n=None):
-        arms, rows = len(self.arms), self._repeats or 1
+        live, rows = self._live(), self._repeats or 1
         leading = self._leading(self._means().reshape(rows, -1))
         picks = self._repeats or (1 if n is None else n)
         chance, which = rng.random((picks, 2)).T
-        any_arm, leader = (which*arms).astype(int), self._one_of(leading, which)
+        any_arm = live[(which*len(live)).astype(int)]
+        leader = self._one_of(leading, which)
         chosen = np.where(chance < self._now(), any_arm, leader)
         return chosen[0] if n is None and self._repeats is None else chosen
 

@@ -37,6 +37,9 @@ class _Linear(Policy):
     def _renew(self, i):
         if not self.shared: self.theta[i], self.root[i] = 0, self._start()
 
+    def _grow(self, fresh):
+        if not self.shared: super()._grow(fresh)
+
 # %% ../../nbs/4_adapting/05_contextual.ipynb #453979a6
 @patch
 def _checked(self:_Linear, contexts, lead):

@@ -36,10 +36,14 @@ class Policy:
     _state = ()               # names of the arrays that hold what was learnt, a row an arm
 
     def _begin(self, arms, rng):
-        self.arms, self._rng, self._repeats = _arms(arms), checks.generator(rng), None
-        self._where = {arm: i for i, arm in enumerate(self.arms)}
-        kinds = {type(arm) for arm in self.arms}
-        self._names = np.array(self.arms, None if len(kinds) == 1 else object)
+        self._rng, self._repeats = checks.generator(rng), None
+        self._name_arms(_arms(arms))
+        self._gone = np.zeros(len(self.arms), bool)   # arms that were removed
+
+    def _name_arms(self, arms):
+        self.arms, kinds = arms, {type(arm) for arm in arms}
+        self._where = {arm: i for i, arm in enumerate(arms)}
+        self._names = np.array(arms, None if len(kinds) == 1 else object)
 
     def _chance(self, rng): return self._rng if rng is None else checks.generator(rng)
 
@@ -64,7 +68,17 @@ class Policy:
 
     def __repr__(self):
         knobs = ''.join(f', {name}={getattr(self, name)!r}' for name in self._args)
-        return f'{type(self).__name__}({len(self.arms)} arms{knobs})'
+        gone = f', {len(self.removed)} removed' if self.removed else ''
+        return f'{type(self).__name__}({len(self.arms)} arms{gone}{knobs})'
+
+    @property
+    def removed(self):
+        "Names of the arms that were removed, as a tuple."
+        return tuple(arm for arm, gone in zip(self.arms, self._gone) if gone)
+
+    def _live(self):
+        "Places of the arms that may be picked."
+        return np.flatnonzero(~self._gone)
 
 # %% ../../nbs/4_adapting/02_contract.ipynb #1acb739f
 @patch
@@ -116,8 +130,9 @@ def _any_best(self:Policy, scores, rng):
 
 @patch
 def _leading(self:Policy, scores):
-    "Which scores are the best of their row; those that differ by rounding alone are equal."
+    "Which scores are the best of the arms that are left; equal but for rounding is equal."
     scores = np.minimum(scores, _MAX)   # differences of infinite scores would be none
+    if self._gone.any(): scores = np.where(self._gone, -np.inf, scores)
     best = scores.max(-1, keepdims=True)
     return scores >= best - 1e-14*np.abs(best)
 
@@ -176,11 +191,75 @@ class Uniform(Policy):
     ): self._begin(arms, rng)
 
     def _choose(self, rng, context=None, n=None):
-        picks = self._repeats or n
-        if n is None and not self._repeats: return int(rng.random()*len(self.arms))
-        return (rng.random(picks)*len(self.arms)).astype(int)
+        live = self._live()
+        chance = rng.random(self._repeats or n)
+        return live[np.asarray(chance*len(live), int)]
 
     def _learn(self, i, r, context=None): pass
+
+# %% ../../nbs/4_adapting/02_contract.ipynb #co-arms
+@patch
+def add_arm(self:Policy,
+    name=None, # A text or a whole number; None: the next whole number, if all names are such
+)->int:        # Its place in `arms`
+    """A new arm, of which nothing is known; all others keep their places.
+
+    ValueError for a name that an arm has or had, that is no text or whole number, or that is
+    missing beside texts.
+
+    Examples
+    --------
+    >>> policy = Uniform(['red', 'blue'])
+    >>> policy.add_arm('green'), policy.arms
+    (2, ('red', 'blue', 'green'))
+    """
+    self._refuse_side_by_side()
+    numbered = all(isinstance(arm, int) for arm in self.arms)
+    if name is None and numbered: name = 1 + max(self.arms)
+    if isinstance(name, np.generic): name = name.item()
+    if not isinstance(name, (int, str)) or name in self._where:
+        raise ValueError(f'name = {name!r}: expected a text or a whole number that is not among '
+                         + ', '.join(map(repr, self.arms)))
+    fresh = type(self)([name], **{knob: getattr(self, knob) for knob in self._args})
+    self._grow(fresh)
+    self._name_arms((*self.arms, name))
+    self._gone = np.append(self._gone, False)
+    return len(self.arms) - 1
+
+@patch
+def remove_arm(self:Policy,
+    arm, # Name of an arm that may still be picked
+):
+    """Never pick this arm again. `see` still takes its rewards: late ones, and other policies'.
+
+    Contexts with a row for each arm keep its row. ValueError for the last arm that is left, and
+    for one that is unknown or was removed before.
+
+    Examples
+    --------
+    >>> policy = Uniform(['red', 'blue'])
+    >>> policy.remove_arm('red')
+    >>> policy.pick(), policy.removed
+    ('blue', ('red',))
+    """
+    self._refuse_side_by_side()
+    i = self._index(arm)
+    if self._gone[i]: raise ValueError(f'arm = {arm!r}: expected one that was not removed before')
+    if len(self._live()) == 1:
+        raise ValueError(f'arm = {arm!r}: expected another arm to be left, this one is the last')
+    self._gone[i] = True
+
+# %% ../../nbs/4_adapting/02_contract.ipynb #co-grow
+@patch
+def _grow(self:Policy, fresh):
+    "Rows for one arm more, as a fresh policy with one arm has them."
+    for name in self._state:
+        setattr(self, name, np.concatenate([getattr(self, name), getattr(fresh, name)]))
+
+@patch
+def _refuse_side_by_side(self:Policy):
+    if self._repeats is not None:
+        raise ValueError('expected a single policy: runs side by side keep their arms')
 
 # %% ../../nbs/4_adapting/02_contract.ipynb #456aa89b
 def _plain(value):
@@ -195,6 +274,7 @@ def state(self:Policy)->dict: # Plain numbers, texts and lists
     recent = list(getattr(self, '_recent', None) or ())
     return _plain({
         'policy': type(self).__name__, 'module': type(self).__module__, 'arms': self.arms,
+        'removed': self.removed,
         'args': {name: getattr(self, name) for name in self._args},
         'state': {name: getattr(self, name) for name in self._state},
         'recent': recent, 'rng': self._rng.bit_generator.state})
@@ -220,6 +300,7 @@ def _revived(cls, state):
             raise ValueError(f'{name} has shape {new.shape}: '
                              f'expected finite numbers, {np.shape(old)}')
         setattr(policy, name, new)
+    for arm in state.get('removed', ()): policy.remove_arm(arm)
     for i, r in state['recent']: policy._recent.append((np.array(i, int), np.array(r, float)))
     return policy
 

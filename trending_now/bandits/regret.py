@@ -239,9 +239,10 @@ class ChernoffUCB(UCB1):
     def _scores(self, rng=None, context=None, n=None):
         seen_in_all = self.n.reshape(self._repeats or 1, -1).sum(1)
         c = np.log(np.maximum(seen_in_all, 1)).repeat(len(self.arms))/2
-        mean, seen = self._means(), np.maximum(self.n, 1)
-        known = np.where(self.n > 0, mean, 0)
-        scores = mean + np.sqrt(2*known*c/seen) + 2*c/seen
+        mean, tried = self._means(), self.n > 0   # never tried: infinite
+        seen, known = np.where(tried, self.n, 1), np.where(tried, mean, 0)
+        with np.errstate(over='ignore'): bound = np.sqrt(2*known*c/seen) + 2*c/seen
+        scores = mean + bound
         return scores if n is None else np.broadcast_to(scores, (n, len(mean)))
 
 # %% ../../nbs/4_adapting/03_regret.ipynb #3fc010ce
