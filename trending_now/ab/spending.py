@@ -103,7 +103,7 @@ def futility_bounds(
     """Non-binding bounds for giving up, by spending 1 - power (Pampallona, Tsiatis, Kim 2001).
 
     At fraction 1 it is the bound for success: the test is over. ValueError for a power that is
-    not above alpha, a drift not above 0, or as many bounds as there are no looks.
+    not above alpha, a drift not above 0, or bounds that are not one for each look.
 
     Examples
     --------
@@ -159,7 +159,7 @@ def after_stopping(
 )->AfterStop:
     """Median-unbiased estimate by stagewise ordering (Tsiatis, Rosner and Mehta 1984).
 
-    ValueError for looks that do not increase, or as many bounds as there are no looks.
+    ValueError for looks that do not increase, or bounds that are not one for each look.
 
     Examples
     --------
