@@ -779,3 +779,55 @@ def test_an_even_split_gives_the_arms_as_many_visits_until_it_stops():
     assert share.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(100 * runs.days.sum()))
     learned = run_until(means, 200, np.random.default_rng(7))
     assert learned.lost.mean() < runs.lost.mean() / 2
+
+
+@pytest.mark.parametrize("means", [(0.02, 0.03), (0.05, 0.08), (0.1, 0.2), (0.5, 0.7)])
+@pytest.mark.parametrize("stable", [False, True])
+def test_the_repaired_interval_covers_in_the_documented_range(means, stable):
+    used, reward, chance = adaptive_log(means, 150, np.random.default_rng(31), floor=0.02)
+    for arm in (0, 1):
+        rows = zip(reward, used == arm, chance[:, :, arm])
+        es = [adaptive_mean(r, u, p, stable=stable) for r, u, p in rows]
+        hits = sum(e.low <= means[arm] <= e.high for e in es)
+        assert binomtest(hits, 150, 0.95, alternative="less").pvalue > 1e-3
+
+
+def test_bounds_of_other_rewards_repair_the_losers_interval():
+    used, reward, chance = adaptive_log((0.05, 0.08), 200, np.random.default_rng(32))
+    hits = {None: 0, (0, 7): 0}
+    for r, u, p in zip(reward, used == 0, chance[:, :, 0]):
+        for bounds in hits:
+            e = adaptive_mean(7 * r, u, p, bounds=bounds)
+            hits[bounds] += e.low <= 7 * 0.05 <= e.high
+    assert hits[None] / 200 < 0.92 and hits[0, 7] / 200 > 0.95
+
+
+def test_the_stable_mean_is_the_weighted_one_of_hadad_and_others():
+    rng = np.random.default_rng(33)
+    p = rng.uniform(0.1, 0.9, 60)
+    u, r = (rng.random(60) < p).astype(float), (rng.random(60) < 0.4).astype(float)
+    seen, won = np.cumsum(u) - u, np.cumsum(u * r) - u * r
+    guess = (won + 0.5) / (seen + 1)
+    gamma, h = guess + u / p * (r - guess), np.sqrt(p)
+    mean = (h * gamma).sum() / h.sum()
+    e = adaptive_mean(r, u, p, stable=True)
+    assert e.value == pytest.approx(mean)
+    n = 60 / 59  # their variance divides by n, a standard error here by n - 1
+    variance = n * (h**2 * (gamma - mean) ** 2).sum() / h.sum() ** 2
+    assert e.se == pytest.approx(variance**0.5)
+    even = np.full(60, 0.5)
+    a, b = adaptive_mean(r, u, even, stable=True), adaptive_mean(r, u, even)
+    assert (a.value, a.se, a.low, a.high) == pytest.approx((b.value, b.se, b.low, b.high))
+
+
+def test_an_adaptive_mean_refuses_what_is_no_probability_or_bound():
+    log = [1.0, 0.0], [1, 0], [0.5, 0.5]
+    for stable in (1, "yes", None):
+        with pytest.raises(ValueError, match="stable = "):
+            adaptive_mean(*log, stable=stable)
+    for stable in (False, True):
+        with pytest.raises(ValueError, match="within the bounds"):
+            adaptive_mean([1.0, 3.0], [1, 0], [0.5, 0.5], bounds=(0, 2), stable=stable)
+        for chance in ([0.5, 0.0], [0.5, 1.5], [0.5, np.nan]):
+            with pytest.raises(ValueError, match="logged|chance"):
+                adaptive_mean([1.0, 0.0], [1, 1], chance, stable=stable)
