@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from croniter import croniter
 from hypothesis import given, settings, strategies as st
-from river.drift import ADWIN, PageHinkley
+from river.drift import ADWIN, PageHinkley as RiversPageHinkley
+from river.drift.adwin import AdaptiveWindowing
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 from scipy.stats import binomtest, chi2_contingency, ks_2samp, kstwo, mannwhitneyu, norm
@@ -21,6 +22,7 @@ from trending_now.catalogue import GENRES, labels, load_films, replay_weeks
 from trending_now.settings import SettingsError, TriggersKnobs, load
 from trending_now.triggers.distances import _auc, _ks_exact, chi2_of_counts
 from trending_now.triggers.drift import feature_drift
+from trending_now.triggers.running import Adwin, PageHinkley
 from trending_now.triggers import (
     AnyOf,
     Drift,
@@ -227,7 +229,7 @@ def test_page_hinkley_alarms_where_rivers_does(seed):
     rng = np.random.default_rng(seed)
     values = np.concatenate([rng.normal(size=200), rng.normal(rng.normal(), 1, 200)])
     for threshold in (5.0, 20.0, 50.0):
-        theirs = PageHinkley(threshold=threshold)
+        theirs = RiversPageHinkley(threshold=threshold)
         want = next(
             (i for i, v in enumerate(values) if theirs.update(v) or theirs.drift_detected), None
         )
@@ -1030,3 +1032,100 @@ def test_drift_of_labels_fires_on_another_mix_of_genres_and_names_the_genre():
     assert DriftTrigger("labels").check({**status, "cur_labels": then}) is None
     with pytest.raises(ValueError, match="drift of labels needs status.cur_labels"):
         DriftTrigger("labels").check(dict(ref_labels=then))
+
+
+def streams(seed, n=900):
+    "Values with three changes: clicks, or numbers of another scale."
+    rng = np.random.default_rng(seed)
+    if seed % 2:
+        return rng.normal(np.repeat([0, 0.5, 0, 1], n), 0.3)
+    return (rng.random(4 * n) < np.repeat([0.1, 0.3, 0.15, 0.2], n)).astype(float)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_running_adwin_is_rivers_window_through_all_alarms(seed):
+    theirs = AdaptiveWindowing(
+        delta=0.01, clock=32, max_buckets=5, min_window_length=5, grace_period=10
+    )  # the window itself: River's ADWIN object starts again after an alarm
+    ours, rang = Adwin(0.01), []
+    for x in streams(seed):
+        rang.append(ours.see(x))
+        assert rang[-1] == theirs.update(float(x))
+    assert sum(rang) == ours.alarms >= 2 and ours.window == theirs.get_width()
+    assert ours.mean * ours.window == pytest.approx(theirs.get_total())
+    assert len(ours.buckets) <= 5 * (1 + np.log2(ours.window))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_running_page_hinkley_is_rivers_through_all_alarms(seed):
+    theirs, ours, rang = RiversPageHinkley(threshold=15.0), PageHinkley(threshold=15.0), 0
+    for x in streams(seed):
+        theirs.update(float(x))
+        rang += ours.see(x)
+        assert rang == ours.alarms
+        assert (ours.since == 0) == theirs.drift_detected
+    assert rang >= 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_first_alarm_of_a_running_one_is_that_of_the_function(seed):
+    x = streams(seed)
+    for alarm, first in (
+        (PageHinkley(threshold=15.0), page_hinkley(x, threshold=15.0)),
+        (Adwin(0.01), adwin(x, 0.01)),
+    ):
+        assert next(i for i, value in enumerate(x) if alarm.see(value)) == first
+
+
+@pytest.mark.parametrize("at", [0, 1, 33, 1000, 1500])
+@pytest.mark.parametrize("make", [Adwin, lambda: PageHinkley(threshold=15.0)])
+def test_an_alarm_out_of_a_file_goes_on_identically(make, at):
+    x, one = streams(0), make()
+    for value in x[:at]:
+        one.see(value)
+    text = json.dumps(one.state())
+    two = type(one).from_state(json.loads(text))
+    assert json.dumps(two.state()) == text
+    assert [one.see(v) for v in x[at:]] == [two.see(v) for v in x[at:]]
+    assert one.state() == two.state() and repr(one) == repr(two)
+
+
+@pytest.mark.parametrize("make", [Adwin, PageHinkley])
+def test_a_running_alarm_refuses_what_is_no_number_and_learns_nothing(make):
+    alarm = make()
+    alarm.see(True)
+    before = alarm.state()
+    for bad in (np.nan, np.inf, None, "1", [1]):
+        with pytest.raises(ValueError, match="value = "):
+            alarm.see(bad)
+    assert alarm.state() == before and alarm.seen == 1
+    good = alarm.state()
+    for bad in ({}, None, [], "text", good | {"state": {}}, good | {"args": {"speed": 1}}):
+        with pytest.raises(ValueError):
+            make.from_state(bad)
+    other = PageHinkley if make is Adwin else Adwin
+    with pytest.raises(ValueError, match="expected a"):
+        other.from_state(good)
+
+
+def test_a_window_with_impossible_buckets_is_refused():
+    state = Adwin().state()
+    for bucket in ([0, 1.0, 0.0], [1, np.nan, 0.0], [1, 1.0, -1.0], [1.5, 1.0, 0.0], [1], 3):
+        with pytest.raises(ValueError):
+            Adwin.from_state(state | {"state": {"seen": 1, "alarms": 0, "buckets": [bucket]}})
+    for args in ({"delta": 0}, {"delta": 1}):
+        with pytest.raises(ValueError, match="delta = "):
+            Adwin(**args)
+    for args in ({"threshold": 0}, {"delta": -1}, {"min_instances": 0}, {"alpha": 1.1}):
+        with pytest.raises(ValueError, match=f"{next(iter(args))} = "):
+            PageHinkley(**args)
+
+
+def test_a_still_stream_rings_adwin_hardly_ever():
+    rng, alarms = np.random.default_rng(5), 0
+    for _ in range(10):
+        alarm = Adwin(0.01)
+        for x in rng.random(2000) < 0.3:
+            alarm.see(x)
+        alarms += alarm.alarms
+    assert alarms <= 1
