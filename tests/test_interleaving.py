@@ -773,6 +773,26 @@ def test_sizes_agree_with_the_ab_chapter_and_grow_with_power(played):
     )
 
 
+def test_clicks_per_session_with_cuped_is_what_a_regression_on_the_past_leaves(played):
+    from trending_now.interleaving.sensitivity import visitors_needed
+
+    def part(clicks, sessions):
+        return clicks - clicks.sum() / sessions.sum() * sessions
+
+    t, z = played[2], 1.959964 + 1.644854
+    past, left, unexplained = part(t.before, t.views_before), 0.0, 0.0
+    for arm in "ab":
+        y = part(t[f"clicks_{arm}"], t.sessions)
+        left += np.mean((y - np.polyval(np.polyfit(past, y, 1), past)) ** 2)
+        unexplained += np.mean(y**2)
+    gain = t.expected_b.mean() - t.expected_a.mean()
+    need = visitors_needed(t).iloc[0]
+    for metric, variance in (("", unexplained), (" with CUPED", left)):
+        expected = 2 * z**2 * variance / gain**2
+        assert need[f"clicks per session{metric}"] == pytest.approx(expected, rel=1e-6)
+    assert need["clicks per session with CUPED"] < need["clicks per session"]
+
+
 def test_weights_of_one_are_no_weights_and_a_doubled_table_needs_the_same(played):
     from trending_now.interleaving.sensitivity import visitors_needed
 

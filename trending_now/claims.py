@@ -7,7 +7,7 @@ __all__ = ['Claim', 'record', 'page_of', 'ledger', 'ledger_table']
 
 # %% ../nbs/1_service/13_claims.ipynb #b85660a2
 import json, os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from html import escape
 from numbers import Integral
 from operator import ge, gt, le, lt, methodcaller
@@ -19,6 +19,7 @@ from . import checks
 def _between(value, bounds): return bounds[0] <= value <= bounds[1]
 
 _COMPARE = {'>': gt, '>=': ge, '<': lt, '<=': le, 'between': _between}
+_EVIDENCE = ('theorem', 'simulation', 'real data', 'identity')
 
 # %% ../nbs/1_service/13_claims.ipynb #0a8baeea
 @dataclass(frozen=True)
@@ -34,9 +35,11 @@ class Claim:
     seed:int|str|None   # The seed, or how many; None where no chance is involved
     condition:tuple     # (field, comparison, bound), such as ('low', '>', 0)
     reproduces:bool     # Whether the condition is expected to hold
-    reason:str          # Why it does not, where it does not
+    reason:str          # Why it does not, or what is missing where it does
     module:str          # The module whose page recorded it, such as 'ab.sizing'
     unit:str            # Unit of ours, low and high
+    evidence:str        # 'theorem', 'simulation', 'real data' or 'identity'
+    fails_if:str        # What would make it fail, in words
 
     @property
     def holds(self):
@@ -51,12 +54,19 @@ class Claim:
 
     def _condition_in_words(self): return ' '.join(map(str, self.condition))
 
+    def _verdict(self):
+        "In a word or two, with the reason where there is one."
+        reason = f': {self.reason}' if self.reason else ''
+        if not self.holds: return f'fail{reason}'
+        if reason: return f'in part{reason}'
+        return 'identity' if self.evidence == 'identity' else 'pass'
+
     def _repr_markdown_(self):
-        verdict = 'holds' if self.holds else f'does not hold: {escape(self.reason)}'
         return (f'<span id="claim-{self.id}"></span>**{escape(self.sentence)}** '
                 f'Source: {escape(self.source)}, {escape(self.theirs)}. '
-                f'Ours: {escape(self.value())}, seed {self.seed}; '
-                f'{self._condition_in_words()}: *{verdict}*.')
+                f'Ours ({self.evidence}): {escape(self.value())}, seed {self.seed}; '
+                f'{self._condition_in_words()}: *{escape(self._verdict())}*. '
+                f'Fails if {escape(self.fails_if)}.')
 
 # %% ../nbs/1_service/13_claims.ipynb #a4b263a5
 def record(
@@ -68,30 +78,33 @@ def record(
     theirs:str,       # The source's value, in its words
     ours:float,       # Our value
     condition:tuple,  # ('ours', 'low' or 'high'; '>', '>=', '<', '<=' or 'between'; bound)
+    evidence:str,     # 'theorem', 'simulation', 'real data'; 'identity': true by construction
+    fails_if:str,     # What would make it fail, in words that follow "fails if"
     low=None,         # Lower end of its 95% interval
     high=None,        # Upper end
     seed=None,        # Seed or number of seeds
     unit:str='',      # Unit of ours, low and high
     reproduces:bool=True, # False: known not to hold, for the reason given
-    reason:str='',    # Why it does not hold
+    reason:str='',    # Why it does not hold, or what is missing where it holds in part
     folder=None,      # Where the ledger lies; None: `nbs/claims` of this project
 )->Claim:             # Shows itself
     """Check a headline figure and write it to the ledger.
 
     AssertionError if it holds when it should not, or the reverse; ValueError for a claim
-    that cannot be judged.
+    that cannot be judged, another kind of evidence, or nothing that would make it fail.
 
     Examples
     --------
     >>> from tempfile import mkdtemp
     >>> coin = record('coin', 'A coin shows heads half of the time.', module='settings',
     ...     source='folklore', theirs='one half', ours=.51, low=.46, high=.56,
-    ...     condition=('low', '<', .5), folder=mkdtemp())
-    >>> coin.holds, coin.value()
-    (True, '0.51 (0.46 to 0.56)')
+    ...     condition=('low', '<', .5), evidence='simulation', fails_if='the coin is loaded',
+    ...     folder=mkdtemp())
+    >>> coin.holds, coin.value(), coin.evidence
+    (True, '0.51 (0.46 to 0.56)', 'simulation')
     """
     exact = Claim(id, sentence, source, theirs, ours, low, high, seed, tuple(condition),
-                  reproduces, reason, module, unit)
+                  reproduces, reason, module, unit, evidence, fails_if)
     _validate(exact)
     claim = replace(exact, ours=_digits(ours), low=_digits(low), high=_digits(high))
     for judged in (exact, claim):
@@ -131,6 +144,9 @@ def _validate(claim):
                          'expected both ends of an interval, the lower one first')
     if not isinstance(claim.seed, (Integral, str, type(None))):
         raise ValueError(f'claim {claim.id}: seed = {claim.seed!r}: expected a number or a text')
+    checks.one_of(f'claim {claim.id}: evidence', claim.evidence, _EVIDENCE)
+    words = claim.fails_if.strip() if isinstance(claim.fails_if, str) else claim.fails_if
+    checks.text(f'claim {claim.id}: fails_if', words)
     if not claim.reproduces and not claim.reason:
         raise ValueError(f'claim {claim.id} does not reproduce: give the reason')
 
@@ -149,11 +165,15 @@ def _write(claim, path):
 # %% ../nbs/1_service/13_claims.ipynb #a16ff3dc
 def _tuples(items): return tuple(tuple(item) if isinstance(item, list) else item for item in items)
 
+def _claim(path, entry):
+    "A claim from its entry; ValueError for one that another release wrote."
+    checks.entries(path, entry, [field.name for field in fields(Claim)])
+    return Claim(**{**entry, 'condition': _tuples(entry['condition'])})
+
 def _read(path):
     "Claims in one module's file; none if there is no file."
     if not Path(path).exists(): return []
-    entries = json.loads(Path(path).read_text())
-    return [Claim(**{**entry, 'condition': _tuples(entry['condition'])}) for entry in entries]
+    return [_claim(path, entry) for entry in json.loads(Path(path).read_text())]
 
 # %% ../nbs/1_service/13_claims.ipynb #c58d05f3
 def _book(folder=None):
@@ -183,7 +203,7 @@ def page_of(
 def ledger(
     folder=None, # Where the claims lie; None: `nbs/claims` of this project
 )->list:         # `Claim`s in the order of the pages
-    "All recorded claims."
+    "All recorded claims; ValueError for an entry that another release wrote."
     def place(path): return page_of(path.stem)
     claims = []
     for path in sorted(Path(folder or _folder()).glob('*.json'), key=place): claims += _read(path)
@@ -198,12 +218,21 @@ def _row(claim):
         'ours': claim.value(),
         'condition': claim._condition_in_words(),
         'seed': '' if claim.seed is None else str(claim.seed),
-        'verdict': 'pass' if claim.holds else f'fail: {claim.reason}',
+        'evidence': claim.evidence,
+        'verdict': claim._verdict(),
+        'fails if': claim.fails_if,
         'cell': f'[{claim.id}](../{page_of(claim.module)}#claim-{claim.id})',
     }
 
 def ledger_table(
     claims, # From `ledger`
 )->pd.DataFrame: # A row a claim; its cell as a link from a page in a part's folder
-    "The ledger as a table."
+    """The ledger as a table.
+
+    Examples
+    --------
+    >>> from trending_now.claims import ledger_table
+    >>> list(ledger_table([]))
+    []
+    """
     return pd.DataFrame([_row(claim) for claim in claims])

@@ -158,12 +158,13 @@ def compare_methods(
     crowd:Audience,
     a, b,           # (visitors, length) lists of two rankers, from `rank`
     seed:int=7,     # Seed of the clicks and coins
-)->pd.DataFrame:    # A row a visitor: sessions, clicks before; clicks, expected, rated, credit
+)->pd.DataFrame:    # A row a visitor: sessions, what was before, clicks, expected, rated, credit
     "Every visitor with the row of a, with that of b, and with their draft, on the same views."
     _, first_views = np.unique(crowd.session, return_index=True)
     past, _ = _play(crowd, crowd.before, a[crowd.before], stream(seed, 'past'))
     columns = {'sessions': _total(crowd, crowd.visitor[first_views]),
-               'before': _total(crowd, crowd.before, past.sum(1))}
+               'before': _total(crowd, crowd.before, past.sum(1)),
+               'views_before': _total(crowd, crowd.before)}
     columns |= _alone(crowd, 'a', a, stream(seed, 'served', 'a'))
     columns |= _alone(crowd, 'b', b, stream(seed, 'served', 'b'))
     columns |= _mixed(crowd, a, b, stream(seed, 'drafted'))
@@ -175,10 +176,10 @@ def _columns(t):
     "What is averaged over visitors: the table, its votes, squares and products."
     c = {name: t[name].to_numpy(float) for name in t}
     c['won'], c['lost'] = 1.*(c['credit_b'] > c['credit_a']), 1.*(c['credit_b'] < c['credit_a'])
-    for clicks in ('clicks_a', 'clicks_b'):
-        c[f'{clicks}^2'] = c[clicks]**2
-        for other in ('before', 'sessions'): c[f'{clicks}*{other}'] = c[clicks]*c[other]
-    for name in ('before', 'sessions'): c[f'{name}^2'] = c[name]**2
+    beside = ('sessions', 'before', 'views_before')
+    for clicks in ('clicks_a', 'clicks_b'): c[f'{clicks}^2'] = c[clicks]**2
+    for name in ('clicks_a', 'clicks_b', *beside):
+        for other in beside: c[f'{name}*{other}'] = c[name]*c[other]
     return c
 
 def _moments(t, weights):
@@ -194,13 +195,21 @@ def _variance(m, arm): return m[f'clicks_{arm}^2'] - m[f'clicks_{arm}']**2
 def _explained(m, arm):
     "Variance of the clicks that the past explains."
     covariance = m[f'clicks_{arm}*before'] - m[f'clicks_{arm}']*m['before']
-    return covariance**2/(m['before^2'] - m['before']**2)
+    return covariance**2/(m['before*before'] - m['before']**2)
 
 def _ratio_variance(m, arm):
     "Of a visitor's part in clicks per session."
     r = m[f'clicks_{arm}']/m['sessions']
-    square = m[f'clicks_{arm}^2'] - 2*r*m[f'clicks_{arm}*sessions'] + r*r*m['sessions^2']
+    square = m[f'clicks_{arm}^2'] - 2*r*m[f'clicks_{arm}*sessions'] + r*r*m['sessions*sessions']
     return square/m['sessions']**2
+
+def _ratio_explained(m, arm):
+    "What a visitor's part in the clicks per view of the past explains of it."
+    r, past = m[f'clicks_{arm}']/m['sessions'], m['before']/m['views_before']
+    def with_past(name): return m[f'{name}*before'] - past*m[f'{name}*views_before']
+    covariance = with_past(f'clicks_{arm}') - r*with_past('sessions')
+    spread = with_past('before') - past*with_past('views_before')
+    return covariance**2/spread/m['sessions']**2
 
 def _rated_variance(m, arm): return m[f'rated_{arm}']*(1 - m[f'rated_{arm}'])
 
@@ -211,7 +220,7 @@ def _votes_needed(m, level, strong):
 
 # %% ../../nbs/3_testing/14_sensitivity.ipynb #3587a273
 METRICS = ('interleaving', 'clicks per visitor', 'the same with CUPED',
-           'clicks per session', 'conversion')
+           'clicks per session', 'clicks per session with CUPED', 'conversion')
 
 def visitors_needed(
     t:pd.DataFrame,    # From `compare_methods`
@@ -243,6 +252,7 @@ def visitors_needed(
         need(both(_variance), clicks),
         need(both(_variance) - both(_explained), clicks),
         need(both(_ratio_variance), clicks/m['sessions']),
+        need(both(_ratio_variance) - both(_ratio_explained), clicks/m['sessions']),
         need(both(_rated_variance), rated)))))
 
 # %% ../../nbs/3_testing/14_sensitivity.ipynb #1bfa1dc3
