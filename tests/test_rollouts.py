@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from statsmodels.stats.proportion import proportion_confint
 from trending_now.rollouts import canary as canary_page
 from trending_now.rollouts import choosing
 from trending_now.ab import (
+    sample_size_proportions,
     always_valid,
     compare_means_from_stats,
     crossing,
@@ -645,65 +647,105 @@ ANSWERS = dict(
     context=(False, True),
     per_day=(50.0, 50_000.0),
 )
-CASES = [dict(zip(ANSWERS, values)) for values in itertools.product(*ANSWERS.values())]
+ALONE = [dict(zip(ANSWERS, values)) for values in itertools.product(*ANSWERS.values())]
+CASES = ALONE + [case | {"group_size": 3.0} for case in ALONE if case["interference"]]
 
 
 def walk(text, facts):
-    "Follow a printed diagram from its first question."
+    "Follow a printed diagram from its first question, then from what is asked of every method."
     labels = dict(re.findall(r'(\w+)[\[{]+"([^"]+)"[\]}]', text))
     edges = {
         (a, answer): b
         for a, answer, b in re.findall(r"^\s+(\w+) -->\|(yes|no)\| (\w+)", text, re.M)
     }
     at, asked = "q0", []
-    while at.startswith("q"):
+
+    def ask():
         answer = facts[labels[at]]
         asked.append((labels[at], answer))
-        at = edges[at, "yes" if answer else "no"]
-    return labels[at], tuple(asked)
+        return edges[at, "yes" if answer else "no"]
+
+    while at.startswith("q"):
+        at = ask()
+    method = labels[at]
+    assert '  any(["whichever it is"]) --> late' in text.split("\n")
+    at = "late"
+    end = labels[ask()]
+    return (method if end == "do it" else end), tuple(asked)
+
+
+def facts_of(case):
+    "What each rule asks for, from the answers."
+    names = ("risk", "ranking", "delay_days", "reversible", "variants", "earn", "interference")
+    group_size = case.get("group_size", 0)
+    facts = choosing._facts(*[case[name] for name in names], case["context"], group_size > 0)
+    return {rule.question: bool(facts[rule.fact]) for rule in RULES[:-1]}
 
 
 def test_each_case_has_one_answer_every_answer_is_reached_and_the_printed_diagram_gives_the_same():
     text, met = decision_diagram(), {}
     for case in CASES:
-        c = choose_test(**case)
-        days = choose_test(
-            per_day=case["per_day"],
-            variants=case["variants"],
-            delay_days=max(case["delay_days"], 2.0),
-            max_days=1e9,
-        ).days
-        facts = choosing._facts(
-            case["risk"],
-            case["ranking"],
-            case["delay_days"],
-            case["reversible"],
-            case["variants"],
-            case["earn"],
-            case["interference"],
-            case["context"],
-            days if case["delay_days"] else days - 2,
-            56,
-        )
-        assert walk(text, {r.question: facts[r.fact] for r in RULES[:-1]}) == (c.method, c.path)
-        (rule,) = (r for r in RULES if r.method == c.method)
-        assert c.reason.startswith(rule.reason) and c.days >= 0
-        assert (c.n > 0) == (c.method != "offline only")
+        c, patient = choose_test(**case), choose_test(**case, max_days=1e9)
+        late = {"Longer than anybody waits for?": patient.days > 56}
+        assert walk(text, facts_of(case) | late) == (c.method, c.path)
+        (rule,) = (r for r in RULES if r.method == patient.method)
+        assert patient.reason == rule.reason and c.path[:-1] == patient.path[:-1]
+        assert (c.n > 0) == (c.days > 0) == (c.method != "offline only")
         met.setdefault(c.method, case)
-    assert len(CASES) == 512 and set(met) == set(METHODS) and len(set(METHODS)) == len(RULES)
+    assert len(CASES) == 768 and set(met) == set(METHODS) and len(set(METHODS)) == len(RULES) + 1
 
 
 def test_safety_comes_before_statistics():
     for case in CASES:
-        method = choose_test(**case).method
+        method = choose_test(**case, max_days=1e9).method
         if case["risk"] == "high" and not case["reversible"]:
             assert method == "shadow"
         elif case["interference"]:
-            assert method == "switchback"
+            assert method == ("A/B by cluster" if "group_size" in case else "switchback")
         elif case["risk"] == "high":
             assert method == "canary"
         if case["delay_days"] > 1:
             assert method not in ("interleaving", "bandit", "contextual bandit", "A/B sequential")
+
+
+def test_nothing_is_recommended_that_the_package_cannot_run_and_read():
+    for rule in (*RULES, choosing._TOO_LONG):
+        assert len(rule.tools) >= 2, rule.method
+        for name in rule.tools:
+            module, tool = name.split(".")
+            assert callable(getattr(import_module(f"trending_now.{module}"), tool)), name
+
+
+@pytest.mark.parametrize("group, alike, times", [(1, 0.5, 1), (3, 0.1, 1.2), (5, 1, 5), (9, 0, 1)])
+def test_groups_cost_their_design_effect(group, alike, times):
+    words = dict(interference=True, group_size=group, alike=alike, max_days=1e9)
+    plain = 2 * sample_size_proportions(0.1, 0.105)
+    c = choose_test(**words)
+    assert (c.method, c.n) == ("A/B by cluster", math.ceil(plain * times))
+
+
+def test_large_groups_hold_no_test_in_time_and_days_take_turns_where_there_are_none():
+    assert choose_test(interference=True, group_size=50_000).method == "offline only"
+    assert choose_test(interference=True).method == "switchback"
+
+
+@pytest.mark.parametrize("facts", [dict(interference=True), dict(risk="high")])
+def test_designs_for_one_candidate_take_turns_with_several(facts):
+    "Each of three candidates is tried as the one would be that has a third of the errors."
+    one, three = (
+        choose_test(**facts, variants=variants, per_day=1e6, max_days=1e9) for variants in (2, 4)
+    )
+    assert three.days == 3 * one.days and three.n == 3 * one.n
+
+
+def test_groups_without_interference_or_of_less_than_one_are_refused():
+    for words, said in (
+        (dict(group_size=3), "interference = False"),
+        (dict(group_size=0.5, interference=True), "group_size = 0.5"),
+        (dict(alike=1.5), "alike = 1.5"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            choose_test(**words)
 
 
 def test_more_visitors_never_make_a_test_longer():
@@ -750,11 +792,15 @@ def test_inflation_is_at_least_one_and_counts_the_right_direction_only(alpha, po
             assert right >= wrong - 1e-12
 
 
-def test_a_test_that_takes_longer_than_anybody_waits_for_says_so():
+@pytest.mark.parametrize("most", [1, 20, 30])
+def test_no_method_is_chosen_that_takes_longer_than_anybody_waits_for(most):
     for case in CASES:
-        c = choose_test(**case, max_days=20)
-        assert ("longer than the 20 days" in c.reason) == (c.days > 20)
-    assert "unbiased" not in choose_test().reason
+        c, patient = choose_test(**case, max_days=most), choose_test(**case, max_days=1e9)
+        assert c.days <= most
+        assert (c.method == "offline only") == (patient.days > most)
+        if patient.days > most:
+            assert c.reason.startswith(f"{patient.method} would take {patient.days:,} days")
+    assert "unbiased" not in choose_test().reason and "overstates" in choose_test().reason
 
 
 @settings(max_examples=60, deadline=None)
@@ -762,6 +808,8 @@ def test_a_test_that_takes_longer_than_anybody_waits_for_says_so():
     st.sampled_from(
         [
             "per_day",
+            "group_size",
+            "alike",
             "delay_days",
             "variants",
             "effect",
