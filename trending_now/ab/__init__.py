@@ -13,23 +13,26 @@ ab.compare_proportions([400, 460], [10_000, 10_000]) # treatment minus control
 
 # %% auto #0
 __all__ = ['hash_unit', 'assign', 'assign_many', 'Slots', 'srm', 'Comparison', 'compare_proportions', 'compare_means_from_stats',
-           'compare_means', 'skew_of_difference', 'compare_ratios', 'cuped', 'Sums', 'compare_ratios_from_sums',
-           'compare_cuped_from_sums', 'sample_size_proportions', 'power_proportions', 'power_means',
-           'sample_size_means', 'minimum_detectable_effect', 'duration_days', 'whole_weeks', 'crossing',
-           'group_sequential', 'Sequence', 'always_valid', 'spending_bounds', 'conditional_power', 'futility_bounds',
-           'AfterStop', 'after_stopping', 'non_inferior', 'holm', 'benjamini_hochberg', 'BayesResult',
-           'bayes_proportions', 'false_positive_risk', 'dunnett', 'dunnett_level', 'count', 'total', 'Metric',
-           'Experiment', 'unit_table', 'dilute', 'unit_values', 'Group', 'groups', 'Reading', 'read', 'Report',
-           'analyse_units', 'analyse', 'Slices', 'slices', 'cluster_assign', 'switchback', 'period']
+           'compare_means', 'skew_of_difference', 'compare_ratios', 'cuped', 'relative_interval', 'Sums',
+           'compare_ratios_from_sums', 'compare_cuped_from_sums', 'sample_size_proportions', 'power_proportions',
+           'power_means', 'sample_size_means', 'minimum_detectable_effect', 'duration_days', 'whole_weeks',
+           'design_effect', 'crossing', 'group_sequential', 'Sequence', 'always_valid', 'spending_bounds',
+           'conditional_power', 'futility_bounds', 'AfterStop', 'after_stopping', 'non_inferior', 'holm',
+           'benjamini_hochberg', 'BayesResult', 'bayes_proportions', 'false_positive_risk', 'dunnett', 'dunnett_level',
+           'count', 'total', 'Metric', 'Experiment', 'unit_table', 'dilute', 'unit_values', 'Group', 'groups',
+           'Reading', 'read', 'Report', 'analyse_units', 'analyse', 'Slices', 'slices', 'cluster_assign', 'switchback',
+           'period', 'rate_bound', 'exact_proportions', 'winsorise', 'Capped', 'compare_quantiles', 'mann_whitney',
+           'Superiority', 'srm_sequence', 'srm_by', 'by_exposure', 'Course', 'aa_runs', 'AaRuns', 'plan_sizes']
 
 # %% ../../nbs/8_families/06_ab.ipynb #724b37bc
 from .assignment import hash_unit, assign, assign_many, Slots, srm
 from .comparisons import Comparison, compare_proportions, compare_means_from_stats
 from .comparisons import compare_means, skew_of_difference, compare_ratios, cuped
-from .comparisons import Sums, compare_ratios_from_sums, compare_cuped_from_sums
+from .comparisons import relative_interval, Sums, compare_ratios_from_sums
+from .comparisons import compare_cuped_from_sums
 from .sizing import sample_size_proportions, power_proportions, power_means
 from .sizing import sample_size_means, minimum_detectable_effect, duration_days
-from .sizing import whole_weeks
+from .sizing import whole_weeks, design_effect
 from .sequential import crossing, group_sequential, Sequence, always_valid
 from .spending import spending_bounds, conditional_power, futility_bounds
 from .spending import AfterStop, after_stopping
@@ -42,17 +45,27 @@ from .readings import unit_values, Group, groups, Reading, read
 from .reports import Report
 from .experiments import analyse_units, analyse, Slices, slices
 from .interference import cluster_assign, switchback, period
+from .rare_events import rate_bound, exact_proportions
+from .heavy_tails import winsorise, Capped, compare_quantiles, mann_whitney
+from .heavy_tails import Superiority
+from .mismatch import srm_sequence, srm_by
+from .exposure import by_exposure, Course
+from .rehearsal import aa_runs, AaRuns, plan_sizes
 
 # %% ../../nbs/8_families/06_ab.ipynb #c4bba191
 _all_ = [
     'hash_unit', 'assign', 'assign_many', 'Slots', 'srm', 'Comparison', 'compare_proportions',
     'compare_means_from_stats', 'compare_means', 'skew_of_difference', 'compare_ratios', 'cuped',
-    'Sums', 'compare_ratios_from_sums', 'compare_cuped_from_sums', 'sample_size_proportions',
-    'power_proportions', 'power_means', 'sample_size_means', 'minimum_detectable_effect',
-    'duration_days', 'whole_weeks', 'crossing', 'group_sequential', 'Sequence', 'always_valid',
-    'spending_bounds', 'conditional_power', 'futility_bounds', 'AfterStop', 'after_stopping',
-    'non_inferior', 'holm', 'benjamini_hochberg', 'BayesResult', 'bayes_proportions',
-    'false_positive_risk', 'dunnett', 'dunnett_level', 'count', 'total', 'Metric', 'Experiment',
-    'unit_table', 'dilute', 'unit_values', 'Group', 'groups', 'Reading', 'read', 'Report',
-    'analyse_units', 'analyse', 'Slices', 'slices', 'cluster_assign', 'switchback', 'period',
+    'relative_interval', 'Sums', 'compare_ratios_from_sums', 'compare_cuped_from_sums',
+    'sample_size_proportions', 'power_proportions', 'power_means', 'sample_size_means',
+    'minimum_detectable_effect', 'duration_days', 'whole_weeks', 'design_effect', 'crossing',
+    'group_sequential', 'Sequence', 'always_valid', 'spending_bounds', 'conditional_power',
+    'futility_bounds', 'AfterStop', 'after_stopping', 'non_inferior', 'holm',
+    'benjamini_hochberg', 'BayesResult', 'bayes_proportions', 'false_positive_risk', 'dunnett',
+    'dunnett_level', 'count', 'total', 'Metric', 'Experiment', 'unit_table', 'dilute',
+    'unit_values', 'Group', 'groups', 'Reading', 'read', 'Report', 'analyse_units', 'analyse',
+    'Slices', 'slices', 'cluster_assign', 'switchback', 'period', 'rate_bound',
+    'exact_proportions', 'winsorise', 'Capped', 'compare_quantiles', 'mann_whitney',
+    'Superiority', 'srm_sequence', 'srm_by', 'by_exposure', 'Course', 'aa_runs', 'AaRuns',
+    'plan_sizes',
 ]

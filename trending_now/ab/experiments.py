@@ -16,7 +16,8 @@ from .. import checks
 from .assignment import srm
 from .logs import unit_table
 from .plans import Experiment
-from .readings import Reading, against_margin, at_any_time, groups, read
+from .readings import Reading, against_margin, at_any_time, cap_at
+from .readings import groups, read
 from .reports import Report
 from .spending import after_stopping, futility_bounds, spending_bounds
 from .variants import family_level
@@ -255,7 +256,24 @@ def analyse_units(
     readings = tuple(v.main for v in known)
     if decision in ('ship', 'stop') and done < 1: reasons += _unbiased(experiment, known, look)
     return Report(experiment, decision, tuple(reasons), n, rows, look.level, variant, decisions,
-                  done, readings)
+                  done, readings, tuple(_notes(experiment, table)))
+
+def _notes(experiment, table):
+    "What was left out or cut."
+    arm, said = table.arm.to_numpy(), []
+    several, waiting = (arm == -1).sum(), (arm == -2).sum()
+    if several: said.append(f'{several:,} units have seen several variants and are left out.')
+    if waiting: said.append(f'{waiting:,} units are not through their window of '
+                            f'{experiment.window} and wait.')
+    counted = table[arm >= 0]
+    for metric in experiment.metrics:
+        if not metric.cap: continue
+        sums, at = counted[metric.name], cap_at(metric, counted)
+        above, total = (sums > at), sums.sum()
+        lost = (sums - at)[above].sum()/total if total else 0
+        said.append(f'{metric.name}: {above.sum():,} units are capped at {at:.4g}, '
+                    f'{lost:.1%} of the total.')
+    return said
 
 def _found(experiment, counted):
     "The groups of each metric; ValueError with the metric's name."

@@ -15,6 +15,7 @@ import pandas as pd
 from narwhals.exceptions import ColumnNotFoundError
 from .. import checks
 from .comparisons import Comparison
+from .heavy_tails import quantile_values
 from .plans import Experiment
 
 # %% ../../nbs/3_testing/12_logs.ipynb #logs-12
@@ -179,10 +180,17 @@ def _triggered(experiment, events, units):
     seen = seen.filter(nw.col('ts') >= nw.col('since'))
     return units.join(seen.group_by(unit).agg(nw.col('ts').min().alias('entered')), on=unit)
 
+def _inside(experiment):
+    "Whether an event beside its unit counts: after it entered, in its window, within the test."
+    ts, entered = nw.col('ts'), nw.col('entered')
+    inside = _in_test(experiment, nw.col('_mine') & (ts >= entered))
+    if experiment.window is None: return inside
+    return inside & (ts < entered + _span(experiment.window))
+
 def _beside_units(experiment, events, units, tagged, length=0):
     "What each event adds to the sums of its unit; with a length in seconds, period by period."
     ts, entered, since = nw.col('ts'), nw.col('entered'), nw.col('since')
-    span, back = experiment.window, experiment.lookback
+    back = experiment.lookback
     mine = nw.col('experiment') == experiment.name if tagged else nw.lit(True)
     columns = _expressions(experiment)
     values = [expression.cast(nw.Float64).alias(f'_{i}')
@@ -190,9 +198,7 @@ def _beside_units(experiment, events, units, tagged, length=0):
     rows = events.select(experiment.unit, 'ts', mine.alias('_mine'), *values)
     rows = rows.join(units, on=experiment.unit, how='inner')
     if length: rows = rows.with_columns(((ts - entered).dt.total_seconds()//length).alias('_age'))
-    inside = _in_test(experiment, nw.col('_mine') & (ts >= entered))
-    if span is not None: inside = inside & (ts < entered + _span(span))
-    earlier = ts < since
+    inside, earlier = _inside(experiment), ts < since
     if back is not None: earlier = earlier & (ts >= since - _span(back))
     adds = []
     for number, (expression, past) in enumerate(columns.values()):
@@ -226,6 +232,15 @@ def _check_assignments(table, experiment, events):
         raise ValueError(f'column {unit} is {one} in the assignments and {other} in the events: '
                          'expected one kind of id')
 
+def _check_expressions(experiment, events):
+    "ValueError for a metric of columns that the events lack."
+    for name, (expression, _) in _expressions(experiment).items():
+        try: _here(events.head(1).select(expression.alias('x')))
+        except ColumnNotFoundError:
+            have = ', '.join(events.collect_schema().names())
+            raise ValueError(f'metric {name}: it uses a column that the events lack; '
+                             f'they have {have}') from None
+
 def _checked(experiment, events, assignments):
     "Both tables as narwhals sees them; ValueError for what cannot be used."
     events = _opened(events)
@@ -234,14 +249,13 @@ def _checked(experiment, events, assignments):
         assignments = _chosen(experiment, _opened(assignments))
         _check_assignments(assignments, experiment, events)
     _check_past(experiment, assignments)
+    _check_expressions(experiment, events)
     return events, assignments
 
 @contextmanager
 def _clear_errors():
     "What engines say in their own words, as a ValueError."
     try: yield
-    except ColumnNotFoundError as e:
-        raise ValueError(f'a metric uses a column that the events lack: {e}') from None
     except Exception as e:
         if 'different connections' not in str(e): raise
         raise ValueError('events and assignments are of two connections to DuckDB: '
@@ -308,6 +322,33 @@ def _tidied(table, experiment):
     table.loc[new, past] = np.nan
     return table.assign(arm=np.where(late & (arm >= 0), -2, arm).astype(np.int8))
 
+# %% ../../nbs/3_testing/12_logs.ipynb #logs-18r
+def _single_events(experiment, metric, events, assignments):
+    "Unit and value of each event that a quantile is of."
+    unit, named = experiment.unit, nw.col('experiment') == experiment.name
+    counts = metric.per.cast(nw.Float64) > 0
+    value = metric.top.cast(nw.Float64).alias('value')
+    with _clear_errors():
+        if not _own_moments(experiment, assignments):
+            return _plain(events.filter(_in_test(experiment, named & counts)).select(unit, value))
+        mine = named if assignments is None else nw.lit(True)
+        units = _units(experiment, events, assignments).select(unit, 'entered')
+        rows = events.filter(counts).select(unit, 'ts', mine.alias('_mine'), value)
+        rows = rows.join(units, on=unit, how='inner').filter(_inside(experiment))
+        return _plain(rows.select(unit, 'value'))
+
+def _quantiles(metric, seen, table):
+    "A quantile as one number a unit, each arm about its own."
+    found, ids, arm = np.zeros(len(table)), table.unit.to_numpy(), table.arm.to_numpy()
+    for k in np.unique(arm[arm >= 0]):
+        rows = np.flatnonzero(arm == k)
+        place = pd.Index(ids[rows]).get_indexer(seen.iloc[:, 0])
+        known = place >= 0
+        values = seen.value.to_numpy(float)[known]
+        try: found[rows] = quantile_values(values, place[known], len(rows), metric.quantile)
+        except ValueError as e: raise ValueError(f'metric {metric.name}, arm {k}: {e}') from None
+    return found
+
 # %% ../../nbs/3_testing/12_logs.ipynb #logs-19
 def unit_table(
     experiment:Experiment, # The plan
@@ -324,7 +365,12 @@ def unit_table(
     with _clear_errors():
         if _own_moments(experiment, assignments): table = _by_entry(experiment, events, assignments)
         else: table = _plain(_by_period(experiment, events))
-    return _tidied(table, experiment)
+    table = _tidied(table, experiment)
+    for metric in experiment.metrics:
+        if metric.quantile is not None:
+            seen = _single_events(experiment, metric, events, assignments)
+            table[metric.name] = _quantiles(metric, seen, table)
+    return table
 
 # %% ../../nbs/3_testing/12_logs.ipynb #logs-19p
 def period_tables(
@@ -338,6 +384,9 @@ def period_tables(
     ValueError as for `unit_table`, or for a length that is not above 0.
     """
     events, assignments = _checked(experiment, events, assignments)
+    if any(metric.quantile is not None for metric in experiment.metrics):
+        raise ValueError(f'experiment {experiment.name}: expected no metric that is a quantile; '
+                         'period by period there are sums only')
     span, unit, places = pd.Timedelta(length), experiment.unit, _places(experiment)
     if not span > pd.Timedelta(0): raise ValueError(f'{length = }: expected a time above 0')
     with _clear_errors():

@@ -83,7 +83,7 @@ def figure(self:AaRuns, ax=None): # matplotlib axes
 
 # %% ../../nbs/3_testing/17_rehearsal.ipynb #rehe-17
 def _reach(experiment, power):
-    "How many standard errors an effect must be away to be found with this power."
+    "How many standard errors away an effect is found with this power."
     level = family_level(experiment.weights, experiment.alpha, experiment.looks)
     z_power = special.ndtri(power)
     if experiment.looks == 0: # at the planned size, where the sequence is tightest
@@ -97,10 +97,17 @@ def _reach(experiment, power):
     def lack(z): return crossing(bounds, z/math.sqrt(experiment.looks)).sum() - power
     return optimize.brentq(lack, reach/2, 2*reach, xtol=1e-8)
 
-def _unit_noise(experiment, group, change=0.):
-    "Variance of the contrast with a control changed by a share, for one unit of the control."
+def _changed_sd(metric, group, change):
+    "Standard deviation of a unit whose metric has changed by a share: it grows along."
+    if not metric.share: return group.sd*abs(1 + change)
+    rate = min(group.mean*(1 + change), 1.)
+    return math.sqrt(rate*(1 - rate))
+
+def _unit_noise(experiment, metric, group, change, guard):
+    "Variance of the contrast that is tested, for one unit of the control."
     ratio = experiment.weights[1]/experiment.weights[0]
-    return group.sd**2*((1 + change)**2 + 1/ratio)
+    if guard: return group.sd**2*((1 + change)**2 + 1/ratio) # against the worst value allowed
+    return group.sd**2 + _changed_sd(metric, group, change)**2/ratio
 
 def _sized(experiment, metric, table, lift, reach):
     "A row of the plan: what a metric is, and what it takes."
@@ -111,7 +118,7 @@ def _sized(experiment, metric, table, lift, reach):
     if not group.mean or not group.sd:
         raise ValueError(f'metric {metric.name}: mean {group.mean:g} and standard deviation '
                          f'{group.sd:g} of the units: expected numbers that are not 0')
-    noise = _unit_noise(experiment, group, change if guard else 0.)
+    noise = _unit_noise(experiment, metric, group, change, guard)
     effect = abs(change*group.mean)
     found = reach*math.sqrt(noise/experiment.size)/abs(group.mean)
     return {'role': 'guardrail' if guard else 'main' if metric is experiment.metric else 'other',

@@ -29,6 +29,7 @@ class Report:
     decisions:dict=field(default_factory=dict) # Variant: its own decision
     fraction:float=0.     # Share of the planned units that have come, in the arm that lacks most
     readings:tuple=()     # The main metric's reading for each variant
+    notes:tuple=()        # Texts: what was left out or cut
 
     def __repr__(self):
         reasons = '; '.join(self.reasons)
@@ -99,7 +100,7 @@ def _note(report):
     counts = [f'{escape(name)} {n:,} of {planned:,.0f}' for n, planned, name in arms]
     note = f'Units that came, of those planned: {", ".join(counts)}.'
     why = report.experiment.hypothesis
-    return f'{note} {escape(why)}' if why else note
+    return ' '.join([note, *map(escape, report.notes), escape(why)]).strip()
 
 def _drawn(report):
     "The picture and the table; nothing if no metric could be read."
