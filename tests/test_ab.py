@@ -26,6 +26,7 @@ from trending_now.ab.spending import (
     futility_bounds,
     spending_bounds,
 )
+from trending_now.ab.verdicts import shrink
 from trending_now.settings import stream
 
 
@@ -1588,3 +1589,61 @@ def test_sides_that_cannot_be_are_refused():
             call(alternative="greater")
         with pytest.raises(ValueError, match="alpha = 0.5"):
             call(alpha=0.5, alternative="larger")
+
+
+# Wins of a year
+
+
+def marginal_fit(effects, errors):
+    "Mean and standard deviation by another optimiser."
+
+    def loss(x):
+        return -stats.norm.logpdf(effects, x[0], np.sqrt(x[1] ** 2 + errors**2)).sum()
+
+    found = optimize.minimize(loss, [effects.mean(), effects.std()], method="Nelder-Mead")
+    return found.x[0], abs(found.x[1])
+
+
+def test_a_prior_is_fitted_by_the_marginal_likelihood():
+    rng = stream(7, "prior")
+    errors = rng.uniform(0.2, 2, 60)
+    effects = rng.normal(rng.normal(0.5, 1, 60), errors)
+    found = shrink(effects, errors)
+    assert [found.mean, found.sd] == pytest.approx(marginal_fit(effects, errors), abs=1e-3)
+    share = errors**2 / (errors**2 + found.sd**2)
+    assert list(found.table.shrunk) == pytest.approx((1 - share) * effects + share * found.mean)
+    scaled = shrink(1000 * effects, 1000 * errors)
+    assert [scaled.mean, scaled.sd] == pytest.approx([1000 * found.mean, 1000 * found.sd], rel=1e-4)
+
+
+def test_a_spread_that_errors_explain_shrinks_everything_to_the_mean():
+    found = shrink([0.1, -0.1, 0.05, 0.0, 0.1], [1.0] * 5)
+    assert found.sd == 0 and list(found.table.shrunk) == pytest.approx([0.03] * 5)
+    reach = 1.96 / math.sqrt(5)
+    assert list(found.table.high - found.table.shrunk) == pytest.approx([reach] * 5, rel=1e-3)
+    large = shrink([-100.0, 50.0, 3.0, 80.0, -20.0], [1.0] * 5)
+    assert list(large.table.shrunk) == pytest.approx(list(large.table.effect), abs=0.05)
+    assert shrink([2.0] * 5, [1.0] * 5).mean == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    "args, word",
+    [
+        (([1, 2, 3, 4], [1] * 4), "effects has shape"),
+        (([1, 2, 3, 4, 5], [1, 1, 1, 1, 0]), "expected 5 numbers above 0"),
+        (([1, 2, 3, 4, 5], [1] * 6), "expected 5 numbers above 0"),
+        (([1, 2, 3, 4, math.nan], [1] * 5), r"effects\[4\] = nan"),
+        (([1, 2, 3, 4, 5], [1] * 5, 0), "alpha = 0"),
+    ],
+)
+def test_effects_that_cannot_be_shrunk_are_refused(args, word):
+    with pytest.raises(ValueError, match=word):
+        shrink(*args)
+
+
+def test_a_one_sided_comparison_proves_a_guardrail_at_its_full_level():
+    x, n = [5000, 4950], [100_000, 100_000]
+    larger = ab.compare_proportions(x, n, 0.025, "larger")
+    assert larger.low == pytest.approx(ab.compare_proportions(x, n).low)
+    assert ab.non_inferior(larger, 0.005)
+    assert not ab.non_inferior(ab.compare_proportions(x, n, alternative="smaller"), 0.005)
