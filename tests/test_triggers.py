@@ -5,6 +5,7 @@ import json, re, warnings
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import combinations
 from math import comb
 from time import process_time
 import numpy as np
@@ -16,11 +17,13 @@ from river.drift import ADWIN, PageHinkley as RiversPageHinkley
 from river.drift.adwin import AdaptiveWindowing
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
-from scipy.stats import binomtest, chi2_contingency, ks_2samp, kstwo, mannwhitneyu, norm
+from scipy.stats import binomtest, chi2_contingency, hypergeom, ks_2samp, kstwo, mannwhitneyu, norm
+from scipy.stats import wasserstein_distance
 from statsmodels.stats.multitest import multipletests
 from trending_now.catalogue import GENRES, labels, load_films, replay_weeks
 from trending_now.settings import SettingsError, TriggersKnobs, load
 from trending_now.triggers.distances import _auc, _ks_exact, chi2_of_counts
+from trending_now.triggers.distances import hellinger, hellinger_shares, tv, tv_shares, wasserstein
 from trending_now.triggers.drift import feature_drift
 from trending_now.triggers.running import Adwin, PageHinkley
 from trending_now.triggers import (
@@ -293,7 +296,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("words", BAD)
-@pytest.mark.parametrize("f", [psi, ks, js])
+@pytest.mark.parametrize("f", [psi, ks, js, tv, hellinger, wasserstein])
 def test_bad_samples_are_refused_in_words(f, words):
     for pair in ((BAD[words], [1.0, 2.0]), ([1.0, 2.0], BAD[words])):
         with pytest.raises(ValueError, match=words):
@@ -1129,3 +1132,74 @@ def test_a_still_stream_rings_adwin_hardly_ever():
             alarm.see(x)
         alarms += alarm.alarms
     assert alarms <= 1
+
+
+@given(shares)
+@settings(deadline=None, derandomize=True)
+def test_distances_of_shares_are_their_formulas_and_bound_each_other(pq):
+    p, q = pq
+    far, root = tv_shares(p, q), hellinger_shares(p, q)
+    assert far == pytest.approx(np.maximum(p - q, 0).sum(), abs=1e-9)
+    assert root**2 == pytest.approx(1 - np.sqrt(p * q).sum(), abs=1e-9)
+    assert root**2 <= far + 1e-12 and far <= 2**0.5 * root + 1e-12  # Le Cam
+    assert (far, root) == (tv_shares(q, p), hellinger_shares(q, p))
+    assert tv_shares(p, p) == hellinger_shares(p, p) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_wasserstein_is_scipys_in_standard_deviations_of_the_reference(seed):
+    rng = np.random.default_rng(seed)
+    a, b = rng.gamma(2, 3, 90), rng.integers(0, 9, 40)
+    d = wasserstein(a, b, draws=9)
+    assert d.statistic == pytest.approx(wasserstein_distance(a, b) / a.std())
+    again = wasserstein(60 * a + 5, 60 * b + 5, draws=9)  # no unit and no origin
+    assert (again.statistic, again.p_value) == pytest.approx((d.statistic, d.p_value))
+    assert wasserstein(a, a, draws=9).statistic == pytest.approx(0, abs=1e-12)
+
+
+def test_a_dealt_p_value_is_that_of_all_deals():
+    ref, cur = [1.0, 2.0, 4.0, 7.0], [5.0, 8.0, 9.0]
+    pooled = np.array(ref + cur)
+    own = wasserstein_distance(ref, cur)
+    deals = [
+        wasserstein_distance(pooled[list(i)], np.delete(pooled, list(i)))
+        for i in combinations(range(7), 4)
+    ]
+    exact = np.mean(np.array(deals) >= own - 1e-12)
+    p = wasserstein(ref, cur, draws=4000).p_value
+    assert p == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 4000) ** 0.5)
+    a, b = ["x"] * 9 + ["y"] * 3, ["x"] * 2 + ["y"] * 6  # two categories: the law is known
+    law = hypergeom(20, 11, 8)  # how many x the second sample gets
+    far = np.array([abs((11 - k) / 12 - k / 8) for k in range(9)])
+    exact = law.pmf(np.arange(9))[far >= far[2] - 1e-12].sum()
+    p = tv(a, b, draws=8000).p_value
+    assert p == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 8000) ** 0.5)
+
+
+@pytest.mark.parametrize("f", [tv, hellinger, wasserstein])
+def test_dealt_p_values_are_wrong_at_most_that_often_and_see_a_shift(f):
+    rng = np.random.default_rng(8)
+    calls = [
+        f(rng.gamma(2, 1, 150), rng.gamma(2, 1, 60), draws=99, seed=i).drifted for i in range(200)
+    ]
+    assert binomtest(sum(calls), 200, 0.05, alternative="greater").pvalue > 1e-3
+    assert f(rng.gamma(2, 1, 300), 1 + rng.gamma(2, 1, 200)).p_value == 0.001
+    x, y = rng.normal(size=50), rng.normal(size=30)
+    assert f(x, y) == f(x, y)  # the seed is in the arguments
+
+
+def test_distances_refuse_levels_deals_and_a_reference_without_spread():
+    for f in (tv, hellinger, wasserstein):
+        for name, bad in (("alpha", 2), ("draws", 0), ("draws", 1.5)):
+            with pytest.raises(ValueError, match=f"{name} = "):
+                f([1, 2, 3], [2, 3, 4], **{name: bad})
+        with pytest.raises(ValueError, match="numbers"):
+            f(["a", "b"], [1, 2])
+    with pytest.raises(ValueError, match="ref holds 3 only"):
+        wasserstein([3.0, 3.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="one category only"):
+        tv(["a"], ["a"])
+    for f in (tv_shares, hellinger_shares):
+        for bad in ([0.5, 0.6], [-0.1, 1.1], [np.nan, 1], [1.0]):
+            with pytest.raises(ValueError):
+                f([0.5, 0.5], bad)

@@ -3070,6 +3070,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'trending_now/triggers/distances.py'),
                                                  'trending_now.triggers.distances._category_counts': ( '2_retraining/distances.html#_category_counts',
                                                                                                        'trending_now/triggers/distances.py'),
+                                                 'trending_now.triggers.distances._common_counts': ( '2_retraining/distances.html#_common_counts',
+                                                                                                     'trending_now/triggers/distances.py'),
                                                  'trending_now.triggers.distances._comparable': ( '2_retraining/distances.html#_comparable',
                                                                                                   'trending_now/triggers/distances.py'),
                                                  'trending_now.triggers.distances._edges': ( '2_retraining/distances.html#_edges',
