@@ -124,6 +124,13 @@ def test_no_event_at_all_has_an_interval():
     assert [all_of_them.low, all_of_them.high] == pytest.approx([-c.high, -c.low], rel=1e-3)
 
 
+def test_billions_of_units_are_as_poisson_counts():
+    small, large = (exact_proportions([2, 9], [size, 2 * size]) for size in (10**7, 10**14))
+    assert large.p_value == pytest.approx(small.p_value, rel=1e-5)
+    assert large.relative_low == pytest.approx(small.relative_low, rel=1e-3)
+    assert large.high * 10**7 == pytest.approx(small.high, rel=1e-3)
+
+
 def test_many_events_are_as_the_score_test_says():
     x, n = [60, 85], [50_000, 50_000]
     c, score = exact_proportions(x, n), compare_proportions(x, n)

@@ -40,7 +40,8 @@ _MOST = 100_000    # Outcomes that are counted
 
 def _left(x, n):
     "Rates that x of n leaves, with an error of half of what is spared."
-    return 1 - rate_bound(n - x, n, 1 - _SPARED/4), rate_bound(x, n, 1 - _SPARED/4)
+    least = float(special.betaincinv(x, n - x + 1, _SPARED/4)) if x else 0.
+    return least, rate_bound(x, n, 1 - _SPARED/4)
 
 def _counts(rates, n):
     "Counts that such rates may show; others have a chance of less than 1e-9."
@@ -52,7 +53,7 @@ def _log_chance(k, n, rate): return special.xlogy(k, rate) + special.xlog1py(n -
 
 def _chance(k, n, rate):
     "(rates, counts) chances of the counts."
-    ways = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    ways = -math.log1p(n) - special.betaln(n - k + 1, k + 1) # exact for billions of units too
     return np.exp(ways + _log_chance(k, n, rate[:, None]))
 
 # %% ../../nbs/3_testing/04_rare_events.ipynb #re-nulls
@@ -134,7 +135,8 @@ def _end(chance, level, start, stop, same):
     def excess(value): return math.log(chance(value)/level)
     if start == stop or excess(start) <= 0: return start
     if excess(stop) >= 0: return stop
-    return optimize.brentq(excess, start, stop, xtol=1e-12, rtol=1e-4)
+    fine = min(1e-12, 1e-6*abs(stop - start))
+    return optimize.brentq(excess, start, stop, xtol=fine, rtol=1e-4)
 
 def _difference_end(outcomes, level, side):
     "An end of the interval for the difference; side 0: the lower one, 1: the upper one."
