@@ -18,11 +18,12 @@ __all__ = ['hash_unit', 'assign', 'assign_many', 'Slots', 'srm', 'Comparison', '
            'power_means', 'sample_size_means', 'minimum_detectable_effect', 'duration_days', 'whole_weeks',
            'design_effect', 'crossing', 'group_sequential', 'Sequence', 'always_valid', 'spending_bounds',
            'conditional_power', 'futility_bounds', 'AfterStop', 'after_stopping', 'non_inferior', 'holm',
-           'benjamini_hochberg', 'BayesResult', 'bayes_proportions', 'false_positive_risk', 'dunnett', 'dunnett_level',
-           'count', 'total', 'Metric', 'Experiment', 'unit_table', 'dilute', 'unit_values', 'Group', 'groups',
-           'Reading', 'read', 'Report', 'analyse_units', 'analyse', 'Slices', 'slices', 'cluster_assign', 'switchback',
-           'period', 'rate_bound', 'exact_proportions', 'winsorise', 'Capped', 'compare_quantiles', 'mann_whitney',
-           'Superiority', 'srm_sequence', 'srm_by', 'by_exposure', 'Course', 'aa_runs', 'AaRuns', 'plan_sizes']
+           'benjamini_hochberg', 'BayesResult', 'bayes_proportions', 'false_positive_risk', 'shrink', 'Shrunk',
+           'dunnett', 'dunnett_level', 'count', 'total', 'Metric', 'Experiment', 'unit_table', 'dilute', 'unit_values',
+           'Group', 'groups', 'MetricReading', 'read', 'Report', 'analyse_units', 'analyse', 'Slices', 'slices',
+           'cluster_assign', 'switchback', 'period', 'rate_bound', 'exact_proportions', 'winsorise', 'Capped',
+           'compare_quantiles', 'mann_whitney', 'Superiority', 'srm_sequence', 'srm_by', 'by_exposure', 'Course',
+           'aa_runs', 'AaRuns', 'plan_sizes']
 
 # %% ../../nbs/8_families/06_ab.ipynb #724b37bc
 from .assignment import hash_unit, assign, assign_many, Slots, srm
@@ -37,11 +38,11 @@ from .sequential import crossing, group_sequential, Sequence, always_valid
 from .spending import spending_bounds, conditional_power, futility_bounds
 from .spending import AfterStop, after_stopping
 from .verdicts import non_inferior, holm, benjamini_hochberg, BayesResult
-from .verdicts import bayes_proportions, false_positive_risk
+from .verdicts import bayes_proportions, false_positive_risk, shrink, Shrunk
 from .variants import dunnett, dunnett_level
 from .plans import count, total, Metric, Experiment
 from .logs import unit_table, dilute
-from .readings import unit_values, Group, groups, Reading, read
+from .readings import unit_values, Group, groups, MetricReading, read
 from .reports import Report
 from .experiments import analyse_units, analyse, Slices, slices
 from .interference import cluster_assign, switchback, period
@@ -61,11 +62,11 @@ _all_ = [
     'minimum_detectable_effect', 'duration_days', 'whole_weeks', 'design_effect', 'crossing',
     'group_sequential', 'Sequence', 'always_valid', 'spending_bounds', 'conditional_power',
     'futility_bounds', 'AfterStop', 'after_stopping', 'non_inferior', 'holm',
-    'benjamini_hochberg', 'BayesResult', 'bayes_proportions', 'false_positive_risk', 'dunnett',
-    'dunnett_level', 'count', 'total', 'Metric', 'Experiment', 'unit_table', 'dilute',
-    'unit_values', 'Group', 'groups', 'Reading', 'read', 'Report', 'analyse_units', 'analyse',
-    'Slices', 'slices', 'cluster_assign', 'switchback', 'period', 'rate_bound',
-    'exact_proportions', 'winsorise', 'Capped', 'compare_quantiles', 'mann_whitney',
+    'benjamini_hochberg', 'BayesResult', 'bayes_proportions', 'false_positive_risk', 'shrink',
+    'Shrunk', 'dunnett', 'dunnett_level', 'count', 'total', 'Metric', 'Experiment', 'unit_table',
+    'dilute', 'unit_values', 'Group', 'groups', 'MetricReading', 'read', 'Report',
+    'analyse_units', 'analyse', 'Slices', 'slices', 'cluster_assign', 'switchback', 'period',
+    'rate_bound', 'exact_proportions', 'winsorise', 'Capped', 'compare_quantiles', 'mann_whitney',
     'Superiority', 'srm_sequence', 'srm_by', 'by_exposure', 'Course', 'aa_runs', 'AaRuns',
     'plan_sizes',
 ]

@@ -16,7 +16,7 @@ from .. import checks
 from .assignment import srm
 from .logs import unit_table
 from .plans import Experiment
-from .readings import Reading, against_margin, at_any_time, cap_at
+from .readings import MetricReading, against_margin, at_any_time, cap_at
 from .readings import groups, read
 from .reports import Report
 from .spending import after_stopping, futility_bounds, spending_bounds
@@ -90,7 +90,7 @@ def _guard_state(experiment, metric, reading, level):
 class _Variant:
     "What is known of one variant."
     name:str
-    main:Reading
+    main:MetricReading
     state:str    # Of the main metric: better, worse, open, hopeless, too few events...
     guards:tuple # (metric, reading, state) of each guardrail
 

@@ -294,7 +294,7 @@ def _with_idle(everyone, sums, unit, places):
     "The sums of all units; those that did nothing have a 0 everywhere."
     everyone = everyone.drop(columns=['since', 'entered'])
     table = everyone.merge(sums, on=unit, how='left').fillna({'_lost': 0, '_before': 0})
-    idle = table._0.isna() & (table._lost == 0)
+    idle = table['_0'].isna() & (table['_lost'] == 0)
     table.loc[idle, places] = 0.
     return table
 
@@ -397,7 +397,7 @@ def period_tables(
     through = (_until(experiment, events) - everyone.entered)//span
     if experiment.window: through = through.clip(upper=pd.Timedelta(experiment.window)//span)
     for period in range(through.max()):
-        own = sums[sums._period.isin([-1, period])].drop(columns='_period')
+        own = sums[sums['_period'].isin([-1, period])].drop(columns='_period')
         own = own.groupby(unit, as_index=False).sum(min_count=1)
         table = _with_idle(everyone[through > period], own, unit, places)
         yield period, _tidied(table, experiment)

@@ -17,7 +17,8 @@ __all__ = ['EpsilonGreedy', 'UCB1', 'Thompson', 'GaussianThompson', 'Policy', 'U
            'simulate', 'lai_robbins', 'regret_table', 'Turnover', 'ChernoffUCB', 'Changing', 'Estimate', 'ips', 'snips',
            'direct', 'doubly_robust', 'replay', 'effective_size', 'LinUCB', 'LinThompson', 'LogisticThompson', 'Clicks',
            'prob_best', 'value_remaining', 'run_until', 'TopTwo', 'identify', 'adaptive_log', 'adaptive_mean',
-           'top_rows', 'row_truth', 'histories', 'contexts', 'FilmPage', 'Log', 'write_log', 'value', 'replay_learning']
+           'top_rows', 'row_truth', 'histories', 'contexts', 'FilmPage', 'Log', 'write_log', 'value', 'replay_learning',
+           'weight_limit']
 
 # %% ../../nbs/8_families/09_bandits.ipynb #08eabf55
 from .arms import EpsilonGreedy, UCB1, Thompson, GaussianThompson
@@ -29,8 +30,9 @@ from .off_policy import effective_size
 from .contextual import LinUCB, LinThompson, LogisticThompson, Clicks
 from .stopping import prob_best, value_remaining, run_until, TopTwo, identify
 from .stopping import adaptive_log, adaptive_mean
-from .film_page import top_rows, row_truth, histories, contexts, FilmPage, Log
-from .film_page import write_log, value, replay_learning
+from .film_page import top_rows, row_truth, histories, contexts, FilmPage
+from .film_page import Log, write_log, value, replay_learning
+from .heavy_weights import weight_limit
 
 # %% ../../nbs/8_families/09_bandits.ipynb #b1ab184e
 _all_ = [
@@ -40,4 +42,5 @@ _all_ = [
     'LinUCB', 'LinThompson', 'LogisticThompson', 'Clicks', 'prob_best', 'value_remaining',
     'run_until', 'TopTwo', 'identify', 'adaptive_log', 'adaptive_mean', 'top_rows', 'row_truth',
     'histories', 'contexts', 'FilmPage', 'Log', 'write_log', 'value', 'replay_learning',
+    'weight_limit',
 ]

@@ -32,6 +32,6 @@ from .agreement import random_pairs, judge
 _all_ = [
     'Interleaved', 'balanced', 'credit', 'team_draft', 'probabilistic', 'marginal_credit',
     'multileave', 'credits', 'team_draft_many', 'Votes', 'tally', 'Preference', 'preference',
-    'bootstrap_preference', 'Audience', 'audience', 'Ranker', 'rank', 'compare_methods', 'METRICS',
-    'visitors_needed', 'savings', 'found', 'random_pairs', 'judge',
+    'bootstrap_preference', 'Audience', 'audience', 'Ranker', 'rank', 'compare_methods',
+    'METRICS', 'visitors_needed', 'savings', 'found', 'random_pairs', 'judge',
 ]

@@ -23,6 +23,6 @@ from .choosing import decision_diagram
 # %% ../../nbs/8_families/07_rollouts.ipynb #45e104b2
 _all_ = [
     'ShadowReport', 'Shadow', 'run_shadow', 'Arms', 'Guardrail', 'gain_interval', 'false_halts',
-    'Decision', 'Plan', 'Canary', 'simulate_rollouts', 'visitor_stats', 'Rule', 'RULES', 'METHODS',
-    'inflation', 'Choice', 'choose_test', 'decision_diagram',
+    'Decision', 'Plan', 'Canary', 'simulate_rollouts', 'visitor_stats', 'Rule', 'RULES',
+    'METHODS', 'inflation', 'Choice', 'choose_test', 'decision_diagram',
 ]
