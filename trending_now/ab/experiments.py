@@ -249,7 +249,7 @@ def analyse_units(
         few = f'{counts} units: expected at least two in each arm'
         return Report(experiment, decision, (*broken, few), n, pd.DataFrame(), 0.)
     look = _look(experiment, n, earlier)
-    found = _found(experiment, table[arm >= 0])
+    found = _found(experiment, table if (arm >= 0).all() else table[arm >= 0])
     known = _variants(experiment, found, look)
     rows = _rows(experiment, known, _others(experiment, found))
     decision, variant, decisions, reasons = _concluded(experiment, known, done, broken)

@@ -43,7 +43,7 @@ def _by_arm(metric, table):
     num, den = _sums(table, metric.name), _sums(table, f'{metric.name} / per')
     values, arm = np.empty(len(table)), table.arm.to_numpy()
     for k in np.unique(arm):
-        rows = arm == k
+        rows = np.flatnonzero(arm == k)
         values[rows] = ratio_values(num[rows], den[rows], 't' if k else 'c')
     return values
 
@@ -77,7 +77,7 @@ class Group(Shown):
     mean:float     # The estimate: mean, share, ratio or quantile
     sd:float       # Of a unit's value, n - 1 in the denominator
     skewness:float # Of a unit's value; 0: as likely far above as far below
-    events:int     # Units whose sum is not the commonest of all arms
+    events:int     # Units whose sum differs from that of the middle unit of all arms
 
     @property
     def variance(self)->float:
@@ -85,22 +85,23 @@ class Group(Shown):
         return self.sd**2/self.n
 
 # %% ../../nbs/3_testing/14_readings.ipynb #read-21
-def _group(values, unusual):
+def _group(values, events):
     "An arm's five numbers."
     mean = values.mean()
     if len(values) < 2 or checks.constant(values):
-        return Group(len(values), float(mean), 0., 0., int(unusual.sum()))
+        return Group(len(values), float(mean), 0., 0., events)
     deviations = values - mean
-    skewness = (deviations**3).mean()/deviations.var()**1.5
-    return Group(len(values), float(mean), float(values.std(ddof=1)), float(skewness),
-                 int(unusual.sum()))
+    squares = deviations*deviations
+    skewness = (squares @ deviations)/len(values)/squares.mean()**1.5
+    return Group(len(values), float(mean), float(values.std(ddof=1)), float(skewness), events)
 
 def _unusual(metric, table):
-    "Which units differ from the commonest sum."
+    "Which units differ from the middle one of all: where most do the same, from what most do."
     sums = _sums(table, metric.name)
     if metric.share: sums = sums > 0
-    kinds, which, times = np.unique(sums, return_inverse=True, return_counts=True)
-    return which != times.argmax()
+    if np.count_nonzero(sums) <= len(sums)/2: return sums != 0
+    middle = len(sums)//2
+    return sums != np.partition(sums, middle)[middle]
 
 # %% ../../nbs/3_testing/14_readings.ipynb #read-22
 def groups(
@@ -109,12 +110,13 @@ def groups(
     arms:int=2,         # Variants, control included
 )->list:                # A Group for each
     "A metric's sums, arm by arm; ValueError for NaN, or an arm without units."
-    values, unusual, arm = unit_values(metric, table), _unusual(metric, table), table.arm.to_numpy()
+    values, arm = unit_values(metric, table), table.arm.to_numpy().astype(int)
+    events = np.bincount(arm[_unusual(metric, table)], minlength=arms)
     found = []
     for k in range(arms):
-        rows = arm == k
-        if not rows.any(): raise ValueError(f'arm {k} has no units: expected at least two')
-        found.append(_group(values[rows], unusual[rows]))
+        rows = np.flatnonzero(arm == k)
+        if not len(rows): raise ValueError(f'arm {k} has no units: expected at least two')
+        found.append(_group(values[rows], int(events[k])))
     return found
 
 # %% ../../nbs/3_testing/14_readings.ipynb #read-25
