@@ -1,5 +1,5 @@
-"""A log as it comes: an assignment table beside it, tests at once, windows, triggers, quantiles; the
-same rows from every engine."""
+"""A log as it comes: an assignment table beside it, tests at once, windows, triggers, quantiles;
+the same rows from every engine."""
 
 from dataclasses import replace
 import duckdb

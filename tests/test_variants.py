@@ -114,7 +114,8 @@ def test_a_family_of_tests_of_nothing_raises_few_alarms(variants, looks):
     rng, alarms = stream(7, "family", variants, looks), 0
     for _ in range(300):
         seen = table(rng, (0.2,) * variants, 400)
-        reads = [ab.analyse_units(plan, seen[: len(seen) * k // looks]) for k in range(1, looks + 1)]
+        steps = [len(seen) * k // looks for k in range(1, looks + 1)]
+        reads = [ab.analyse_units(plan, seen[:step]) for step in steps]
         verdicts = [v for read in reads if len(read.table) for v in read.table.verdict]
         alarms += any(verdict in ("better", "worse") for verdict in verdicts)
     assert alarms / 300 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)

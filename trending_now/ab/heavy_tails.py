@@ -130,7 +130,7 @@ def quantile_values(
     --------
     >>> from trending_now.ab.heavy_tails import quantile_values
     >>> found = quantile_values([float(k % 10) for k in range(400)], np.arange(400)//2, 200, q=.5)
-    >>> round(found.mean(), 9), len(found)
+    >>> round(float(found.mean()), 9), len(found)
     (4.0, 200)
     """
     values, unit = checks.numbers('values', values), np.asarray(unit)

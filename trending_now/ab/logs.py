@@ -205,7 +205,9 @@ def _beside_units(experiment, events, units, tagged, length=0):
         when = nw.when(earlier if past else inside)
         adds.append(when.then(nw.col(f'_{number}')).otherwise(nw.lit(0.)).alias(f'_{number}'))
     keys = [experiment.unit, nw.col('arm').alias('_arm')]
-    if length: keys.append(nw.when(inside).then(nw.col('_age')).otherwise(nw.lit(-1)).alias('_period'))
+    if length:
+        period = nw.when(inside).then(nw.col('_age')).otherwise(nw.lit(-1))
+        keys.append(period.alias('_period'))
     return rows.select(*keys, earlier.cast(nw.Int64).alias('_before'), *adds)
 
 def _own_moments(experiment, assignments):

@@ -7,7 +7,7 @@ __all__ = ['AaRuns', 'aa_runs', 'plan_sizes']
 
 # %% ../../nbs/3_testing/18_rehearsal.ipynb #rehe-04
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
@@ -18,7 +18,6 @@ from .readings import groups, read
 from .sequential import always_valid, crossing
 from .spending import spending_bounds
 from .variants import family_level
-from ..settings import stream
 from ..show import COLOURS
 
 # %% ../../nbs/3_testing/18_rehearsal.ipynb #rehe-10
@@ -64,7 +63,8 @@ def aa_runs(
         c = reading.comparison
         found.append((c.p_value, c.low > 0, c.high < 0))
     p, rises, falls = np.array(found, float).T
-    rows = {'a rise': (rises.sum(), experiment.alpha/2), 'a fall': (falls.sum(), experiment.alpha/2),
+    half = experiment.alpha/2
+    rows = {'a rise': (rises.sum(), half), 'a fall': (falls.sum(), half),
             'either': ((rises + falls).sum(), experiment.alpha)}
     shown = {name: (*_rate(hits, runs), promised) for name, (hits, promised) in rows.items()}
     return AaRuns(p, pd.DataFrame(shown, ['share', 'low', 'high', 'promised']).T)

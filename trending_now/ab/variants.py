@@ -53,7 +53,7 @@ def dunnett_level(
     --------
     >>> from trending_now import ab
     >>> round(ab.dunnett_level([.25, .25, .25, .25]), 4)
-    0.0189
+    0.0188
     """
     return _level(tuple(weights), checks.share('alpha', alpha))
 
