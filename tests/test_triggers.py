@@ -239,13 +239,27 @@ def test_page_hinkley_alarms_where_rivers_does(seed):
         assert page_hinkley(values, threshold) == want
 
 
-def test_adwin_is_rivers_and_the_same_each_time():
-    values = np.concatenate([np.zeros(300), np.ones(300)]) + np.random.default_rng(7).normal(
-        0, 0.1, 600
-    )
-    d = ADWIN()
-    want = next(i for i, v in enumerate(values) if d.update(v) or d.drift_detected)
-    assert adwin(values) == adwin(values) == want
+@pytest.mark.parametrize("seed", range(8))
+def test_adwin_is_rivers_and_the_same_each_time(seed):
+    rng = np.random.default_rng(seed)
+    steps = rng.uniform(0, 1, 3).repeat([300, 500, 400])
+    values = steps + rng.normal(0, 0.1, 1200) if seed % 2 else rng.random(1200) < steps
+    for delta in (0.002, 0.2):
+        d = ADWIN(delta=delta)
+        places = (i for i, v in enumerate(values) if d.update(float(v)) or d.drift_detected)
+        assert adwin(values, delta) == adwin(values, delta) == next(places, None)
+
+
+def test_the_functions_refuse_what_no_stream_is():
+    for first_alarm in (adwin, page_hinkley):
+        assert first_alarm([0.5] * 100) is None
+        for bad in ([], [1.0, np.nan], ["1", "2"], [[1.0], [2.0]]):
+            with pytest.raises(ValueError, match="values"):
+                first_alarm(bad)
+    with pytest.raises(ValueError, match="alpha = 0"):
+        page_hinkley([1.0], alpha=0)
+    with pytest.raises(ValueError, match="delta = 1"):
+        adwin([1.0], 1)
 
 
 def rate(test, seed, n=150, repeats=400):
@@ -303,7 +317,30 @@ def test_bad_samples_are_refused_in_words(f, words):
             f(*pair)
 
 
-@pytest.mark.parametrize("test", ["psi", "js", "ks", "chi2"])
+@pytest.mark.parametrize("bins", [4, 10])
+@pytest.mark.parametrize("test", [psi, js, tv, hellinger])
+def test_drift_of_a_feature_in_bins_is_the_distance_of_its_values(test, bins):
+    rng = np.random.default_rng(7)
+    ref, cur = pd.Series(rng.normal(size=80)), pd.Series(rng.normal(0.5, 1, 60))
+    assert feature_drift(test.__name__, ref, cur, bins) == test(ref, cur, bins)
+    ref[3] = np.nan
+    assert feature_drift(test.__name__, ref, cur, bins) == test(ref.dropna(), cur, bins)
+    words = pd.Series(["a", "b", None] * 20)
+    assert feature_drift(test.__name__, words, words[::-2]).statistic == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.parametrize("test", [ks, wasserstein])
+def test_a_test_of_numbers_passes_categories_on(test):
+    rng = np.random.default_rng(7)
+    ref, cur = pd.Series(rng.normal(size=80)), pd.Series(rng.normal(0.5, 1, 60))
+    assert feature_drift(test.__name__, ref, cur) == test(ref, cur)
+    words = pd.Series(["a", "b"] * 30), pd.Series(["a", "a", "b"] * 20)
+    assert feature_drift(test.__name__, *words) == chi2(*words)
+    with pytest.raises(ValueError, match="expected one of psi, js, tv, hellinger, ks, wasserst"):
+        feature_drift("classifier", ref, cur)
+
+
+@pytest.mark.parametrize("test", "psi js tv hellinger wasserstein ks chi2".split())
 def test_numbers_in_a_column_of_objects_are_numbers(test):
     rng = np.random.default_rng(7)
     ref, cur = pd.Series(rng.normal(size=300)), pd.Series(rng.normal(0.4, 1, 200))

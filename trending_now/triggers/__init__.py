@@ -25,7 +25,7 @@ __all__ = ['psi_shares', 'js_shares', 'Drift', 'psi', 'js', 'ks', 'chi2', 'class
 from .distances import psi_shares, js_shares, Drift, psi, js, ks, chi2
 from .distances import classifier_drift, tv_shares, hellinger_shares, tv
 from .distances import hellinger, wasserstein
-from .drift import monitored, adjust, page_hinkley, adwin
+from .drift import monitored, adjust
 from .shift import GenreDrift, label_drift, prediction_drift, prior_shift
 from .when import Status, Firing, ScheduleTrigger, VolumeTrigger
 from .when import ManualTrigger, PerformanceTrigger, DriftTrigger, AnyOf
@@ -34,7 +34,7 @@ from .freshness import film_table, freshness_value, retraining_grid
 from .freshness import lost_by_age, MODEL_KINDS, ageing, Cadence
 from .freshness import best_interval
 from .tournament import play, standings
-from .running import Alarm, PageHinkley, Adwin
+from .running import Alarm, PageHinkley, Adwin, page_hinkley, adwin
 
 # %% ../../nbs/8_families/03_triggers.ipynb #552cc6b7
 _all_ = [

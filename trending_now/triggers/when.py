@@ -19,7 +19,8 @@ from .. import checks
 from ..catalogue import GENRES
 from ..settings import drift_threshold
 from .distances import are_numbers, classifier_drift, plain_numbers
-from .drift import adjust, adwin, feature_drift, page_hinkley
+from .drift import adjust, feature_drift
+from .running import adwin, page_hinkley
 from .shift import label_drift
 
 # %% ../../nbs/2_retraining/05_when.ipynb #29f47839
