@@ -3,6 +3,7 @@ the same rows from every engine."""
 
 from dataclasses import replace
 import duckdb
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -262,3 +263,48 @@ def test_a_diluted_effect_is_that_of_everybody():
         0.5**0.5, rel=0.03
     )
     assert diluted.relative == pytest.approx(diluted.difference / y[arm == 0].mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_missing_value_beside_an_assignment_table_is_refused_by_every_engine(
+    log, assignments, engine, tmp_path
+):
+    broken = log.copy()
+    hit = broken.index[(broken.kind == "click") & (broken.ts > START + 19 * DAY)][0]
+    broken.loc[hit, "value"] = np.nan
+    test = replace(plan, metric=ab.Metric("x", ab.total("click")), others=())
+    events = as_engine(broken, engine, tmp_path / "log.parquet")
+    with pytest.raises(ValueError, match="missing value"):
+        ab.unit_table(test, events, assignments)
+
+
+def test_an_event_without_a_moment_is_refused_wherever_moments_count(log, assignments):
+    broken = log.assign(ts=log.ts.where(log.index != 7))
+    with pytest.raises(ValueError, match="have no ts"):
+        ab.unit_table(plan, broken, assignments)
+    with pytest.raises(ValueError, match="have no ts"):
+        ab.unit_table(replace(plan, window="2D"), tagged(broken, assignments))
+
+
+def test_clocks_of_both_tables_have_a_zone_or_neither(log, assignments):
+    naive = assignments.assign(ts=assignments.ts.dt.tz_localize(None))
+    for events in (log, pl.from_pandas(log)):
+        with pytest.raises(ValueError, match="both with a time zone"):
+            ab.unit_table(plan, events, naive)
+
+
+def test_too_few_events_for_a_quantile_are_no_error(log, assignments):
+    rare = replace(slow, quantile=0.999)
+    for metric in (rare, ab.Metric("none", ab.count("click"), per=ab.count("nothing"))):
+        guarded = replace(plan, others=(), guardrails=(metric,))
+        report = ab.analyse(guarded, log, assignments)
+        assert report.table.verdict[metric.name] == "too few events"
+        assert np.isnan(report.table.control[metric.name]) and "–" in report._repr_html_()
+
+
+def test_a_quantile_may_be_null_where_it_does_not_count(log, assignments):
+    nulls = log.assign(value=log.value.where(log.kind == "click"))
+    raw = ab.Metric("slow", nw.col("value"), per=ab.count("click"), quantile=0.9)
+    test = replace(plan, others=(raw,))
+    found = ab.unit_table(test, nulls, assignments)
+    assert found.slow.equals(ab.unit_table(plan, log, assignments).slow)

@@ -126,3 +126,78 @@ def test_a_page_of_three_variants_names_them():
     page = ab.analyse_units(plan, table(stream(7, "page"), (0.2, 0.2, 0.3), 4000))._repr_html_()
     assert "ship c" in page and "b &amp; c" in page and "clicks: b" in page
     assert "c 4,000 of 4,000" in page
+
+
+def test_a_small_control_has_a_level_too():
+    "The control's noise is then nearly all of each statistic, and the arms are nearly one."
+    for control in (0.1, 0.01, 0.001, 0.0001):
+        weights = [control, (1 - control) / 2, (1 - control) / 2]
+        assert 0.0253 < ab.dunnett_level(weights) < 0.05
+    assert ab.dunnett_level([0.0001, 0.49995, 0.49995]) > 0.04
+
+
+def two(**changes):
+    return ab.Experiment("t", clicks, 1000, **changes)
+
+
+def counted(*hits, n=1000, **columns):
+    flags = lambda pair: np.concatenate([np.arange(n) < k for k in pair]).astype(float)
+    seen = pd.DataFrame({"arm": np.repeat(range(len(hits)), n), "clicks": flags(hits)})
+    return seen.assign(**{name: flags(pair) for name, pair in columns.items()})
+
+
+def test_all_of_one_arm_and_none_of_the_other_is_a_difference():
+    found = ab.analyse_units(two(), counted(0, 1000))
+    assert found.decision == "ship"
+    guarded = two(guardrails=(crash,))
+    found = ab.analyse_units(guarded, counted(500, 500, crash=(0, 1000)))
+    assert found.decision == "stop" and found.table.verdict["crash"] == "harmed"
+    mean = replace(two(), metric=ab.Metric("clicks", ab.count("click")))
+    found = ab.analyse_units(mean, counted(0, 1000).assign(clicks=lambda t: t.arm + 1.0))
+    assert (found.decision, found.table.p.iloc[0] < 1e-9) == ("ship", True)
+    few = counted(0, 1000).groupby("arm").head(2)
+    assert ab.analyse_units(replace(mean, size=2), few).decision == "inconclusive"
+
+
+def test_a_handful_of_crashes_after_none_is_harm_and_one_more_is_not():
+    guarded = two(guardrails=(crash,))
+    verdict = lambda *pair: ab.analyse_units(
+        guarded, counted(500, 500, crash=pair)
+    ).table.verdict["crash"]
+    assert [verdict(0, 12), verdict(1, 2), verdict(0, 3)] == ["harmed", *["too few events"] * 2]
+
+
+def test_a_size_that_is_reached_is_reached_whatever_the_weights():
+    for size in (1000, 1900, 2000, 8000):
+        plan = ab.Experiment("t", clicks, size, weights=(0.7, 0.3))
+        n = [size, int(np.ceil(size * 0.3 / 0.7))]
+        seen = pd.DataFrame({"arm": np.repeat([0, 1], n), "clicks": 0.0})
+        seen["clicks"] = (np.arange(len(seen)) % 2).astype(float)
+        found = ab.analyse_units(plan, seen)
+        assert (found.fraction, found.decision) == (1, "stop")
+
+
+def test_a_job_that_runs_on_after_the_end_reads_the_last_look_again():
+    plan, seen = two(looks=5), counted(300, 310)
+    found = ab.analyse_units(plan, seen, earlier=(0.2, 0.4, 1.0))
+    assert found.level == ab.analyse_units(plan, seen, earlier=(0.2, 0.4)).level
+    with pytest.raises(ValueError, match="a sequence"):
+        ab.analyse_units(plan, seen, earlier=0.4)
+
+
+def test_giving_up_is_said_before_the_end_and_not_after():
+    plan = two(looks=4, futility=0.8)
+    early = ab.analyse_units(plan, counted(160, 145, n=500))
+    assert early.decision == "stop" and "unlikely" in early.reasons[0]
+    late = ab.analyse_units(plan, counted(300, 305))
+    assert late.decision == "stop" and "no difference" in late.reasons[0]
+
+
+def test_slices_count_the_units_that_they_compare():
+    seen = table(stream(7, "slices"), (0.2, 0.2, 0.3), 1000)
+    labels = np.where(np.arange(len(seen)) % 2, "odd", "even")
+    found = ab.slices(three(), seen, labels, "c").table
+    assert found.units.sum() == 2000
+    p95 = ab.Metric("clicks", ab.total("x"), per=ab.count("x"), quantile=0.5)
+    with pytest.raises(ValueError, match="cannot be cut"):
+        ab.slices(replace(three(), metric=p95), seen, labels)

@@ -16,6 +16,7 @@ from .. import checks
 from .assignment import srm
 from .logs import unit_table
 from .plans import Experiment
+from .rare_events import exact_proportions
 from .readings import MetricReading, against_margin, at_any_time, cap_at
 from .readings import groups, read
 from .reports import Report
@@ -28,11 +29,13 @@ _spending, _hopeless = lru_cache(spending_bounds), lru_cache(futility_bounds)
 
 def _fraction(experiment, n):
     "Share of the planned units that have come, in the arm that lacks most; at most 1."
-    return min(1., *(came/planned for came, planned in zip(n, experiment.sizes)))
+    share = min(came/planned for came, planned in zip(n, experiment.sizes))
+    return 1. if share > 1 - 1e-9 else share
 
 def _readings_so_far(experiment, now, earlier):
     "Shares of the planned units at each reading, this one included; none if no look is open."
-    if earlier is not None: return (*map(float, earlier), now)
+    if earlier is not None: # a reading without new data is the same reading
+        return (*(float(share) for share in earlier if share <= now - .001), now)
     look = math.floor(experiment.looks*now + 1e-9)
     return (*(k/experiment.looks for k in range(1, look)), now) if look else ()
 
@@ -69,10 +72,23 @@ def _good(metric, low, high):
     "An interval of the gain: positive is better."
     return (low, high) if metric.more_is_better else (-high, -low)
 
+_LOPSIDED = .35 # Beyond it, one tail of a share's test holds 1.4 times what it should
+
+def _needed(experiment, reading):
+    "Events that a decision takes: more in an uneven split, and where a look asks for much."
+    if not reading.share: return experiment.min_events
+    n = reading.control.n, reading.treatment.n
+    rate = (reading.control.mean*n[0] + reading.treatment.mean*n[1])/sum(n)
+    spread = rate*(1 - rate)
+    if not spread: return experiment.min_events
+    skewness = (1 - 2*rate)*(1/n[1]**2 - 1/n[0]**2)/math.sqrt(spread)/(1/n[0] + 1/n[1])**1.5
+    tail = abs(skewness)*reading.critical**3/6 # log of how far off the tail is, Edgeworth
+    return max(experiment.min_events, reading.events*(tail/_LOPSIDED)**2)
+
 def _main_state(experiment, reading, look):
     "What the main metric says: better, worse, open, hopeless, too few events, no open look."
     if not look.level: return 'no look is open'
-    if reading.events < experiment.min_events: return 'too few events'
+    if reading.events < _needed(experiment, reading): return 'too few events'
     found = reading.comparison
     low, high = _good(experiment.metric, found.low, found.high)
     if low > 0: return 'better'
@@ -80,10 +96,21 @@ def _main_state(experiment, reading, look):
     z = found.statistic if experiment.metric.more_is_better else -found.statistic
     return 'hopeless' if z < look.give_up else 'open'
 
+def _plain_harm(metric, reading, level):
+    "Whether even a handful of events shows harm, by chances that are counted."
+    if not reading.share or reading.valid or level < .001: return False
+    groups_ = reading.control, reading.treatment
+    hits = [round(group.mean*group.n) for group in groups_]
+    try: found = exact_proportions(hits, [group.n for group in groups_], level)
+    except ValueError: return False # too many outcomes to count, or no event at all
+    if metric.more_is_better: return found.relative_high < -metric.margin
+    return found.low > 0 if not hits[0] else found.relative_low > metric.margin
+
 def _guard_state(experiment, metric, reading, level):
-    "kept, harmed, open or too few events, by the interval against the margin."
-    if not level: return 'open'
-    if reading.events < experiment.min_events: return 'too few events'
+    "kept, harmed, open, too few events or no look is open, by the interval against the margin."
+    if not level: return 'no look is open'
+    if reading.events < _needed(experiment, reading):
+        return 'harmed' if _plain_harm(metric, reading, level) else 'too few events'
     return against_margin(reading, metric.margin, metric.more_is_better)
 
 @dataclass(frozen=True)
@@ -125,7 +152,8 @@ def _guard_reasons(guards):
     "Sentences on the guardrails that were harmed, and on those that are open."
     harmed = [f'guardrail {g.name}: worse by more than its margin of {g.margin:.0%}'
               for g, _, state in guards if state == 'harmed']
-    why = {'open': 'a loss of {:.0%} cannot be excluded', 'too few events': 'too few events'}
+    why = {'open': 'a loss of {:.0%} cannot be excluded', 'too few events': 'too few events',
+           'no look is open': 'no look is open yet'}
     unsure = [f'guardrail {g.name}: {why[state].format(g.margin)}'
               for g, _, state in guards if state in why]
     return harmed, unsure
@@ -158,12 +186,12 @@ def _decide(experiment, known, done):
     kept = [f'guardrail {g.name}: kept' for g, _, state in known.guards if state == 'kept']
     if known.state == 'better' and not unsure: return 'ship', [better, *kept]
     if known.state == 'better': return 'inconclusive' if end else 'keep running', [better, *unsure]
-    if known.main.events < experiment.min_events:
+    if known.main.events < _needed(experiment, known.main):
         few = (f'{name}: too few events ({known.main.events:.3g} expected in the smaller arm, '
-               f'{experiment.min_events:g} needed)')
+               f'{math.ceil(_needed(experiment, known.main))} needed)')
         return 'inconclusive' if end else 'keep running', [few, *unsure]
-    if known.state == 'hopeless': return 'stop', [f'{name}: {_GIVEN_UP}', *unsure]
     if end: return 'stop', [f'{name}: no difference found with the planned units', *unsure]
+    if known.state == 'hopeless': return 'stop', [f'{name}: {_GIVEN_UP}', *unsure]
     return 'keep running', [f'{name}: open after {done:.0%} of the planned units', *unsure]
 
 def _overall(experiment, known, decisions):
@@ -200,9 +228,8 @@ def _rows(experiment, known, others):
 
 def _others(experiment, found):
     "The readings of the metrics that are reported only."
-    return [read(metric, found[metric.name][0], found[metric.name][arm], .05, name)
-            for metric in experiment.others
-            for arm, name in enumerate(experiment.variants[1:], 1)]
+    return [_reading(experiment, metric, found[metric.name], arm, experiment.alpha)
+            for metric in experiment.others for arm in range(1, len(experiment.variants))]
 
 def _all_cautions(experiment, known):
     "Cautions on the main metric and the guardrails, once for each."
@@ -247,7 +274,8 @@ def analyse_units(
         decision = 'invalid' if broken else 'keep running'
         counts = ' and '.join(f'{units:,}' for units in n)
         few = f'{counts} units: expected at least two in each arm'
-        return Report(experiment, decision, (*broken, few), n, pd.DataFrame(), 0.)
+        return Report(experiment, decision, (*broken, few), n, pd.DataFrame(), 0.,
+                      notes=tuple(_notes(experiment, table)))
     look = _look(experiment, n, earlier)
     found = _found(experiment, table if (arm >= 0).all() else table[arm >= 0])
     known = _variants(experiment, found, look)
@@ -264,13 +292,15 @@ def _notes(experiment, table):
     several, waiting = (arm == -1).sum(), (arm == -2).sum()
     if several: said.append(f'{several:,} units have seen several variants and are left out.')
     if waiting: said.append(f'{waiting:,} units are not through their window of '
-                            f'{experiment.window} and wait.')
+                            f'{experiment.window}: they wait, or entered too late.')
     counted = table[arm >= 0]
     for metric in experiment.metrics:
         if not metric.cap: continue
         sums, at = counted[metric.name], cap_at(metric, counted)
         above, total = (sums > at), sums.sum()
         lost = (sums - at)[above].sum()/total if total else 0
+        if not at: said.append(f'{metric.name}: more units act than are capped; expected a '
+                               'smaller cap.')
         said.append(f'{metric.name}: {above.sum():,} units are capped at {at:.4g}, '
                     f'{lost:.1%} of the total.')
     return said
@@ -301,16 +331,19 @@ def _unbiased(experiment, known, look):
         c, control = v.main.comparison, abs(v.main.control.mean)
         if not look.bounds or v.state not in ('better', 'worse') or not control: continue
         z = math.copysign(c.statistic, 1)
-        found = after_stopping(z, look.so_far, look.bounds, abs(c.difference)/z/control)
+        level = family_level(experiment.weights, experiment.alpha, experiment.looks)
+        found = after_stopping(z, look.so_far, look.bounds, abs(c.difference)/z/control, level)
         sign = math.copysign(1, c.difference)
         low, high = sorted((sign*found.low, sign*found.high))
         name = v.main.metric if len(known) == 1 else f'{v.name}: {v.main.metric}'
         said.append(f'{name}: {sign*found.estimate:+.1%} ({low:+.1%} to {high:+.1%}), counting '
-                    'that an early stop flatters')
+                    f'that a stop at reading {len(look.so_far)} flatters')
     return said
 
 def _check_earlier(experiment, earlier):
     "ValueError for earlier readings of a plan that has no use for them."
+    if earlier is not None and np.ndim(earlier) != 1:
+        raise ValueError(f'earlier = {earlier!r}: expected a sequence, such as (.2, .4)')
     if earlier is None or experiment.looks > 1: return
     raise ValueError(f'earlier = {earlier!r}: expected None, since the plan has looks = '
                      f'{experiment.looks}; only several looks share a level')
@@ -366,7 +399,9 @@ def _same_effect(readings):
     "Cochran's p-value for one relative effect in all slices; NaN where a control is 0."
     changes = np.array([reading.comparison.relative for reading in readings])
     errors = np.array([_relative_error(reading) for reading in readings])
-    return _cochran(changes, errors) if np.isfinite(errors).all() else math.nan
+    if not np.isfinite(errors).all(): return math.nan
+    vary = errors > 0 # a slice in which all units are alike tells nothing about its noise
+    return _cochran(changes[vary], errors[vary]) if vary.sum() > 1 else math.nan
 
 def _slice_names(table, groups):
     "The different labels; ValueError for slices that cannot be compared."
@@ -391,13 +426,16 @@ def slices(
     """Effects by slice with Benjamini-Hochberg, and Cochran's test of whether the relative ones
     differ; ValueError for slices that cannot be compared."""
     labels, treatments = np.asarray(labels), experiment.variants[1:]
+    if experiment.metric.quantile is not None:
+        raise ValueError(f'metric {experiment.metric.name}: a quantile cannot be cut; expected a '
+                         'mean, a share or a ratio')
     names = _slice_names(table, labels)
     arm = 1 + treatments.index(checks.one_of('variant', variant or treatments[0], treatments))
     used = table.arm.isin([0, arm]).to_numpy()
     found = [_of_slice(experiment, table[used & (labels == name)], arm, name) for name in names]
     effects = [reading.comparison for reading in found]
     rows = pd.DataFrame({
-        'units': [(labels == name).sum() for name in names],
+        'units': [(used & (labels == name)).sum() for name in names],
         'difference': [c.difference for c in effects],
         'relative': [c.relative for c in effects],
         'low': [c.low for c in effects], 'high': [c.high for c in effects],

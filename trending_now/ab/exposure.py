@@ -78,11 +78,13 @@ def by_exposure(
 )->Course:
     """The effect by time since a unit entered; each interval at the plan's level, by itself.
 
-    `trend` compares the arms' slopes, unit by unit, over those that are through all periods.
-    ValueError as for `period_tables`, or for fewer than two periods.
+    `trend` compares the arms' slopes, unit by unit, over those that are through all periods:
+    whether the difference rises or falls on the whole. ValueError as for `period_tables`, or for
+    fewer than two periods.
     """
     treatments = experiment.variants[1:]
     arm = 1 + treatments.index(checks.one_of('variant', variant or treatments[0], treatments))
+    if periods is not None: checks.whole('periods', periods, 2)
     tables = _whole_periods(experiment, events, length, assignments, periods)
     rows = [_of_period(experiment, table, arm, experiment.alpha) for table in tables]
     table = pd.DataFrame(rows, pd.RangeIndex(len(rows), name='period')).astype({'units': int})

@@ -74,7 +74,9 @@ def _check_log(events, experiment, tagged):
         nulls[unit] = nw.col(unit).is_null() & (nw.col('experiment') == experiment.name)
     for moment in (experiment.start, experiment.end):
         if moment is not None: _check_clock('events', events, moment)
-    if experiment.start is not None: nulls['ts'] = nw.col('ts').is_null()
+    if experiment.start is not None or not tagged or _own_moments(experiment, None):
+        _check_columns('events', events, ['ts'])
+        nulls['ts'] = nw.col('ts').is_null()
     if nulls: _check_present('events', events, nulls)
 
 # %% ../../nbs/3_testing/13_logs.ipynb #logs-13
@@ -229,6 +231,13 @@ def _check_assignments(table, experiment, events):
     _check_ids('assignments', table, unit)
     names = unit, 'variant', 'ts'
     _check_present('assignments', table, {name: nw.col(name).is_null() for name in names})
+    clock = table.collect_schema()['ts']
+    zones = [getattr(frame.collect_schema()['ts'], 'time_zone', 'no clock')
+             for frame in (table, events)]
+    if 'no clock' in zones or (zones[0] is None) != (zones[1] is None):
+        raise ValueError(f'ts of the assignments is {clock}, of the events '
+                         f'{events.collect_schema()["ts"]}: expected moments, both with a time '
+                         'zone or both without')
     one, other = (frame.collect_schema()[unit] for frame in (table, events))
     if one.is_numeric() != other.is_numeric():
         raise ValueError(f'column {unit} is {one} in the assignments and {other} in the events: '
@@ -295,9 +304,9 @@ def _by_entry(experiment, events, assignments):
 def _with_idle(everyone, sums, unit, places):
     "The sums of all units; those that did nothing have a 0 everywhere."
     everyone = everyone.drop(columns=['since', 'entered'])
-    table = everyone.merge(sums, on=unit, how='left').fillna({'_lost': 0, '_before': 0})
-    idle = table['_0'].isna() & (table['_lost'] == 0)
-    table.loc[idle, places] = 0.
+    table = everyone.merge(sums, on=unit, how='left')
+    idle = table['_before'].isna()
+    table.loc[idle, [*places, '_lost', '_before']] = 0.
     return table
 
 def _chosen(experiment, assignments):
@@ -348,7 +357,7 @@ def _quantiles(metric, seen, table):
         known = place >= 0
         values = seen.value.to_numpy(float)[known]
         try: found[rows] = quantile_values(values, place[known], len(rows), metric.quantile)
-        except ValueError as e: raise ValueError(f'metric {metric.name}, arm {k}: {e}') from None
+        except ValueError: found[rows] = np.nan # too few events for a quantile, so far
     return found
 
 # %% ../../nbs/3_testing/13_logs.ipynb #logs-19

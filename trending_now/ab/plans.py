@@ -82,8 +82,9 @@ class Metric:
     @property
     def columns(self)->dict: # Name: (expression, whether it looks at the past)
         "The unit table's columns for this metric."
+        if self.quantile is not None: return {self.name: (self.per, False)}
         columns = {self.name: (self.top, False)}
-        if self.per is not None and self.quantile is None:
+        if self.per is not None:
             columns[f'{self.name} / per'] = (self.per, False)
         for number, expression in enumerate(self.covariates, 1):
             place = ' / past' if number == 1 else f' / past {number}'
@@ -93,14 +94,18 @@ class Metric:
 # %% ../../nbs/3_testing/12_plans.ipynb #plan-13
 def _check_metrics(plan):
     "ValueError for metrics that the plan cannot use."
+    for name in ('guardrails', 'others'):
+        if not isinstance(getattr(plan, name), (tuple, list)):
+            raise ValueError(f'{name} = {getattr(plan, name)!r}: expected a tuple of metrics')
     if not all(isinstance(metric, Metric) for metric in plan.metrics):
         raise ValueError(f'experiment {plan.name}: expected metrics of class Metric')
     names = [metric.name for metric in plan.metrics]
-    if len(set(names)) < len(names):
-        raise ValueError(f'metrics {names}: expected different names')
+    if len(set(names)) < len(names) or {'arm', 'unit'} & {*names}:
+        raise ValueError(f'metrics {names}: expected different names, none of them arm or unit')
 
 def _check_variants(variants, weights):
     "ValueError for anything but two variants or more with their shares."
+    if np.ndim(weights) != 1: raise ValueError(f'weights = {weights!r}: expected one a variant')
     shares = [checks.share('weights', weight) for weight in weights]
     different = len(set(variants)) == len(variants) == len(weights) >= 2
     if not different or abs(sum(shares) - 1) > 1e-6:
@@ -115,6 +120,13 @@ def _check_span(name, value):
     if span is None or not span > pd.Timedelta(0):
         raise ValueError(f"{name} = {value!r}: expected a time above 0, such as '14D'")
 
+def _check_moment(name, value):
+    "ValueError for what is no moment."
+    if value is None: return
+    try: moment = pd.Timestamp(value)
+    except (ValueError, TypeError): moment = pd.NaT
+    if pd.isna(moment): raise ValueError(f'{name} = {value!r}: expected a moment')
+
 def _check_times(plan):
     "ValueError for a start, an end and spans that cannot be."
     _check_span('window', plan.window)
@@ -122,6 +134,7 @@ def _check_times(plan):
     if plan.trigger is not None and not isinstance(plan.trigger, nw.Expr):
         raise ValueError(f'trigger = {plan.trigger!r}: expected an expression, '
                          'such as count("search")')
+    for name in ('start', 'end'): _check_moment(name, getattr(plan, name))
     if plan.start is None or plan.end is None: return
     start, end = pd.Timestamp(plan.start), pd.Timestamp(plan.end)
     if (start.tzinfo is None) != (end.tzinfo is None) or not start < end:
@@ -137,6 +150,7 @@ def _check_plan(plan):
     checks.number('min_events', plan.min_events, least=0)
     checks.number('coverage', plan.coverage, above=0, most=1)
     checks.number('futility', plan.futility, least=0, below=1)
+    if plan.futility: checks.number('futility', plan.futility, above=plan.alpha)
     if plan.futility and plan.looks < 2:
         raise ValueError(f'futility = {plan.futility!r}: expected 0 for a plan with looks = '
                          f'{plan.looks}; only several looks can give up early')
@@ -166,7 +180,7 @@ class Experiment:
     window:object=None      # How long a unit is followed after it entered, such as '14D'
     lookback:object=None    # How far the past goes back, such as '28D'; None: as the log
     trigger:nw.Expr|None=None # A unit enters with its first such event, and not without
-    futility:float=0.       # With several looks: power to keep when giving up early; 0: never
+    futility:float=0.       # Several looks: give up early, at a power planned so; 0: never
 
     def __post_init__(self):
         if self.weights is None:
@@ -186,7 +200,8 @@ class Experiment:
     @property
     def sizes(self)->tuple: # Of each variant, control first
         "Planned units."
-        return tuple(self.size*weight/self.weights[0] for weight in self.weights)
+        control, *others = self.weights
+        return (self.size, *(self.size*weight/control for weight in others))
 
     def assign(self, units)->np.ndarray: # (units,) number of the variant; -1: not in the test
         "The variant of each unit."

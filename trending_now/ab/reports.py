@@ -121,7 +121,7 @@ def _repr_html_(self:Report):
 def _repr_markdown_(self:Report):
     why = '\n'.join(f'- {reason}' for reason in self.reasons)
     title = f'**{self.experiment.name}: {_ended(self)}**'
-    return f'{title}\n\n{why}\n\n{markdown_table(*_printed(self.table))}'
+    return f'{title}\n\n{why}\n\n{_note(self)}\n\n{markdown_table(*_printed(self.table))}'
 
 _STYLE = ('body{font:16px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}'
           'td,th{padding:.2em .7em;text-align:right}svg{max-width:100%;height:auto}')
