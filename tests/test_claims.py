@@ -51,7 +51,7 @@ WRONG = {
     "seed = ": dict(seed=np.random.default_rng(7)),
     "evidence = 'hearsay': expected one of theorem, simulation": dict(evidence="hearsay"),
     "evidence = None": dict(evidence=None),
-    "fails_if = ''": dict(fails_if="  "),
+    "fails_if = '  '": dict(fails_if="  "),
     "fails_if = None": dict(fails_if=None),
     "fails_if = 3": dict(fails_if=3),
 }

@@ -97,7 +97,7 @@ def _no_surprise(name, values):
     hidden = np.ma.count_masked(values) if np.ma.isMaskedArray(values) else 0
     if hidden: raise ValueError(f'{name}: {hidden} values are masked; leave them out first')
     kind = np.asarray(values).dtype.kind if np.ndim(values) == 1 else ''
-    if kind in 'USO' and any(isinstance(value, (str, bytes)) for value in values):
+    if kind in {'U', 'S', 'O'} and any(isinstance(value, (str, bytes)) for value in values):
         raise ValueError(f'{name}: expected numbers, not {values!r}')
 
 def numbers(
@@ -194,9 +194,9 @@ def flag(
 def text(
     name:str, # Name of the argument
     value,    # What came
-)->str:       # Not empty
+)->str:       # As it came, more than blanks
     "A text with something in it, or ValueError."
-    if isinstance(value, str) and value: return value
+    if isinstance(value, str) and value.strip(): return value
     raise ValueError(f'{name} = {value!r}: expected a text')
 
 def moment(
