@@ -501,6 +501,11 @@ def test_layers_split_without_overlap_and_independent_of_assignment():
         (lambda: ab.srm(["5", "6"]), "counts: expected numbers"),
         (lambda: ab.srm([True, False]), "counts = True"),
         (lambda: ab.srm([]), "0 counts"),
+        (lambda: ab.srm(5), "counts = 5"),
+        (lambda: ab.srm(None), "counts = None"),
+        (lambda: ab.srm("55"), "counts = '55'"),
+        (lambda: ab.assign("a", "x", 5), "weights"),
+        (lambda: ab.Slots(" ", {"a": (0, 1)}), "name = ' '"),
         (lambda: ab.assign_many([1, math.nan, None], "x", [0.5, 0.5]), "2 missing"),
         (lambda: ab.assign_many([None, 2**70], "x", [0.5, 0.5]), "1 missing"),
         (lambda: ab.assign_many(["a", pd.NA, pd.NA], "x", [0.5, 0.5]), "2 missing"),
@@ -1048,6 +1053,36 @@ def test_uneven_looks_spend_all_and_no_more_than_alpha(at, kind, two_sided):
     spent = ab.crossing(bounds, two_sided=two_sided, fractions=at)
     assert spent.sum() == pytest.approx(0.04, abs=1e-8) and (bounds > 0).all()
     assert spending_bounds(at[:2], 0.04, kind, two_sided) == pytest.approx(bounds[:2], abs=1e-12)
+
+
+def crossings_written_out(bounds, drift, nodes=700):
+    "Upper first crossings of a walk with unit steps, on one grid for each look."
+    at, weight = np.polynomial.legendre.leggauss(nodes)
+    x, mass, first = np.zeros(1), np.ones(1), []
+    for k, bound in enumerate(bounds * np.sqrt(np.arange(1, len(bounds) + 1)), 1):
+        first.append(mass @ stats.norm.sf(bound - x - drift))
+        half = min(bound, 10 * k**0.5 + drift * k)
+        y = half * at
+        x, mass = y, half * weight * (stats.norm.pdf(y[:, None] - x - drift) @ mass)
+    return np.array(first)
+
+
+@pytest.mark.parametrize("kind", ["obrien-fleming", "pocock"])
+@pytest.mark.parametrize("drift", [0.0, 0.2])
+def test_crossings_of_many_looks_are_the_integrals_written_out(kind, drift):
+    bounds = ab.group_sequential(30, kind=kind)
+    up, down = (crossings_written_out(bounds, d) for d in (drift, -drift))
+    assert ab.crossing(bounds, drift) == pytest.approx(up + down, abs=1e-11)
+    late = np.r_[np.full(15, np.inf), bounds[15:]]  # the same grid again, and then another
+    assert ab.crossing(late).sum() < ab.crossing(bounds).sum()
+
+
+@pytest.mark.parametrize("two_sided", [True, False])
+@pytest.mark.parametrize("kind", ["obrien-fleming", "pocock"])
+def test_the_bounds_spend_alpha_to_ten_digits(kind, two_sided):
+    for looks, alpha in ((1, 0.05), (3, 0.4), (25, 0.001)):
+        bounds = ab.group_sequential(looks, alpha, kind, two_sided)
+        assert ab.crossing(bounds, two_sided=two_sided).sum() == pytest.approx(alpha, abs=1e-10)
 
 
 def test_uneven_crossings_are_the_bivariate_normal():

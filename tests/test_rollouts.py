@@ -792,6 +792,15 @@ def test_inflation_is_at_least_one_and_counts_the_right_direction_only(alpha, po
             assert right >= wrong - 1e-12
 
 
+def test_the_size_for_two_hundred_looks_has_its_power():
+    bounds, size = group_sequential(200), inflation(200)
+    drift = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * (size / 200) ** 0.5
+    right, wrong = (choosing._wins(bounds, d) for d in (drift, -drift))
+    assert right == pytest.approx(0.8, abs=1e-9)
+    assert right + wrong == pytest.approx(crossing(bounds, drift).sum(), abs=1e-9)
+    assert inflation(100) < size < 1.06
+
+
 @pytest.mark.parametrize("most", [1, 20, 30])
 def test_no_method_is_chosen_that_takes_longer_than_anybody_waits_for(most):
     for case in CASES:

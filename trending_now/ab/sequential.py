@@ -25,6 +25,7 @@ class Walk:
         self.at, self.drift = information(fractions), drift
         self.steps = np.sqrt(np.diff(self.at, prepend=0))   # each step's standard deviation
         self.look, self.x, self.mass = 0, np.zeros(1), np.ones(1)
+        self.grids, self.density = np.zeros(7), None   # of the step before
 
     def _from(self, z):
         "How far a z at this look lies above each place, in standard deviations of the step."
@@ -77,10 +78,20 @@ def go_on(self:Walk,
     end = min(high*spread, middle + 9*spread)
     start = min(max(low*spread, middle - 9*spread), end - 1e-9*spread)
     finest = self.steps[self.look:self.look+2].min()
-    nodes = 32*math.ceil((24 + 5*(end - start)/finest)/32)
+    nodes = 32*math.ceil((24 + 3*(end - start)/finest)/32)
     x, weight = quadrature(start, end, nodes)
-    density = _bell((x[:, None] - self.x - self.drift*step**2)/step)/step
-    self.x, self.mass, self.look = x, weight*(density @ self.mass), self.look + 1
+    self.mass = weight*(self._step_to(x) @ self.mass)
+    self.x, self.look = x, self.look + 1
+
+@patch
+def _step_to(self:Walk, x):
+    "Density at each of `x`, from each place before (x, before); that of the last step, if alike."
+    step, old = self.steps[self.look], self.x
+    grids = np.array([len(x), len(old), x[0], x[-1], old[0], old[-1], step])
+    if np.abs(grids - self.grids).max() > 1e-13:
+        self.density = _bell((x[:, None] - old - self.drift*step**2)/step)/step
+        self.grids = grids
+    return self.density
 
 # %% ../../nbs/3_testing/07_sequential.ipynb #ddcec7fa
 def crossing(
@@ -130,7 +141,9 @@ def group_sequential(
     shapes = {'obrien-fleming': np.sqrt(k/np.arange(1, k+1)), 'pocock': np.ones(k)}
     shape = shapes[checks.one_of('kind', kind, shapes)]
     def excess(c): return crossing(c*shape, two_sided=two_sided).sum() - alpha
-    return optimize.brentq(excess, 1e-3, 9, xtol=1e-8)*shape
+    one_side = alpha/2 if two_sided else alpha
+    one_look, bonferroni = -special.ndtri(one_side), -special.ndtri(one_side/k)
+    return optimize.brentq(excess, .99*one_look, bonferroni + .01, xtol=1e-10)*shape
 
 # %% ../../nbs/3_testing/07_sequential.ipynb #4557cc1a
 @dataclass(frozen=True, repr=False)

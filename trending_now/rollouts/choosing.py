@@ -13,9 +13,8 @@ from html import escape
 import numpy as np
 from scipy import optimize, special
 from .. import checks
-from ..ab.sequential import group_sequential
-from ..ab.sizing import (duration_days, quadrature, sample_size_proportions,
-                                    whole_weeks)
+from ..ab.sequential import Walk, group_sequential
+from ..ab.sizing import duration_days, sample_size_proportions, whole_weeks
 from ..show import html_table
 
 # %% ../../nbs/3_testing/28_choosing.ipynb #dd70f47f
@@ -81,22 +80,20 @@ def inflation(
 def _inflation(looks, alpha, power, kind):
     bounds = group_sequential(looks, alpha, kind)
     if looks == 1: return 1.
-    def lacks(drift): return _wins(bounds, drift/math.sqrt(looks)) - power
-    drift = optimize.brentq(lacks, 0, 12)
     one_look = special.ndtri(1 - alpha/2) + special.ndtri(power)
+    def lacks(drift): return _wins(bounds, drift/math.sqrt(looks)) - power
+    enough = one_look + .25
+    while lacks(enough) < 0: enough += .25
+    drift = optimize.brentq(lacks, one_look - .01, enough)
     return float((drift/one_look)**2)
 
 def _wins(bounds, drift):
     "Chance that a walk with that drift a look leaves by its upper bound, and not by the lower."
-    x, mass, won = np.zeros(1), np.ones(1), 0.
-    for look, bound in enumerate(bounds*np.sqrt(np.arange(1, len(bounds) + 1)), 1):
-        won += mass @ special.ndtr(x + drift - bound)
-        middle, far = look*drift, 9*math.sqrt(look)  # nine standard deviations are everywhere
-        high = min(bound, middle + far)
-        low = min(max(-bound, middle - far), high - 1e-9)
-        y, weight = quadrature(low, high, 32*math.ceil((24 + 5*(high - low))/32))
-        bell = np.exp(-(y[:, None] - x - drift)**2/2)/math.sqrt(2*math.pi)
-        x, mass = y, weight*(bell @ mass)
+    looks = len(bounds)
+    walk, won = Walk(np.arange(1, looks + 1)/looks, drift*math.sqrt(looks)), 0.
+    for bound in bounds:
+        won += walk.above(bound)
+        walk.go_on(-bound, bound)
     return won
 
 # %% ../../nbs/3_testing/28_choosing.ipynb #5aa0018e

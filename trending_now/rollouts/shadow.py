@@ -13,8 +13,8 @@ from multiprocessing import Pipe
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from scipy import special
 from .. import checks
+from ..ab.rare_events import rate_bound
 from ..show import html_table, markdown_table
 
 # %% ../../nbs/3_testing/22_shadow.ipynb #90b379de
@@ -159,10 +159,9 @@ class ShadowReport:
 
     @property
     def error_bound(self)->float: # Share of requests
-        "Upper 95% bound (Clopper and Pearson 1934) of the candidate's error rate."
+        "Upper 95% bound (Clopper and Pearson 1934) of the candidate's error rate; 1 without a request."
         n = self.failed + self.outcomes.get('ok', 0)
-        if self.failed == n: return 1.
-        return float(special.betaincinv(self.failed + 1, n - self.failed, .95))
+        return rate_bound(self.failed, n) if n else 1.
 
     @property
     def latency_ratio(self)->float: # Above 1: the candidate is slower
