@@ -73,7 +73,7 @@ def go_on(self:Walk,
     high:float, # z above which it stops; inf: it does not
 )->None:
     "Leave this look with what lies between; nine standard deviations are everywhere."
-    t, step = self.at[self.look], self.steps[self.look]
+    t = self.at[self.look]
     middle, spread = self.drift*t, math.sqrt(t)
     end = min(high*spread, middle + 9*spread)
     start = min(max(low*spread, middle - 9*spread), end - 1e-9*spread)

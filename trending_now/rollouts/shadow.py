@@ -159,7 +159,7 @@ class ShadowReport:
 
     @property
     def error_bound(self)->float: # Share of requests
-        "Upper 95% bound (Clopper and Pearson 1934) of the candidate's error rate; 1 without a request."
+        "Upper 95% bound (Clopper and Pearson 1934) of its error rate; 1 without a request."
         n = self.failed + self.outcomes.get('ok', 0)
         return rate_bound(self.failed, n) if n else 1.
 
