@@ -518,6 +518,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'trending_now/ab/sequential.py'),
                                             'trending_now.ab.sequential.Walk._from': ( '3_testing/sequential.html#walk._from',
                                                                                        'trending_now/ab/sequential.py'),
+                                            'trending_now.ab.sequential.Walk._step_to': ( '3_testing/sequential.html#walk._step_to',
+                                                                                          'trending_now/ab/sequential.py'),
                                             'trending_now.ab.sequential.Walk.above': ( '3_testing/sequential.html#walk.above',
                                                                                        'trending_now/ab/sequential.py'),
                                             'trending_now.ab.sequential.Walk.below': ( '3_testing/sequential.html#walk.below',
