@@ -652,6 +652,10 @@ def test_segments_are_adjusted_by_holm_and_the_short_variant_is_named():
         (lambda: srm_by([[10, 10]]), "expected segments"),
         (lambda: srm_by({"Opera": [0, 0]}), "'Opera': .*expected units"),
         (lambda: srm_by({"Opera": [5, 5]}, [0.5, 0.6]), "'Opera': .*sum to 1"),
+        (lambda: srm_by({"a": [10, 12], "b": [5, 6, 7]}), "'b': 3 counts, expected 2 as for 'a'"),
+        (lambda: srm_by({"a": [10, 12, 9], "b": [5, 6]}), "'b': 2 counts, expected 3 as for 'a'"),
+        (lambda: srm_by(pd.DataFrame([[9, 8]] * 3, list("aab"))), "'a' more than once"),
+        (lambda: srm_by(pd.DataFrame([[9, 8]] * 2, [7, 7])), "7 more than once"),
     ],
 )
 def test_splits_that_cannot_be_are_refused_with_the_day_or_the_segment(call, words):

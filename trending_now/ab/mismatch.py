@@ -71,7 +71,8 @@ def srm_by(
 
     Columns: `units` in the segment; the variant (from 0) that is `short` of units, and the share by
     which it is `below` what was asked; `p_value` of `srm`; `adjusted` by Holm for all segments.
-    ValueError for no segments, or counts that `srm` refuses, with the segment's name.
+    ValueError for no segments, and with the segment's name for a name that comes twice, another
+    number of variants than before, or counts that `srm` refuses.
 
     Examples
     --------
@@ -80,11 +81,12 @@ def srm_by(
     >>> found.adjusted.round(4).to_dict()
     {'Firefox': 0.6892, 'Safari': 0.0001}
     """
-    rows = counts.T.to_dict('list') if isinstance(counts, pd.DataFrame) else counts
-    if not isinstance(rows, dict) or not rows:
+    if isinstance(counts, pd.DataFrame): counts = _by_name(counts)
+    if not isinstance(counts, dict) or not counts:
         raise ValueError(f'counts = {counts!r}: expected segments, each with its counts')
-    table = pd.DataFrame([_segment(name, row, weights) for name, row in rows.items()],
-                         index=pd.Index(rows))
+    _same_variants(counts)
+    table = pd.DataFrame([_segment(name, row, weights) for name, row in counts.items()],
+                         index=pd.Index(counts))
     return table.assign(adjusted=holm(table.p_value))
 
 # %% ../../nbs/3_testing/10_mismatch.ipynb #6d954ad2
@@ -98,3 +100,18 @@ def _segment(name, row, weights):
     short = int(reached.argmin())
     return {'units': int(seen.sum()), 'short': short, 'below': 1 - reached[short],
             'p_value': p_value}
+
+def _by_name(table):
+    "A frame as a dictionary of rows, or ValueError for a name that comes twice."
+    twice = table.index[table.index.duplicated()]
+    if len(twice):
+        raise ValueError(f'counts has {twice[0]!r} more than once: expected one row a segment')
+    return dict(zip(table.index, table.to_numpy().tolist()))
+
+def _same_variants(counts):
+    "ValueError for the first segment with another number of counts than the first one."
+    sizes = {name: len(row) for name, row in counts.items() if np.ndim(row) == 1}
+    for name, size in sizes.items():
+        first = next(iter(sizes))
+        if size != sizes[first]:
+            raise ValueError(f'{name!r}: {size} counts, expected {sizes[first]} as for {first!r}')
