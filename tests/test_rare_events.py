@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from trending_now.ab import rare_events
 from trending_now.ab.comparisons import compare_proportions
 from trending_now.ab.rare_events import exact_proportions, rate_bound
 
@@ -99,6 +100,40 @@ def test_an_exact_p_value_is_below_alpha_exactly_when_0_is_outside(x, n, alterna
         assert (c.p_value < alpha) == (not c.relative_low <= 0 <= c.relative_high)
 
 
+@pytest.mark.parametrize("x, n", [([19, 30], [9500, 500]), ([0, 30], [500, 500])])
+def test_rates_that_no_longer_meet_leave_the_other_side_alone(x, n):
+    "The chance of as many or fewer is near 1, however far the groups are apart."
+    up, down = (exact_proportions(x, n, alternative=side) for side in ("larger", "smaller"))
+    assert up.p_value == pytest.approx(1e-4) and down.p_value == 1
+    assert down.low == -math.inf and down.high > 0 and down.relative_high > 0 and up.low > 0
+    assert exact_proportions(x, n).p_value == pytest.approx(2e-4)
+    back = [exact_proportions(x[::-1], n[::-1], alternative=a) for a in ("smaller", "larger")]
+    assert [c.p_value for c in back] == pytest.approx([up.p_value, 1])
+
+
+def test_one_sided_p_values_go_on_smoothly_to_where_rates_no_longer_meet():
+    found = [exact_proportions([0, j], [500, 500], alternative="smaller") for j in range(23, 31)]
+    assert [c.p_value for c in found] == [1] * 8
+
+
+def test_a_large_control_is_as_good_as_a_known_rate():
+    control, canary = 50_000, stats.binom(500, 0.002)
+    worse = exact_proportions([control, 4], [25_000_000, 500], alternative="larger")
+    assert worse.p_value == pytest.approx(canary.sf(3) + 1e-4, rel=0.05)
+    assert worse.low > 0 and worse.relative_low > 0
+    theirs = stats.binomtest(4, 500).proportion_ci(0.9, "exact").low
+    assert worse.low == pytest.approx(theirs - 0.002, rel=0.05)
+    better = exact_proportions([control, 0], [25_000_000, 500], alternative="smaller")
+    assert better.p_value == pytest.approx(canary.pmf(0) + 1e-4, rel=0.05)
+
+
+def test_blocks_of_counts_make_no_p_value_smaller(monkeypatch):
+    one_by_one = exact_proportions([900, 4], [450_000, 500], alternative="larger").p_value
+    monkeypatch.setattr(rare_events, "_MOST", 25_000)
+    in_blocks = exact_proportions([900, 4], [450_000, 500], alternative="larger").p_value
+    assert one_by_one * (1 - 1e-6) < in_blocks < 1.02 * one_by_one
+
+
 def test_intervals_cover_at_every_true_rate():
     n = 12, 5
     found = {}
@@ -146,7 +181,8 @@ def test_many_events_are_as_the_score_test_says():
         ({"totals": [10, 0]}, "units in both groups"),
         ({"alpha": 1e-4}, "alpha = 0.0001"),
         ({"alternative": "greater"}, "alternative = 'greater'"),
-        ({"successes": [4000, 4600], "totals": [10**5] * 2}, "compare_proportions is as good"),
+        ({"successes": [4000, 4600], "totals": [10**5] * 2}, "hundreds in both.* is as good"),
+        ({"successes": [10**9 - 9, 496], "totals": [10**9, 500]}, "hundreds without one"),
     ],
 )
 def test_comparisons_of_few_events_that_cannot_be_are_refused(kw, word):

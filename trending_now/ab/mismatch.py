@@ -103,8 +103,8 @@ def _segment(name, row, weights):
 
 def _by_name(table):
     "A frame as a dictionary of rows, or ValueError for a name that comes twice."
-    twice = table.index[table.index.duplicated()]
-    if len(twice):
+    twice = table.index[table.index.duplicated()].tolist()
+    if twice:
         raise ValueError(f'counts has {twice[0]!r} more than once: expected one row a segment')
     return dict(zip(table.index, table.to_numpy().tolist()))
 

@@ -36,7 +36,7 @@ def rate_bound(
 
 # %% ../../nbs/3_testing/04_rare_events.ipynb #re-plane
 _SPARED = 1e-4     # Of a p-value: the price of leaving out rates that the data exclude
-_MOST = 100_000    # Outcomes that are counted
+_MOST = 100_000    # Outcomes that are counted; a range of counts may stand for one
 
 def _left(x, n):
     "Rates that x of n leaves, with an error of half of what is spared."
@@ -49,12 +49,27 @@ def _counts(rates, n):
     low = max(0, math.floor(least - 7*math.sqrt(least)))
     return np.arange(low, min(n, math.ceil(most + 7*math.sqrt(most) + 15)) + 1.)
 
+def _blocks(counts, x, n, most):
+    "(first, last) counts of at most so many blocks; ValueError if they would blur what was seen."
+    spread, width = math.sqrt(x*(1 - x/n)), math.ceil(len(counts)/most)
+    if width > 1: width = max(width, int(spread/20)) # finer ones would change nothing
+    if width > max(1, spread/10):
+        raise ValueError(f'more than {_MOST:,} outcomes to count: expected a group with at most '
+                         'some hundred events; with hundreds in both, and hundreds without one, '
+                         'compare_proportions is as good')
+    first = counts[::width]
+    return first, np.append(first[1:] - 1, counts[-1])
+
 def _log_chance(k, n, rate): return special.xlogy(k, rate) + special.xlog1py(n - k, -rate)
 
-def _chance(k, n, rate):
-    "(rates, counts) chances of the counts."
+def _chance(block, n, rate):
+    "(rates, blocks) chances of the counts from the first to the last of each block."
+    first, last = block
+    k = np.arange(first[0], last[-1] + 1)
     ways = -math.log1p(n) - special.betaln(n - k + 1, k + 1) # exact for billions of units too
-    return np.exp(ways + _log_chance(k, n, rate[:, None]))
+    if len(k) == len(first): return np.exp(ways + _log_chance(k, n, rate[:, None]))
+    starts = (first - first[0]).astype(int)
+    return np.array([np.add.reduceat(np.exp(ways + _log_chance(k, n, p)), starts) for p in rate])
 
 # %% ../../nbs/3_testing/04_rare_events.ipynb #re-nulls
 class _Apart:
@@ -90,11 +105,11 @@ class _Outcomes:
     def __init__(self, x, n):
         self.x, self.n = x, n
         self.left = [_left(*group) for group in zip(x, n)]
-        self.counts = [_counts(*group) for group in zip(self.left, n)]
-        cells = math.prod(map(len, self.counts))
-        if cells > _MOST:
-            raise ValueError(f'successes = {x!r} of totals = {n!r}: {cells:,} outcomes to count, '
-                             f'expected at most {_MOST:,}; compare_proportions is as good here')
+        counts = [_counts(*group) for group in zip(self.left, n)]
+        most = max(_MOST//min(map(len, counts)), 1)
+        try: self.blocks = [_blocks(*group, most) for group in zip(counts, x, n)]
+        except ValueError as e:
+            raise ValueError(f'successes = {x!r} of totals = {n!r}: {e}') from None
 
     def root(self, i, j, null, value):
         "Signed root of the likelihood ratio: how far outcomes are from the null hypothesis."
@@ -115,16 +130,23 @@ class _Outcomes:
     def tails(self, null, value):
         "Largest chances of outcomes as far up and as far down as the one seen."
         rates = self.rates(null, value)
-        if not len(rates): return _SPARED, _SPARED
-        i, j = self.counts
-        far = self.root(i[:, None], j[None], null, value)
         seen = self.root(*np.array(self.x)[:, None], null, value)[0]
-        first = _chance(i, self.n[0], rates)
-        second = _chance(j, self.n[1], np.clip(null.treatment(rates, value), 0, 1))
-        tie = 1e-7*max(1, abs(seen))
+        if not len(rates): return (_SPARED, 1.) if seen > 0 else (1., _SPARED)
+        first = _chance(self.blocks[0], self.n[0], rates)
+        second = _chance(self.blocks[1], self.n[1], np.clip(null.treatment(rates, value), 0, 1))
         chances = [((first @ part)*second).sum(1).max() + _SPARED
-                   for part in (far >= seen - tie, far <= seen + tie)]
+                   for part in self._as_far(seen, null, value)]
         return [float(min(chance, 1)) for chance in chances]
+
+    def _as_far(self, seen, null, value):
+        "Which outcomes are as far up, and as far down; of a block, the farthest counts decide."
+        (i, last_i), (j, last_j) = self.blocks
+        tie = 1e-7*max(1, abs(seen))
+        up = self.root(i[:, None], last_j[None], null, value)
+        down = up
+        if (i < last_i).any() or (j < last_j).any():
+            down = self.root(last_i[:, None], j[None], null, value)
+        return up >= seen - tie, down <= seen + tie
 
 # %% ../../nbs/3_testing/04_rare_events.ipynb #re-exact
 def _end(chance, level, start, stop, same):
@@ -165,11 +187,13 @@ def exact_proportions(
 )->Comparison:
     """Difference of two proportions with chances that are counted, not taken from a curve.
 
-    Of all outcomes it adds up those at least as far from the null hypothesis, by their likelihood,
-    at the rate that makes them most probable (Chan and Zhang 1999), among the rates that the data
-    leave with an error of .0001 (Berger and Boos 1994). So no p-value is below .0001. `statistic`
-    is the signed root of the likelihood ratio. For up to some hundred events a group, whatever its
-    size: ValueError beyond, for impossible counts, and for an alpha below .001.
+    Of all outcomes it adds up those at least as far to one side, by their likelihood, at the rate
+    that makes them most probable (Chan and Zhang 1999), among the rates that the data leave with an
+    error of .0001 (Berger and Boos 1994); two-sided, twice the smaller sum. So no p-value is below
+    .0001, and no two-sided one below .0002. `statistic` is the signed root
+    of the likelihood ratio. One group may have any number of events: blocks of its counts then
+    stand for one, at the end that makes the p-value larger. The other may have some hundred:
+    ValueError beyond, for impossible counts, and for an alpha below .001.
 
     Examples
     --------
