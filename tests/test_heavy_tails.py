@@ -27,6 +27,7 @@ def test_a_cap_at_a_common_value_cuts_nothing():
     capped = winsorise([0, 0, 5, 5], [5, 5, 0, 5])
     assert (capped.at, capped.units, capped.lost) == (5, 0, 0)
     assert math.isnan(winsorise([0, 0], [0, 0]).lost), "nothing to lose"
+    assert winsorise([0] * 98 + [5, 9], [0] * 100, 0.008).at == 5
     swapped = winsorise([1, 2, 9], [3, 4, 5], 0.2)
     assert swapped.at == winsorise([3, 4, 5], [1, 2, 9], 0.2).at
 
@@ -38,6 +39,8 @@ def test_a_cap_at_a_common_value_cuts_nothing():
         (([1, 2], [1, 2], 0.5), "share = 0.5"),
         (([1, math.nan], [1, 2]), r"control\[1\] = nan"),
         (([1, 2], [1]), "treatment has shape"),
+        (([0] * 98 + [5, 9], [0] * 100, 0.05), "cap of 0 all values.*below the 0.01"),
+        (([3, 3, 3, 4], [3, 3, 3, 3], 0.2), "cap of 3 all values are equal"),
     ],
 )
 def test_caps_that_cannot_be_are_refused(args, word):
@@ -106,6 +109,7 @@ def test_names_of_units_may_be_anything_and_scale_changes_nothing():
         ({"units_treatment": [None] + [1, 2] * 49 + [3]}, "units_treatment: 1 units are missing"),
         ({"units_treatment": [1] * 100}, "units_treatment names 1 unit"),
         ({"control": [1.0] * 100, "treatment": [2.0] * 100}, "zero variance"),
+        ({"control": [4, 5, 5, 5, 6] * 20, "treatment": [3, 4, 4, 4, 5] * 20}, "so many values"),
         ({"treatment": [math.nan] * 100}, r"treatment\[0\] = nan"),
     ],
 )
@@ -113,6 +117,36 @@ def test_quantiles_that_cannot_be_compared_are_refused(kw, word):
     values = list(range(100))
     with pytest.raises(ValueError, match=word):
         compare_quantiles(**{"control": values, "treatment": values, "q": 0.5, **kw})
+
+
+def test_a_quantile_at_the_time_out_is_compared_with_one_below_it():
+    rng = stream(7, "time out")
+    slow, fast = rng.exponential(12, 6000), rng.exponential(5, 6000)
+    capped = np.minimum(slow, 30)
+    assert (capped == 30).mean() > 0.06
+    found = compare_quantiles(capped, fast, 0.95)
+    assert found.difference == pytest.approx(np.sort(fast)[5699] - 30) and found.high < -10
+    with pytest.raises(ValueError, match="so many values are equal at quantile 0.95"):
+        compare_quantiles(capped, capped, 0.95)
+    assert compare_quantiles(capped, capped, 0.5).high == pytest.approx(
+        compare_quantiles(slow, slow, 0.5).high
+    )
+
+
+def test_a_quantile_at_the_edge_of_a_tie_keeps_its_uncertainty():
+    "With 5.2% at the time-out the 95% quantile is the time-out or a little less."
+    below = stream(7, "edge").uniform(0, 30, 9480)
+    values = np.concatenate([below, np.full(520, 30.0)])
+    found = compare_quantiles(values, values, 0.95)
+    spread = 1.96 * math.sqrt(0.95 * 0.05 / 10_000)
+    low = np.quantile(values, 0.95 - spread)
+    assert found.high == pytest.approx((30 - low) / 2 * math.sqrt(2), rel=0.05)
+
+
+def test_whole_seconds_have_an_answer_where_the_interval_reaches_the_next_one():
+    values = np.repeat([1.0, 2, 3, 4, 5, 6], [300, 300, 200, 145, 40, 15])
+    found = compare_quantiles(values, values + 1, 0.95)
+    assert found.difference == 1 and 0.5 < found.high - found.low < 2
 
 
 # Ranks
@@ -148,7 +182,8 @@ def test_the_interval_of_the_probability_covers_with_unequal_spreads():
     "args, word",
     [
         (([1, 2], [3, 4]), "do not overlap"),
-        (([5, 5], [5, 5]), "do not overlap"),
+        (([5, 5], [5, 5]), "all values .* are equal to 5"),
+        (([5, 5], [6, 6]), "do not overlap"),
         (([1, math.nan], [3, 4]), r"control\[1\] = nan"),
         (([1, 2, 3], [2, 2, 4], 0), "alpha = 0"),
     ],

@@ -33,8 +33,8 @@ def winsorise(
     """Cap both groups at the same value, a high quantile of all units.
 
     One cap for both: with one for each group, a treatment that makes big spenders spend more would
-    raise its own cap. ValueError for NaN, fewer than two units, or a share that is not between
-    0 and .5.
+    raise its own cap. ValueError for NaN, fewer than two units, a share that is not between 0 and
+    .5, or a cap under which all values are equal.
 
     Examples
     --------
@@ -48,6 +48,9 @@ def winsorise(
     both = np.concatenate(groups)
     at = np.quantile(both, 1 - share, method='inverted_cdf')
     capped, total = np.minimum(both, at), both.sum()
+    if checks.constant(capped) and not checks.constant(both):
+        raise ValueError(f'share = {share:g}: under the cap of {at:g} all values are equal, '
+                         f'expected a share below the {np.mean(both > at):.3g} of the units above it')
     return Capped(
         capped[:len(groups[0])], capped[len(groups[0]):], float(at), float((both > at).mean()),
         float((both - capped).sum()/total) if total > 0 else math.nan)
@@ -69,14 +72,19 @@ def _share_error(below, unit):
     events = np.bincount(unit)
     return math.sqrt(surplus.var(ddof=1)/len(surplus))/events.mean()
 
+def _below(values, seen, q):
+    "Which events are below a value; equal ones too, if that is not all and nearer to q."
+    sides = values <= seen, values < seen
+    if sides[0].all(): return sides[1]
+    return min(sides, key=lambda below: abs(below.mean() - q))
+
 def _quantile(name, values, unit, q):
     "(quantile, its standard error, units): Woodruff's interval (1952), by unit."
     ordered = np.sort(values)
     def at(share): return ordered[max(math.ceil(share*len(ordered) - 1e-9), 1) - 1]
     seen = at(q)
-    below = values <= seen
-    reach = 1.96*_share_error(below, unit)
-    inside = reach < q and below.mean() + reach < 1
+    reach = 1.96*_share_error(_below(values, seen, q), unit)
+    inside = reach < q and q + reach < 1
     if not inside and not checks.constant(values):
         raise ValueError(f'{name}: too few units for quantile {q:g}; its 95% interval would reach '
                          f'from {q - reach:.3g} to {q + reach:.3g}, expected within 0 to 1')
@@ -96,7 +104,8 @@ def compare_quantiles(
 
     Each group's standard error is read off Woodruff's interval (1952) around its quantile, with the
     variance between units (Deng et al. 2018, Liu et al. 2019); then Welch's test. ValueError for
-    NaN, for units that do not fit the events, too few units for the quantile, or no spread.
+    NaN, for units that do not fit the events, too few units for the quantile, or so many equal
+    values at it that neither group's interval has a width.
 
     Examples
     --------
@@ -113,6 +122,10 @@ def compare_quantiles(
         unit = _by_unit(f'units_{name}', units, len(values))
         found.append(_quantile(name, values, unit, q))
     quantiles, errors, n = map(np.array, zip(*found))
+    if not errors.any():
+        raise ValueError(f'so many values are equal at quantile {q:g} (control: {quantiles[0]:g}, '
+                         f'treatment: {quantiles[1]:g}) that it has no interval: zero variance, '
+                         'expected fewer; compare the share of events above a value in its place')
     return compare_means_from_stats(quantiles, errors*np.sqrt(n), n, alpha, alternative)
 
 # %% ../../nbs/3_testing/05_heavy_tails.ipynb #ht-qv
@@ -136,7 +149,7 @@ def quantile_values(
     values, unit = checks.numbers('values', values), np.asarray(unit)
     _, active = np.unique(unit, return_inverse=True) # units with events, numbered anew
     seen, error, _ = _quantile('values', values, active, checks.share('q', q))
-    below = values <= seen
+    below = _below(values, seen, q)
     shares = _share_error(below, active)
     surplus = np.bincount(unit, below - below.mean(), units)
     if not shares: return np.full(units, float(seen))
@@ -159,8 +172,8 @@ def mann_whitney(
 )->Superiority:
     """Mann and Whitney's probability, with Brunner and Munzel's test and interval (2000).
 
-    It says nothing about means. ValueError for NaN, fewer than two units, or groups that do not
-    overlap, after which the ranks have no spread.
+    It says nothing about means. ValueError for NaN, fewer than two units, all values equal, or
+    groups that do not overlap, after which the ranks have no spread.
 
     Examples
     --------
@@ -169,6 +182,9 @@ def mann_whitney(
     0.75
     """
     groups = checks.numbers('control', control), checks.numbers('treatment', treatment)
+    if checks.constant(np.concatenate(groups)):
+        raise ValueError(f'all values of control and treatment are equal to {groups[0][0]:g}: '
+                         'expected at least two different ones')
     n = np.array([len(values) for values in groups])
     together = np.split(stats.rankdata(np.concatenate(groups)), [n[0]])
     above = [ranks - stats.rankdata(values) for ranks, values in zip(together, groups)]
