@@ -244,6 +244,7 @@ def test_adwin_is_rivers_and_the_same_each_time(seed):
     rng = np.random.default_rng(seed)
     steps = rng.uniform(0, 1, 3).repeat([300, 500, 400])
     values = steps + rng.normal(0, 0.1, 1200) if seed % 2 else rng.random(1200) < steps
+    values = np.clip(values, 0, 1)
     for delta in (0.002, 0.2):
         d = ADWIN(delta=delta)
         places = (i for i, v in enumerate(values) if d.update(float(v)) or d.drift_detected)
@@ -1078,7 +1079,7 @@ def streams(seed, n=900):
     "Values with three changes: clicks, or numbers of another scale."
     rng = np.random.default_rng(seed)
     if seed % 2:
-        return rng.normal(np.repeat([0, 0.5, 0, 1], n), 0.3)
+        return np.clip(rng.normal(np.repeat([0.2, 0.5, 0.2, 0.8], n), 0.2), 0, 1)
     return (rng.random(4 * n) < np.repeat([0.1, 0.3, 0.15, 0.2], n)).astype(float)
 
 
@@ -1150,7 +1151,10 @@ def test_a_running_alarm_refuses_what_is_no_number_and_learns_nothing(make):
 
 def test_a_window_with_impossible_buckets_is_refused():
     state = Adwin().state()
-    for bucket in ([0, 1.0, 0.0], [1, np.nan, 0.0], [1, 1.0, -1.0], [1.5, 1.0, 0.0], [1], 3):
+    with pytest.raises(ValueError, match=r"bucket = \[1, 2\]: expected values, their sum"):
+        Adwin.from_state(state | {"state": {"seen": 1, "alarms": 0, "buckets": [[1, 2]]}})
+    bad = [0, 1.0, 0.0], [1, np.nan, 0.0], [1, 1.0, -1.0], [1.5, 1.0, 0.0], [1], 3, [1, 2.0, 0.0]
+    for bucket in bad:
         with pytest.raises(ValueError):
             Adwin.from_state(state | {"state": {"seen": 1, "alarms": 0, "buckets": [bucket]}})
     for args in ({"delta": 0}, {"delta": 1}):
@@ -1159,6 +1163,38 @@ def test_a_window_with_impossible_buckets_is_refused():
     for args in ({"threshold": 0}, {"delta": -1}, {"min_instances": 0}, {"alpha": 1.1}):
         with pytest.raises(ValueError, match=f"{next(iter(args))} = "):
             PageHinkley(**args)
+
+
+@pytest.mark.parametrize("make", [Adwin, PageHinkley])
+def test_a_state_is_a_copy_both_ways(make):
+    alarm = make()
+    for value in (0.0, 1.0, 0.5):
+        alarm.see(value)
+    state = alarm.state()
+    kept, twin = json.dumps(state), make.from_state(state)
+    alarm.see(1.0)
+    twin.see(0.0)
+    assert json.dumps(state) == kept
+    if make is Adwin:
+        state["state"]["buckets"].clear()
+        assert alarm.window == twin.window == 4
+
+
+@pytest.mark.parametrize("bad", [-0.01, 1.01, 30])
+def test_adwin_refuses_values_that_its_bound_is_not_for(bad):
+    alarm = Adwin()
+    with pytest.raises(ValueError, match="value = .*0 (to|and) 1"):
+        alarm.see(bad)
+    assert alarm.seen == alarm.window == 0
+    with pytest.raises(ValueError, match="value = "):
+        adwin([0.5, bad])
+    assert not alarm.see(0) and not alarm.see(1.0)
+
+
+def test_alarms_show_whole_numbers():
+    alarm = PageHinkley()
+    alarm.seen = 1_234_567
+    assert "1,234,567 seen, 0 alarms" in repr(alarm)
 
 
 def test_a_still_stream_rings_adwin_hardly_ever():

@@ -8,6 +8,7 @@ __all__ = ['Alarm', 'PageHinkley', 'page_hinkley', 'Adwin', 'adwin']
 
 # %% ../../nbs/2_retraining/03_running_alarms.ipynb #ra-import
 import math
+from copy import deepcopy
 import numpy as np
 from fastcore.basics import patch
 from .. import checks
@@ -22,7 +23,7 @@ class Alarm:
         "All that the alarm knows, ready for a JSON file."
         return {'alarm': type(self).__name__,
                 'args': {name: getattr(self, name) for name in self._args},
-                'state': {name: getattr(self, name) for name in self._state}}
+                'state': {name: deepcopy(getattr(self, name)) for name in self._state}}
 
     @classmethod
     def from_state(cls,
@@ -46,7 +47,7 @@ class Alarm:
 
     def __repr__(self):
         knobs = ', '.join(f'{name}={getattr(self, name)!r}' for name in self._args)
-        return f'{type(self).__name__}({knobs}: {self.seen:g} seen, {self.alarms:g} alarms)'
+        return f'{type(self).__name__}({knobs}: {self.seen:,} seen, {self.alarms:,} alarms)'
 
 def _first(alarm, values):
     "Place of the first alarm in a whole stream; None without one."
@@ -121,8 +122,8 @@ def page_hinkley(
 class Adwin(Alarm):
     """Adaptive windowing: a cut wherever two parts of the window differ; the old part is dropped.
 
-    Values on a scale from 0 to 1. ValueError for a delta outside 0 to 1. Source: Bifet and
-    Gavalda 2007; the bound, the checks every 32 values and the bucket sizes are River's.
+    Its bound is for values from 0 to 1. ValueError for others, or a delta outside 0 to 1. Source:
+    Bifet and Gavalda 2007; the bound, the checks every 32 values and the bucket sizes are River's.
 
     Examples
     --------
@@ -152,10 +153,11 @@ class Adwin(Alarm):
         return sum(s for _, s, _ in self.buckets)/self.window if self.buckets else math.nan
 
     def see(self,
-        value, # The next one, a finite number; or True and False
+        value, # The next one, from 0 to 1; or True and False
     )->bool:   # Whether the window was cut
-        "One value more; ValueError, with nothing learnt, for what is no number."
-        x = float(value) if isinstance(value, (bool, np.bool_)) else checks.number('value', value)
+        "One value more; ValueError, with nothing learnt, for what is no number from 0 to 1."
+        x = float(value) if isinstance(value, (bool, np.bool_)) else value
+        x = checks.number('value', x, least=0, most=1)
         self.seen += 1
         self.buckets.append([1, x, 0.])
         self._compress()
@@ -203,19 +205,22 @@ def _differs(self:Adwin):
 
 @patch
 def _resume(self:Adwin, kept):
-    buckets = [[checks.whole('values', n, 1), checks.number('sum', s),
-                checks.number('spread', v, least=0)] for n, s, v in kept.pop('buckets')]
+    buckets = kept.pop('buckets')
+    for bucket in buckets:
+        if len(bucket) != 3:
+            raise ValueError(f'bucket = {bucket!r}: expected values, their sum and their spread')
     super(Adwin, self)._resume(kept)
-    self.buckets = buckets
+    self.buckets = [[checks.whole('values', n, 1), checks.number('sum', s, least=0, most=n),
+                     checks.number('spread', v, least=0)] for n, s, v in buckets]
 
 # %% ../../nbs/2_retraining/03_running_alarms.ipynb #ra-adwin-first
 def adwin(
-    values,           # A stream of numbers, oldest first
+    values,           # A stream of numbers from 0 to 1, oldest first
     delta:float=.002, # As for `Adwin`
 )->int|None:          # Place of the first alarm; None: no alarm
     """First alarm of `Adwin` in a whole stream.
 
-    ValueError for no values, for missing or infinite ones, or a delta outside 0 to 1.
+    ValueError for no values, for missing ones or others than from 0 to 1, or a delta outside it.
 
     Examples
     --------
