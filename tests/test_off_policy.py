@@ -410,4 +410,10 @@ def test_limits_that_make_no_sense_are_refused():
         weight_limit(*known, how="plain")
     with pytest.raises(ValueError, match="v_target has 1"):
         weight_limit(*w, [0.5, 0.5], [0.5])
+    with pytest.raises(ValueError, match="v_target = None"):
+        weight_limit(*w, q_logged=[0.5, 0.5])
+    with pytest.raises(ValueError, match="q_logged = None"):
+        weight_limit(*w, v_target=[0.5, 0.5])
+    none = [0.0, 0.0]
+    assert weight_limit(*w) == weight_limit(*w, none, none)
     assert weight_limit([1.0], [0.5], [1.0], how="clip") >= 2  # one row: no reason to cut
