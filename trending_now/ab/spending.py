@@ -42,8 +42,9 @@ def spending_bounds(
 )->np.ndarray:                 # (looks,) bounds for |z| (for z, if one-sided); inf: no stop yet
     """Bounds for looks at any time (Lan and DeMets 1983), as ldbounds, gsDesign and rpact give.
 
-    The bounds of earlier looks do not change when a look is added. Under 1e-15 of error buys no
-    bound. ValueError for a look that is not later than the one before, or another kind.
+    The bounds of earlier looks do not change when a look is added. A look that is
+    allowed less than 1e-15 gets no bound (inf). ValueError for a look that is not later than the
+    one before, or another kind.
 
     Examples
     --------
@@ -152,7 +153,7 @@ class AfterStop(Shown):
 def after_stopping(
     z:float,             # z at the look at which the test ended
     fractions,           # Share of the planned data at each look made, that one included
-    bounds,              # z bound at each of them
+    bounds,              # z bound at each of them: `spending_bounds` of the looks made
     se:float=1.,         # Standard error at the end; 1: everything in units of it
     alpha:float=.05,     # 1 minus the level of the interval
     two_sided:bool=True, # Whether a loss could stop the test too
