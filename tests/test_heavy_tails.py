@@ -39,7 +39,7 @@ def test_a_cap_at_a_common_value_cuts_nothing():
         (([1, 2], [1, 2], 0.5), "share = 0.5"),
         (([1, math.nan], [1, 2]), r"control\[1\] = nan"),
         (([1, 2], [1]), "treatment has shape"),
-        (([0] * 98 + [5, 9], [0] * 100, 0.05), "cap of 0 all values.*below the 0.01"),
+        (([0] * 98 + [5, 9], [0] * 100, 0.05), "cap of 0 all values.*less than the 0.01"),
         (([3, 3, 3, 4], [3, 3, 3, 3], 0.2), "cap of 3 all values are equal"),
     ],
 )

@@ -50,7 +50,7 @@ def winsorise(
     capped, total = np.minimum(both, at), both.sum()
     if checks.constant(capped) and not checks.constant(both):
         raise ValueError(f'share = {share:g}: under the cap of {at:g} all values are equal, '
-                         f'expected a share below the {np.mean(both > at):.3g} of the units above it')
+                         f'expected less than the {np.mean(both > at):.3g} of the units above it')
     return Capped(
         capped[:len(groups[0])], capped[len(groups[0]):], float(at), float((both > at).mean()),
         float((both - capped).sum()/total) if total > 0 else math.nan)
