@@ -42,15 +42,17 @@ def _covariates(metric, table):
         gone = np.isnan(past)
         if gone.all(): continue
         if metric.share and metric.past is True: past = np.where(gone, np.nan, past > 0)
-        columns += [np.where(gone, np.nanmean(past), past), gone.astype(float)]
-    different = {column.tobytes(): column for column in columns if not checks.constant(column)}
-    return list(different.values())
+        if gone.any(): columns += [np.where(gone, np.nanmean(past), past), gone.astype(float)]
+        else: columns.append(past)
+    columns = [column for column in columns if not checks.constant(column)]
+    different = {column.tobytes(): column for column in columns} if len(columns) > 1 else {}
+    return list(different.values()) or columns
 
 def _by_arm(metric, table):
     "A ratio as one number a unit, each arm about its own ratio."
     num, den = _sums(table, metric.name), _sums(table, f'{metric.name} / per')
-    values, arm = np.empty(len(table)), table.arm.to_numpy()
-    for k in np.unique(arm):
+    values, arm = np.empty(len(table)), table.arm.to_numpy().astype(int)
+    for k in np.flatnonzero(np.bincount(arm)):
         rows = np.flatnonzero(arm == k)
         if not den[rows].any(): values[rows] = np.nan # nothing to divide by, so far
         else: values[rows] = ratio_values(num[rows], den[rows], 't' if k else 'c')
@@ -97,14 +99,15 @@ class Group(Shown):
 # %% ../../nbs/3_testing/14_readings.ipynb #read-21
 def _group(values, events):
     "An arm's five numbers."
-    mean = values.mean()
-    if math.isnan(mean): return Group(len(values), math.nan, 0., 0., 0)
-    if len(values) < 2 or checks.constant(values):
-        return Group(len(values), float(mean), 0., 0., events)
+    n, mean = len(values), float(values.mean())
+    if math.isnan(mean): return Group(n, math.nan, 0., 0., 0)
     deviations = values - mean
     squares = deviations*deviations
-    skewness = (squares @ deviations)/len(values)/squares.mean()**1.5
-    return Group(len(values), float(mean), float(values.std(ddof=1)), float(skewness), events)
+    total = float(squares.sum())
+    sd = math.sqrt(total/(n - 1)) if n > 1 else 0.
+    if sd <= 1e-12*abs(mean): return Group(n, mean, 0., 0., events) # all but rounding
+    skewness = float(squares @ deviations)/n/(total/n)**1.5
+    return Group(n, mean, sd, skewness, events)
 
 def _unusual(metric, table):
     "Which units differ from the middle one of all: where most do the same, from what most do."
