@@ -212,6 +212,11 @@ def test_periods_add_up_to_the_whole(log, assignments):
     assert len(parts[0]) > len(parts[1])
 
 
+def test_periods_of_a_test_without_units_are_refused_in_words(log, assignments):
+    with pytest.raises(ValueError, match="no unit of experiment"):
+        list(period_tables(replace(plan, name="nobody", others=()), log, "1D", assignments))
+
+
 REFUSED = {
     "a table without moments": (lambda w: w.drop(columns="ts"), "no column ts"),
     "a table without variants": (lambda w: w.drop(columns="variant"), "no column variant"),

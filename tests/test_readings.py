@@ -153,7 +153,9 @@ def test_an_effect_that_stays_has_no_trend_and_one_that_fades_has():
         ts = start + pd.to_timedelta(day + rng.random(len(day)), unit="D")
         log = pd.DataFrame({"unit": who, "ts": ts, "kind": "x"})
         last = pd.DataFrame({"unit": [0], "ts": [start + pd.Timedelta(days, "D")], "kind": ["end"]})
-        course = by_exposure(plan, pd.concat([log, last]), "1D", entries)
+        p90 = ab.Metric("p90", ab.total("x"), per=ab.count("x"), quantile=0.9)
+        guarded = replace(plan, guardrails=(p90,))  # only the main metric is followed
+        course = by_exposure(guarded, pd.concat([log, last]), "1D", entries)
         assert len(course.table) == days and (course.table.units == n).all()
         day0 = [counts[arm == k, 0].mean() for k in (0, 1)]
         assert course.table.difference[0] == pytest.approx(day0[1] - day0[0])

@@ -11,7 +11,7 @@ from notebooks import PACKAGE
 
 HEAVY = (
     "torch transformers xgboost sklearn river matplotlib wandb dvc openai airflow pyspark "
-    "fastapi duckdb statsmodels"
+    "fastapi duckdb statsmodels scipy.stats"
 ).split()
 SOURCES = sorted(p for p in (ROOT / PACKAGE).rglob("*.py") if p.name != "_modidx.py")
 FACADES = [p for p in SOURCES if p.name == "__init__.py" and p.parent.name != PACKAGE]

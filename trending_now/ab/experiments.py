@@ -99,9 +99,9 @@ def _main_state(experiment, reading, look):
 def _plain_harm(metric, reading, level):
     "Whether even a handful of events shows harm, by chances that are counted."
     if not reading.share or reading.valid or level < .001: return False
-    groups_ = reading.control, reading.treatment
-    hits = [round(group.mean*group.n) for group in groups_]
-    try: found = exact_proportions(hits, [group.n for group in groups_], level)
+    arms = reading.control, reading.treatment
+    hits = [round(arm.mean*arm.n) for arm in arms]
+    try: found = exact_proportions(hits, [arm.n for arm in arms], level)
     except ValueError: return False # too many outcomes to count, or no event at all
     if metric.more_is_better: return found.relative_high < -metric.margin
     return found.low > 0 if not hits[0] else found.relative_low > metric.margin

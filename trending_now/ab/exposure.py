@@ -6,7 +6,7 @@
 __all__ = ['Course', 'by_exposure']
 
 # %% ../../nbs/3_testing/17_exposure.ipynb #expo-04
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from .. import checks
@@ -85,6 +85,7 @@ def by_exposure(
     treatments = experiment.variants[1:]
     arm = 1 + treatments.index(checks.one_of('variant', variant or treatments[0], treatments))
     if periods is not None: checks.whole('periods', periods, 2)
+    experiment = replace(experiment, guardrails=(), others=()) # only the main metric is needed
     tables = _whole_periods(experiment, events, length, assignments, periods)
     rows = [_of_period(experiment, table, arm, experiment.alpha) for table in tables]
     table = pd.DataFrame(rows, pd.RangeIndex(len(rows), name='period')).astype({'units': int})

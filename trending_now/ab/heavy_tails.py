@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 from .. import checks
 from .comparisons import Comparison, compare_means_from_stats, critical_value
 from ..show import Shown
@@ -165,6 +165,10 @@ class Superiority(Shown):
     p_value:float     # Two-sided, for .5
     df:float          # Degrees of freedom of the t distribution
 
+def _ranks(values):
+    "Places from 1 in order of size; equal values share theirs."
+    return pd.Series(values).rank().to_numpy()
+
 def mann_whitney(
     control,         # A value a unit
     treatment,       # A value a unit
@@ -186,8 +190,8 @@ def mann_whitney(
         raise ValueError(f'all values of control and treatment are equal to {groups[0][0]:g}: '
                          'expected at least two different ones')
     n = np.array([len(values) for values in groups])
-    together = np.split(stats.rankdata(np.concatenate(groups)), [n[0]])
-    above = [ranks - stats.rankdata(values) for ranks, values in zip(together, groups)]
+    together = np.split(_ranks(np.concatenate(groups)), [n[0]])
+    above = [ranks - _ranks(values) for ranks, values in zip(together, groups)]
     shares = above[0]/n[1], above[1]/n[0]        # of the other group that each unit is above
     errors = np.array([part.std(ddof=1) for part in shares])/np.sqrt(n)
     se = math.hypot(*errors)

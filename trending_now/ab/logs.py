@@ -314,6 +314,11 @@ def _chosen(experiment, assignments):
     if 'experiment' not in assignments.collect_schema().names(): return assignments
     return assignments.filter(nw.col('experiment') == experiment.name)
 
+def _nobody(experiment):
+    "The ValueError for a log in which no unit is in the test."
+    return ValueError(f'no unit of experiment {experiment.name!r} with variants '
+                      f'{experiment.variants} in the events')
+
 def _tidied(table, experiment):
     "The unit table, from what an engine gave back; ValueError if no unit is in it."
     columns = _expressions(experiment)
@@ -323,9 +328,7 @@ def _tidied(table, experiment):
     if lost.any():
         raise ValueError(f'an event adds a missing value to one of {", ".join(columns)}, in '
                          f'{lost.sum()} units; one that adds nothing adds 0')
-    if not len(table):
-        raise ValueError(f'no unit of experiment {experiment.name!r} with variants '
-                         f'{experiment.variants} in the events')
+    if not len(table): raise _nobody(experiment)
     new, late = table.pop('_before') == 0, table.pop('_late') if '_late' in table else False
     arm = np.where(table.arm == table.pop('_last'), table.arm, -1)
     table = table.rename(columns={experiment.unit: 'unit', **places})
@@ -405,6 +408,7 @@ def period_tables(
         rows = _beside_units(experiment, events, units, assignments is None, span.total_seconds())
         sums = _plain(_summed(rows, [unit, '_period'], places)).drop(columns=['arm', '_last'])
     everyone = _plain(units)
+    if not len(everyone): raise _nobody(experiment)
     through = (_until(experiment, events) - everyone.entered)//span
     if experiment.window: through = through.clip(upper=pd.Timedelta(experiment.window)//span)
     for period in range(through.max()):

@@ -198,14 +198,14 @@ def _compared(metric, variant, control, treatment, alpha):
     pooled = usable_sds(means, sds, n) if any(sds) else _pooled_sd(means, n)
     control, treatment = (replace(g, sd=float(sd)) for g, sd in zip((control, treatment), pooled))
     return MetricReading(metric.name, variant, control, treatment, found,
-                   critical_value(alpha, found.df), counted)
+                         critical_value(alpha, found.df), counted)
 
 # %% ../../nbs/3_testing/14_readings.ipynb #read-27
 def read(
-    metric:Metric,   # What is read
-    control:Group,   # What the control did
-    treatment:Group, # What the variant did
-    alpha:float=.05, # 1 minus the level of the interval
+    metric:Metric,           # What is read
+    control:Group,           # What the control did
+    treatment:Group,         # What the variant did
+    alpha:float=.05,         # 1 minus the level of the interval
     variant:str='treatment', # Its name
 )->MetricReading:
     "The difference between two groups, with its interval; ValueError with the metric's name."
@@ -220,8 +220,8 @@ def read(
 # %% ../../nbs/3_testing/14_readings.ipynb #read-31
 def at_any_time(
     reading:MetricReading, # At one look
-    alpha:float,     # 1 minus the level, over all looks
-    size:float,      # Units of both arms at which the interval is tightest
+    alpha:float,           # 1 minus the level, over all looks
+    size:float,            # Units of both arms at which the interval is tightest
 )->MetricReading:
     "The same reading with an always-valid interval and p-value."
     c, se = reading.comparison, _error(reading)
@@ -242,7 +242,7 @@ def _error(reading):
     return math.sqrt(reading.control.variance + reading.treatment.variance)
 
 def against_margin(
-    reading:MetricReading,          # Of a guardrail
+    reading:MetricReading,    # Of a guardrail
     margin:float,             # Largest accepted loss, as a share of the control
     more_is_better:bool=True, # False for complaints, seconds, errors
 )->str:                       # kept, harmed or open

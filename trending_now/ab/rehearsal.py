@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from scipy import optimize, special, stats
+from scipy import optimize, special
 from .. import checks
 from .plans import Experiment
+from .rare_events import rate_bound
 from .readings import groups, read
 from .sequential import always_valid, crossing
 from .spending import spending_bounds
@@ -34,8 +35,7 @@ def _split(table, sizes, rng):
 
 def _rate(hits, runs):
     "A share with its exact interval (Clopper and Pearson 1934)."
-    interval = stats.binomtest(int(hits), runs).proportion_ci()
-    return hits/runs, interval.low, interval.high
+    return hits/runs, 1 - rate_bound(runs - hits, runs, .975), rate_bound(hits, runs, .975)
 
 # %% ../../nbs/3_testing/18_rehearsal.ipynb #rehe-11
 @dataclass(frozen=True, eq=False, repr=False)
