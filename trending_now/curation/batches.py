@@ -11,8 +11,7 @@ import math
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from scipy.stats import f as fisher
-from scipy.stats import t as student
+from scipy import special
 from .. import checks
 from ..catalogue import GENRES, as_record, bad_values, check_columns
 from ..catalogue import labels, missing
@@ -34,7 +33,7 @@ class Usual:
 
     def bounds(self, noise, alpha)->tuple: # (low, high)
         "Between which values such a week lies, but for a share `alpha` of good weeks."
-        half = student.isf(alpha/2, self.df)*self.reach(noise)
+        half = -special.stdtrit(self.df, alpha/2)*self.reach(noise)
         return self.centre - half, self.centre + half
 
 # %% ../../nbs/2_retraining/10_batches.ipynb #batches-usual
@@ -201,7 +200,7 @@ def _mix(now, past, alpha):
     strays = {genre: (_even(now.having[genre], n) - was.centre)/was.reach(noise)
               for genre, was in before.items()}
     ratio = float(np.mean(np.square(list(strays.values()))))
-    limit = float(fisher.isf(alpha, len(GENRES), before['Drama'].df))
+    limit = float(special.fdtri(len(GENRES), before['Drama'].df, 1 - alpha))
     most = max(strays, key=lambda genre: abs(strays[genre]))
     if ratio > limit:
         share, was = now.having[most]/n, _share(before[most].centre, n)
