@@ -267,8 +267,10 @@ class RegistryKnobs:
         doc='the registry of model versions and training runs')
     gate:bool = knob(True, unit='yes or no',
         doc='whether a candidate must beat the champion on films that neither has learned')
-    gate_weeks:int = knob(6, 1, 52, unit='service weeks',
-        doc='latest weeks that a candidate is compared on before it learns them')
+    gate_weeks:int = knob(13, 1, 52, unit='service weeks',
+        doc='latest weeks on whose films the candidates are compared with the champion')
+    level:float = knob(.99, .5, .99999, unit='probability',
+        doc='level of the intervals of that comparison, which is made again with every candidate')
     win:float = knob(0., 0, 1, unit='micro-F1',
         doc='how far the lower end of the gain must lie above zero')
     approve:Literal['auto', 'ask', 'file'] = knob('auto', unit='one of',

@@ -127,10 +127,11 @@ def predict(self:GenreBooster,
 
 # %% ../../nbs/1_service/03_booster.ipynb #59ee3c20
 def _hashes(folder):
-    "SHA-256 of each file below a folder, the seal left out."
-    files = [path for path in sorted(Path(folder).rglob('*')) if path.is_file()]
+    "SHA-256 of each file below a folder, its own seal left out."
+    own = Path(folder)/'checksums.json'
+    files = [path for path in sorted(Path(folder).rglob('*')) if path.is_file() and path != own]
     return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest()
-            for path in files if path.name != 'checksums.json'}
+            for path in files}
 
 def seal(
     folder, # Its files are final

@@ -12,11 +12,11 @@ import numpy as np
 from ..catalogue import labels
 from ..curation.windows import AllHistory
 from ..diners.visitors import service_time
-from .arrivals import films_of, memory_of
+from .arrivals import films_of, learned_from
 from .people import resting
-from .serving import THRESHOLD, events_of, is_visible, this_week, tags_of
+from .serving import THRESHOLD, events_of, is_visible, of_week
 from .trials import VARIANTS, Watch, plan_trial, trial_from_state
-from .updating import chosen, gate_weeks, lineage_of, new_model
+from .updating import chosen, lineage_of, new_model
 from ..registry.gate import Gate, compare_models
 from ..registry.stages import RegistryError
 from ..settings import stream
@@ -30,8 +30,15 @@ def lineup(view):
     trial, versions = _going_on(view, champion) or _next_trial(view, champion)
     name, affected = _incident(view, trial, versions)
     view.write('lineup', {'champion': champion, 'versions': versions,
+                          'runner': _runner(view.registry),
                           'trial': trial and trial.state(), 'incident': name,
                           'affected': affected})
+
+def _runner(registry):
+    "The newest candidate, which predicts beside the champion even if no trial is on; '' if none."
+    newest = [version for version in registry.versions()
+              if registry.stage(version) not in ('champion', 'archived')]
+    return newest[-1] if newest else ''
 
 def _going_on(view, champion):
     "(trial, versions) of last week if that trial is not over and its champion still serves."
@@ -127,7 +134,7 @@ def _stats(view, trial, versions):
     "What the trial wants to know."
     if is_visible(trial):
         return trial.measure(events_of(view, range(trial.since, view.week + 1)))
-    return trial.measure({name: this_week(view, version)
+    return trial.measure({name: of_week(view, version)
                           for name, version in zip(VARIANTS, versions)})
 
 # %% ../../nbs/7_operating/35_deciding.ipynb #de-12
@@ -246,24 +253,42 @@ def _unjudged(view, version):
 
 def _judged(view, version):
     "The verdict of the gate, carried out."
-    weeks, registry = view.read('trained')['gate_weeks'], view.registry
-    passed, reasons, table = _compared(view, weeks)
-    at, why = _moment(view, 1), '; '.join(reasons)
+    passed, reasons, table = _compared(view)
+    at, registry, key = _moment(view, 1), view.registry, f'{view.week}-gate'
+    for older in _replaced(view, version, passed):
+        registry.move(older, 'archived', 'the gate', f'replaced by {version}', at=at,
+                      key=f'{key}-{older}')
     if passed:
-        for older in registry.versions('staging-candidate'):
-            registry.move(older, 'archived', 'the gate', f'replaced by {version}', at=at,
-                          key=f'{view.week}-{older}-replaced')
-    stage = 'staging-candidate' if passed else 'archived'
-    registry.move(version, stage, 'the gate', why, at=at, key=f'{view.week}-gate')
+        registry.move(version, 'staging-candidate', 'the gate', '; '.join(reasons), at=at, key=key)
+    else: registry.note(version, '; '.join(reasons), 'the gate', at=at, key=key)
     return {'passed': passed, 'reasons': reasons, 'table': table}
 
-def _compared(view, weeks):
-    "(passed, reasons, table) of the candidate's rehearsal against the champion."
-    if not weeks: return False, ['no week that neither model has learned'], []
-    knobs, films = view.settings.registry, films_of(view, weeks)
+def _replaced(view, version, passed):
+    "Older candidates that are of no use any more; one that is in a trial stays."
+    stages = ('candidate', 'staging-candidate') if passed else ('candidate',)
+    waiting = [older for stage in stages for older in view.registry.versions(stage)]
+    return [older for older in waiting
+            if older != version and older not in view.read('lineup')['versions']]
+
+def _compared(view):
+    "(passed, reasons, table) of the line of candidates against the champion."
+    weeks = _seen_by_both(view)
+    if not weeks: return False, ['no week yet that both have predicted before learning it'], []
+    knobs, champion = view.settings.registry, view.registry.champion()
+    films = films_of(view, weeks)
+    of_champion = [of_week(view, champion, week) for week in weeks]
+    of_line = [of_week(view, view.read('lineup', week)['runner'], week) for week in weeks]
     paired = compare_models(
-        labels(films), tags_of(view, view.registry.champion(), weeks),
-        view.read('rehearsed')['proba'], films, threshold=THRESHOLD,
-        rng=stream(view.settings.loop.seed, 'gate', view.week))
+        labels(films), np.vstack(of_champion), np.vstack(of_line), films, threshold=THRESHOLD,
+        level=knobs.level, rng=stream(view.settings.loop.seed, 'gate', view.week))
     verdict = Gate(win=knobs.win, margin=knobs.margin).check(paired)
     return bool(verdict.passed), list(verdict.reasons), paired.table.to_dict('records')
+
+def _seen_by_both(view):
+    "Late weeks whose films both the champion and a candidate have tagged before learning them."
+    champion, first = view.registry.champion(), view.week + 1 - view.settings.registry.gate_weeks
+    weeks = [week for week in learned_from(view, view.week) if week >= first]
+    def both(week):
+        line = view.read('lineup', week)
+        return line['runner'] not in ('', champion) and line['champion'] == champion
+    return [week for week in weeks if both(week)]

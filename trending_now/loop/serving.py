@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['THRESHOLD', 'model_of', 'pool', 'tags_of', 'predict', 'serve', 'is_visible', 'events_of', 'layer_of', 'evaluate',
-           'this_week']
+           'of_week']
 
 # %% ../../nbs/7_operating/33_serving.ipynb #se-04
 import numpy as np
@@ -50,6 +50,8 @@ def predict(view):
     write_rows(view)
     lineup, weeks = view.read('lineup'), pool(view)
     proba = {version: tags_of(view, version, weeks) for version in lineup['versions']}
+    if lineup['runner'] and lineup['runner'] not in proba:
+        proba[lineup['runner']] = tags_of(view, lineup['runner'], [view.week])
     if lineup['incident'] == 'stale_rows':
         stale = lineup['affected']
         proba[stale] = np.roll(proba[stale], 1, axis=0)
@@ -151,18 +153,22 @@ def evaluate(view):
     truth = labels(films).astype(bool)
     scores = {'films': len(films), 'seen_f1': _seen_f1(view), 'champion': lineup['champion'],
               'versions': {version: _counts(view, version, truth)
-                           for version in lineup['versions']},
+                           for version in view.read('proba')},
               'visitors': _by_variant(events_of(view, [view.week]))}
     view.write('scores', scores)
 
-def this_week(view, version)->np.ndarray: # (films, 12)
-    "What a version said of the films of this week."
-    proba = view.read('proba')[version].reshape(-1, len(GENRES))
-    return proba[len(proba) - len(view.read('films')):]
+def of_week(
+    view,
+    version:str,    # One that predicted in that week
+    week:int=None,  # Service week; None: this one
+)->np.ndarray:      # (films, 12) probabilities
+    "What a version said of the films of a week before it could learn them."
+    proba = view.read('proba', week)[version].reshape(-1, len(GENRES))
+    return proba[len(proba) - len(view.read('films', week)):]
 
 def _counts(view, version, truth):
     "True positives, false positives and false negatives by genre."
-    tags = this_week(view, version) >= THRESHOLD
+    tags = of_week(view, version) >= THRESHOLD
     found = {'tp': truth & tags, 'fp': ~truth & tags, 'fn': truth & ~tags}
     return {name: cells.sum(0).tolist() for name, cells in found.items()}
 

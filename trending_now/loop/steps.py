@@ -6,7 +6,6 @@
 __all__ = ['STEPS', 'run_step']
 
 # %% ../../nbs/7_operating/36_steps.ipynb #st-04
-from pathlib import Path
 from .. import checks
 from .arrivals import ingest
 from .deciding import approve, gate, lineup, look, promote
@@ -16,8 +15,6 @@ from .workspace import Step, View, Workspace
 
 # %% ../../nbs/7_operating/36_steps.ipynb #st-05
 _LEARNED = 'films@all', 'reading@all', 'requests', 'history' # What the features' memory reads
-
-def _step(name, run, reads, writes): return Step(name, run, tuple(reads.split()), tuple(writes.split()))
 
 _ALL = (
     Step('ingest', ingest, ('films@all', 'reading@all', 'requests', 'history'),
@@ -36,9 +33,9 @@ _ALL = (
          (*_LEARNED, 'scores@all', 'trained@all', 'cost@all', 'trigger@all'), ('trigger',)),
     Step('curate', curate_week, (*_LEARNED, 'trigger', 'registry', 'rows@all'), ('lineage',)),
     Step('train', train, (*_LEARNED, 'lineage', 'rows@all', 'registry'),
-         ('model', 'rehearsed', 'trained', 'cost')),
+         ('model', 'trained', 'cost')),
     Step('gate', gate,
-         (*_LEARNED, 'trigger', 'lineage', 'trained', 'model', 'rehearsed', 'rows@all'),
+         (*_LEARNED, 'lineup@all', 'proba@all', 'trigger', 'lineage', 'trained', 'model'),
          ('gate', 'registry')))
 STEPS = {step.name: step for step in _ALL}
 

@@ -53,7 +53,7 @@ WEEKLY = {
     'events': 'events.parquet', 'layer': 'policy.json', 'scores': 'scores.json',
     'trial': 'trial.json', 'approval': 'approval.json', 'outcome': 'outcome.json',
     'trigger': 'trigger.json', 'lineage': 'lineage.json', 'model': 'model',
-    'rehearsed': 'rehearsed.npz', 'trained': 'trained.json', 'cost': 'cost.json',
+    'trained': 'trained.json', 'cost': 'cost.json',
     'gate': 'gate.json', 'done': 'done.json'}
 LASTING = {'settings': 'settings.json', 'history': 'history.parquet', 'requests': 'requests'}
 
