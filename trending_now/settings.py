@@ -176,22 +176,22 @@ def _drift_threshold(value, info):
 @section
 class TriggersKnobs:
     "When the service updates its model: any trigger that is on may fire."
-    schedule:Annotated[str, AfterValidator(_cron_line)] = knob('0 0 * * 1',
+    schedule:Annotated[str, AfterValidator(_cron_line)] = knob('0 0 1 * *',
         unit='minute, hour, day, month, weekday of the service clock; empty: off',
         doc='cron line of a fixed schedule')
-    volume:int = knob(0, 0, 1_000_000, unit='films',
+    volume:int = knob(350, 0, 1_000_000, unit='films',
         doc='fires after this many new films; 0: off')
-    f1_floor:float = knob(0., 0, 1, unit='micro-F1',
+    f1_floor:float = knob(.76, 0, 1, unit='micro-F1',
         doc='fires when F1 as corrections suggest it is below this; 0: off')
     f1_drop:float = knob(0., 0, 1, unit='micro-F1',
         doc='fires when F1 as corrections suggest it has fallen by this since the last update; '
             '0: off')
-    patience:int = knob(4, 1, 52, unit='service weeks',
+    patience:int = knob(2, 1, 52, unit='service weeks',
         doc='weeks in a row that F1 must be too low')
-    drift:Literal[_DRIFT] = knob('off',
+    drift:Literal[_DRIFT] = knob('labels',
         unit='one of',
         doc='measure of drift since the last update')
-    drift_threshold:Annotated[float, AfterValidator(_drift_threshold)] = knob(0., 0, 1000,
+    drift_threshold:Annotated[float, AfterValidator(_drift_threshold)] = knob(.01, 0, 1000,
         unit="the measure's own; 0: its usual one", doc='fires beyond this')
     cooldown_weeks:float = knob(0., 0, 1000, unit='service weeks',
         doc='least time between two updates; 0: off')
@@ -326,13 +326,14 @@ class LoopKnobs:
         doc='former champions whose files are kept; other versions keep lineage and metrics')
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #lanes-2
-_DIRECT = 'registry.gate = no; trials.test = none; '
-_RETRAIN = _DIRECT + 'retraining.strategy = stateless; curation.window = '
+_PLAIN = ('registry.gate = no; trials.test = none; triggers.volume = 0; triggers.f1_floor = 0; '
+          'triggers.drift = off; triggers.schedule =')
+_AFRESH = 'retraining.strategy = stateless; curation.window ='
 LANES = {
-    'weekly': _RETRAIN + 'latest; curation.window_weeks = 4; triggers.schedule = 0 0 * * 1',
-    'all': _RETRAIN + 'all; triggers.schedule = 0 0 1 */3 *',
-    'never': _DIRECT + 'triggers.schedule =',
-    'frozen': _DIRECT + 'triggers.schedule =; genres.remember = no'}
+    'weekly': f'{_PLAIN} 0 0 * * 1; {_AFRESH} latest; curation.window_weeks = 4',
+    'all': f'{_PLAIN} 0 0 1 */3 *; {_AFRESH} all',
+    'never': _PLAIN,
+    'frozen': f'{_PLAIN}; genres.remember = no'}
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #6c382f2c
 @section

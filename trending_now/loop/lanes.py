@@ -9,7 +9,7 @@ __all__ = ['lane_of', 'run_lane', 'beside', 'run_lanes']
 import os, sys, threading, time
 from contextlib import contextmanager
 from subprocess import DEVNULL, Popen
-import pandas as pd
+from tqdm.auto import tqdm
 from .steps import STEPS, run_step
 from .workspace import Workspace, WorkspaceError, hold, settings_of, start
 from ..settings import lane
@@ -50,6 +50,7 @@ def beside(
     workspace:Workspace, # Of the service
     weeks:int,           # How many service weeks in all
     wanted:bool=True,    # Whether to run the lanes at all
+    progress:bool=True,  # Show a progress bar while only the lanes go on
 ):
     "Meanwhile the lanes run in a process of their own, which ends with this one."
     names = list(settings_of(workspace).lanes) if wanted else []
@@ -62,11 +63,22 @@ def beside(
                      str(os.getpid())], stdin=DEVNULL, stdout=log, stderr=log)
     try:
         yield
-        if process.wait(): raise WorkspaceError(f'the lanes have failed, see {log.name}')
+        _wait_for(process, workspace, names, weeks, progress)
+        if process.returncode: raise WorkspaceError(f'the lanes have failed, see {log.name}')
     finally:
         process.kill()
         process.wait()
         log.close()
+
+def _wait_for(process, workspace, names, weeks, progress):
+    "Show how far the lanes are until they are through."
+    def done(): return sum(lane_of(workspace, name).has('done', week)
+                           for name in names for week in range(weeks))
+    with tqdm(total=len(names)*weeks, desc='lanes', unit='week', disable=not progress) as bar:
+        while process.poll() is None:
+            bar.update(done() - bar.n)
+            time.sleep(.2)
+        bar.update(done() - bar.n)
 
 def run_lanes(path, weeks, parent):
     "What the process of the lanes does; it leaves when its parent has gone."

@@ -6,7 +6,6 @@
 __all__ = ['run', 'done', 'year_table']
 
 # %% ../../nbs/7_operating/38_loop.ipynb #lo-04
-from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 from .. import checks
@@ -36,7 +35,7 @@ def run(
         start(workspace, settings or settings_of(workspace))
         weeks = weeks or (settings or settings_of(workspace)).loop.weeks
         _check_clock(workspace, weeks)
-        with beside(workspace, weeks, lanes): _weeks(workspace, weeks, progress)
+        with beside(workspace, weeks, lanes, progress): _weeks(workspace, weeks, progress)
     return year_table(workspace, weeks)
 
 def _weeks(workspace, weeks, progress):

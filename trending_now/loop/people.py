@@ -7,8 +7,6 @@ __all__ = ['KINDS', 'ask', 'open_requests', 'resting', 'request', 'next_week', '
 
 # %% ../../nbs/7_operating/32_people.ipynb #pe-04
 import json, os
-from pathlib import Path
-import pandas as pd
 from .. import checks
 from .arrivals import last_week
 from .workspace import Workspace, WorkspaceError, settings_of

@@ -8,8 +8,8 @@ __all__ = ['STEPS', 'run_step']
 # %% ../../nbs/7_operating/36_steps.ipynb #st-04
 from .. import checks
 from .arrivals import ingest
-from .deciding import approve, gate, lineup, look, promote
-from .serving import evaluate, predict, serve
+from .deciding import approve_week, gate, lineup, look, promote
+from .serving import evaluate_week, predict, serve
 from .updating import curate_week, train, trigger
 from .workspace import Step, View, Workspace
 
@@ -25,10 +25,14 @@ _ALL = (
     Step('predict', predict, (*_LEARNED, 'lineup', 'rows@all', 'registry'), ('rows', 'proba')),
     Step('serve', serve, ('films@all', 'lineup', 'proba', 'events@all', 'layer@all'),
          ('events', 'layer')),
-    Step('evaluate', evaluate, ('films@all', 'lineup', 'proba', 'events@all'), ('scores',)),
+    Step('evaluate', evaluate_week, ('films@all', 'lineup', 'proba', 'events@all'), ('scores',)),
     Step('look', look, ('films@all', 'lineup', 'proba', 'events@all'), ('trial',)),
-    Step('approve', approve, ('trial', 'approval@-1', 'requests'), ('approval',)),
-    Step('promote', promote, ('lineup', 'trial', 'approval'), ('outcome', 'registry')),
+    Step('approve', approve_week,
+         (*_LEARNED, 'trial@all', 'approval@-1', 'lineup@all', 'proba@all', 'gate@all', 'cost@all',
+          'registry'), ('approval', 'packet', 'packet_page')),
+    Step('promote', promote,
+         (*_LEARNED, 'trial@all', 'approval', 'lineup@all', 'proba@all', 'gate@all', 'cost@all'),
+         ('outcome', 'registry')),
     Step('trigger', trigger,
          (*_LEARNED, 'scores@all', 'trained@all', 'cost@all', 'trigger@all'), ('trigger',)),
     Step('curate', curate_week, (*_LEARNED, 'trigger', 'registry', 'rows@all'), ('lineage',)),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['trigger', 'status_of', 'last_trained', 'curate_week', 'lineage_of', 'plan', 'newest', 'blends', 'chosen', 'train',
-           'new_model']
+           'save_model', 'summary_of', 'new_model']
 
 # %% ../../nbs/7_operating/34_updating.ipynb #up-04
 import json, time
@@ -15,7 +15,7 @@ from ..curation.lineage import Lineage, curate
 from ..curation.revisions import describe_files
 from ..curation.windows import AllHistory, LatestWindow, RecentPlusSample
 from ..diners.visitors import service_time
-from ..genres.booster import GenreBooster
+from ..genres.booster import GenreBooster, seal
 from .arrivals import films_known, films_of, known_until, learned_from
 from .arrivals import memory_of
 from .people import open_requests, resting
@@ -120,8 +120,8 @@ def plan(view)->tuple: # ('full', 'append' or 'nothing new', window, sampler)
 
 def newest(view)->str:
     "The latest version that nothing speaks against: it is not archived, and its files are there."
-    registry = view.registry
-    return [version for version in registry.versions() if registry.stage(version) != 'archived'][-1]
+    stages = view.registry.standing().stages
+    return [version for version, stage in stages.items() if stage != 'archived'][-1]
 
 def blends(settings)->bool:
     "Whether regressions learn beside the trees."
@@ -191,10 +191,20 @@ def train(view):
     memory_of(view, view.week + 1)  # the features know what is known by now
     begun = time.process_time()
     model = _fit(view, films, lineage.parent)
-    view.write('model', model.save)
+    view.write('model', lambda folder: save_model(folder, model, lineage))
     cpu = time.process_time() - begun
     view.write('cost', {'cpu_seconds': cpu, 'films': len(films)})
     view.write('trained', {'parent': lineage.parent, 'films': len(films)})
+
+def save_model(folder, model, lineage):
+    "Save a model with its lineage beside it, sealed."
+    model.save(folder)
+    (folder/'lineage.json').write_text(lineage.to_json())
+    seal(folder)
+
+def summary_of(lineage)->dict: # Plain values
+    "A lineage without its rows, which lie sealed beside the model."
+    return {name: value for name, value in json.loads(lineage.to_json()).items() if name != 'rows'}
 
 # %% ../../nbs/7_operating/34_updating.ipynb #up-14
 def _rows(view, lineage):

@@ -51,7 +51,8 @@ WEEKLY = {
     'films': 'films.parquet', 'quarantine': 'quarantine.json', 'reading': 'reading.json',
     'first': 'first', 'lineup': 'lineup.json', 'rows': 'rows.npz', 'proba': 'proba.npz',
     'events': 'events.parquet', 'layer': 'policy.json', 'scores': 'scores.json',
-    'trial': 'trial.json', 'approval': 'approval.json', 'outcome': 'outcome.json',
+    'trial': 'trial.json', 'packet': 'packet.md', 'packet_page': 'packet.html',
+    'approval': 'approval.json', 'outcome': 'outcome.json',
     'trigger': 'trigger.json', 'lineage': 'lineage.json', 'model': 'model',
     'trained': 'trained.json', 'cost': 'cost.json',
     'gate': 'gate.json', 'done': 'done.json'}
@@ -77,9 +78,10 @@ def _read_box(folder):
     papers = sorted(folder.glob('[0-9]*.json')) if folder.exists() else []
     return [{'number': int(paper.stem), **json.loads(paper.read_text())} for paper in papers]
 
-_READ = {'': _read_box, '.json': lambda path: json.loads(path.read_text()), '.parquet': pd.read_parquet,
+_READ = {'': _read_box, **dict.fromkeys(('.md', '.html'), Path.read_text), '.json': lambda path: json.loads(path.read_text()), '.parquet': pd.read_parquet,
          '.npz': _read_arrays}
 _WRITE = {'.json': _write_json, '.npz': _write_arrays,
+          **dict.fromkeys(('.md', '.html'), lambda path, text: path.write_text(text)),
           '.parquet': lambda path, table: table.to_parquet(path, index=False)}
 
 # %% ../../nbs/7_operating/30_workspace.ipynb #ws-13
