@@ -30,14 +30,13 @@ from ..triggers.when import Status, build
 def trigger(view):
     "Write whether a candidate is to be trained at the end of this week, and why."
     if view.has('trigger'): return
-    now, triggers = status_of(view), _triggers_of(view.settings.triggers)
+    asked = open_requests(view, 'trigger')  # looked up once: what comes now is for the next week
+    now, triggers = status_of(view, asked), _triggers_of(view.settings.triggers)
     firing, rest = triggers.check(now), resting(view)
-    asked = open_requests(view, 'trigger')
     view.write('trigger', {
         'fired': firing and not rest and {**vars(firing)},
         'held': rest or triggers.held(now), 'new_films': now.new_rows,
-        'asked': [request['number'] for request in asked],
-        'seen': max((request['number'] for request in view.read('requests')), default=0)})
+        'asked': [request['number'] for request in asked]})
 
 def _triggers_of(knobs):
     "The triggers that the settings switch on."
@@ -46,7 +45,10 @@ def _triggers_of(knobs):
                  drift, knobs.drift_threshold, knobs.cooldown_weeks, knobs.budget_cpu)
 
 # %% ../../nbs/7_operating/34_updating.ipynb #up-07
-def status_of(view)->Status:
+def status_of(
+    view,
+    asked=(), # Requests of people
+)->Status:
     "What the triggers may look at, at the end of a week."
     since = last_trained(view) + 1
     new = films_of(view, range(since, view.week + 1))
@@ -54,16 +56,15 @@ def status_of(view)->Status:
     return Status(
         at=service_time(view.week + 1), last=service_time(since), new_rows=len(new),
         metrics={'f1': _told_f1(view, since)}, spent=spent, cost=cost,
-        request=_asked(view), **_watched(view, since, new))
+        request=_asked(view, asked), **_watched(view, since, new))
 
 def last_trained(view)->int:
     "The last week before this one at whose end a model was trained; -1: the first model."
     return max((week for week in range(view.week) if view.has('trained', week)), default=-1)
 
 # %% ../../nbs/7_operating/34_updating.ipynb #up-08
-def _asked(view):
+def _asked(view, asked):
     "What people asked for, in words, or None."
-    asked = open_requests(view, 'trigger')
     if view.week == view.settings.incidents.request:
         asked = [*asked, {'by': 'the editor', 'why': 'viewers write that new films are mislabelled'}]
     return '; '.join(f"{request['by']}: {request['why']}" for request in asked) or None
