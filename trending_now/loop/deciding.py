@@ -18,6 +18,7 @@ from .serving import THRESHOLD, events_of, is_visible, of_week
 from .trials import VARIANTS, Watch, plan_trial, trial_from_state
 from .updating import chosen, lineage_of, new_model, save_model
 from .updating import summary_of
+from .workspace import WorkspaceError
 from ..registry.gate import Gate, GateVerdict, compare_models
 from ..registry.packet import Packet, approve
 from ..registry.stages import RegistryError
@@ -165,7 +166,8 @@ def _answer(view, packet)->dict:
     "What the rule or a person says."
     if resting(view): return {'state': 'waiting', 'by': '', 'why': resting(view)}
     how = view.workspace.approval or view.settings.registry.approve
-    said = {'auto': _by_rule, 'file': _by_file, 'ask': _by_asking}[how](view, packet)
+    ways = {'auto': _by_rule, 'file': _by_file, 'ask': _by_asking}
+    said = _by_file(view, packet) or ways[how](view, packet)  # a person's answer comes first
     return said or {'state': 'waiting', 'by': '', 'why': 'no person has answered yet'}
 
 def _by_rule(view, packet):
@@ -182,7 +184,10 @@ def _by_file(view, packet):
                     'override': paper.get('override', '')}
 
 def _by_asking(view, packet):
-    "What the person at the terminal says."
+    "What the person at the terminal says; WorkspaceError if there is none."
+    if view.workspace.ask is None:
+        raise WorkspaceError(f'{view.workspace.path}: {packet.version} waits for an answer, and '
+                             'nobody is asked here; use `--approve file`')
     yes, by, why = view.workspace.ask(packet)
     return {'state': 'approved' if yes else 'rejected', 'by': by, 'why': why}
 
