@@ -73,12 +73,16 @@ def _write_arrays(path, arrays):
 def _read_arrays(path):
     with np.load(path, allow_pickle=False) as arrays: return {name: arrays[name] for name in arrays}
 
+<<<<<<< /tmp/tmp0_637g6i.txt
 def _read_box(folder):
     "Requests in their order, each with its number."
     papers = sorted(folder.glob('[0-9]*.json')) if folder.exists() else []
     return [{'number': int(paper.stem), **json.loads(paper.read_text())} for paper in papers]
 
 _READ = {'': _read_box, **dict.fromkeys(('.md', '.html'), Path.read_text), '.json': lambda path: json.loads(path.read_text()), '.parquet': pd.read_parquet,
+=======
+_READ = {'.json': lambda path: json.loads(path.read_text()), '.parquet': pd.read_parquet,
+>>>>>>> /tmp/tmpb6n3tzan.txt
          '.npz': _read_arrays}
 _WRITE = {'.json': _write_json, '.npz': _write_arrays,
           **dict.fromkeys(('.md', '.html'), lambda path, text: path.write_text(text)),
@@ -114,7 +118,8 @@ class Workspace:
     def read(self, name, week=None):
         "An artefact; tables are read once, and nobody may change them."
         path = self.file(name, week)
-        if path.is_dir() and name != 'requests': return path
+        if name == 'requests': return self._box(path)
+        if path.is_dir(): return path
         if path.suffix != '.parquet': return self._read(path)
         return self.remember((name, week), lambda: self._read(path))
 
@@ -130,6 +135,15 @@ class Workspace:
         if key not in self.memory: self.memory[key] = make()
         return self.memory[key]
 
+    def forget(self):
+        "Forget what was read here, since others may have changed it; the films of the world stay."
+        self.memory = {name: kept for name, kept in self.memory.items() if name == 'source'}
+
+    def _box(self, folder):
+        "Requests in their order, each with its number."
+        papers = sorted(folder.glob('[0-9]*.json')) if folder.exists() else []
+        return [{'number': int(paper.stem), **self._read(paper)} for paper in papers]
+
     def _read(self, path):
         try: return _READ[path.suffix](path)
         except FileNotFoundError:
@@ -144,18 +158,20 @@ def hold(
     workspace:Workspace, # Made if need be
 ):
     "Keep others from running here meanwhile; `WorkspaceError` names the process that does."
-    path = workspace.path/'.lock'
+    path, lock = workspace.path/'.lock', FileLock(workspace.path/'.lock', timeout=0)
     try:
         workspace.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0).acquire()
+        lock.acquire()
+        (workspace.path/'.holder').write_text(str(os.getpid()))
     except Timeout:
         raise WorkspaceError(f'{workspace.path} is in use by {_holder(workspace)}: wait for it, '
                              'or choose another --workspace') from None
     except OSError as e:
+        lock.release()
         raise WorkspaceError(f'{path}: {e.strerror}; choose another --workspace') from e
-    with lock:
-        (workspace.path/'.holder').write_text(str(os.getpid()))
-        yield
+    workspace.forget()
+    try: yield
+    finally: lock.release()
 
 def _holder(workspace):
     "Who runs here, in words."
