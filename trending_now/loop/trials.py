@@ -9,6 +9,7 @@ __all__ = ['VARIANTS', 'Trial', 'ShadowTrial', 'ShadowWeek', 'CanaryTrial', 'ABT
 # %% ../../nbs/7_operating/26_trials.ipynb #tr-imp
 import json, math
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
@@ -48,6 +49,7 @@ class Trial(Protocol):
     def state(self)->dict: "All it knows, ready for json.dumps; `trial_from_state` reads it."
 
 # %% ../../nbs/7_operating/26_trials.ipynb #tr-base
+_spending = lru_cache(spending_bounds)
 _ENDS, _FORMAT = {'pass': 'passed', 'halt': 'halted'}, 1
 _SUSPECT = 1e-4 # p-value of a sample ratio mismatch that ends a trial
 
@@ -100,6 +102,13 @@ class _Weekly:
         self.log.append(Decision(at, action, share, tuple(reasons)))
         return self.log[-1]
 
+    def assign(self,
+        units, # Ids of visitors
+    )->np.ndarray: # (units,) 0: champion, 1: candidate, 2: a mixed page
+        "Who sees what, the same in all weeks of a step; after a halt all have the champion."
+        if self.phase == 'halted': return np.zeros(len(units), int)
+        return self._assign(units)
+
     def _over(self, at): return at - self.begin + 1 >= self.max_weeks
 
     def _last_word(self, reasons):
@@ -108,7 +117,7 @@ class _Weekly:
     def _looks(self, at):
         "Share of the weeks that are over at each look, this one included."
         weeks = np.array([*(d.at for d in self.log), at]) - self.begin + 1
-        return np.minimum(weeks/self.max_weeks, 1.)
+        return tuple(np.minimum(weeks/self.max_weeks, 1.).tolist())
 
     def _memory(self): return {}
     def _recall(self, memory): checks.entries('memory', memory, {})
@@ -229,9 +238,7 @@ class ShadowTrial(_Weekly):
 
     def _share(self): return 0.
 
-    def assign(self, units)->np.ndarray: # (units,) zeros
-        "Everybody sees the champion."
-        return np.zeros(len(units), int)
+    def _assign(self, units): return np.zeros(len(units), int) # everybody sees the champion
 
 class ShadowWeek(NamedTuple):
     "What a candidate did in the shadow in a week."
@@ -323,8 +330,7 @@ class CanaryTrial(_Weekly):
 
     def _share(self): return self.canary.share
 
-    def assign(self, units)->np.ndarray: # (units,) 0 or 1
-        "Who has the candidate now, and keeps it while the share grows."
+    def _assign(self, units): # who has the candidate keeps it while the share grows
         return self.canary.assign(units)
 
     def measure(self,
@@ -369,6 +375,9 @@ def _recall(self:CanaryTrial, memory):
     canary = Canary.from_state(memory)
     if canary.plan != self.canary.plan:
         raise ValueError(f'memory has the rules {canary.plan}: expected {self.canary.plan}')
+    advances = sum(decision.action == 'advance' for decision in self.log)
+    if canary.step != advances or (canary.halted and self.phase != 'halted'):
+        raise ValueError(f'memory is at step {canary.step}: expected {advances}, as in the log')
     self._set(canary=canary)
 
 # %% ../../nbs/7_operating/26_trials.ipynb #tr-abt
@@ -391,9 +400,7 @@ class ABTrial(_Weekly):
 
     def _share(self): return .5
 
-    def assign(self, units)->np.ndarray: # (units,) 0 or 1
-        "Who has which page, the same in all weeks."
-        return assign_many(units, self.name, [.5, .5])
+    def _assign(self, units): return assign_many(units, self.name, [.5, .5])
 
     def measure(self,
         events, # Events record
@@ -411,7 +418,7 @@ def report(self:ABTrial,
     looks, n = self._looks(at), np.bincount(table.arm[table.arm >= 0].astype(int), minlength=2)
     size = max(2., n.min()/looks[-1])
     plan = _plan(self, size, looks=self.max_weeks, alpha=self.alpha)
-    return analyse_units(plan, table, tuple(looks[:-1]) if self.max_weeks > 1 else None)
+    return analyse_units(plan, table, looks[:-1] if self.max_weeks > 1 else None)
 
 def _verdicts(report):
     "(of the main metric, of the guardrail)."
@@ -442,7 +449,7 @@ class InterleavingTrial(_Weekly):
     "Pages mixed of both, one vote a visitor; ValueError for rules that cannot be kept."
     need:str = 'win'           # or 'no harm': passes where a loss beyond the margin is excluded
     margin:float = .1          # Lead of the champion, in votes, that 'no harm' must exclude
-    mixes:int = 16             # Mixed pages a week
+    mixes:int = 64             # Mixed pages a week, in pairs: an even number
     min_units:int = 60         # Visitors needed
     alpha:float = .05          # Chance that it takes nothing for a difference
 
@@ -450,15 +457,13 @@ class InterleavingTrial(_Weekly):
         super().__post_init__()
         self._set(need=checks.one_of('need', self.need, ('win', 'no harm')),
                   margin=checks.number('margin', self.margin, above=0, below=.5),
-                  mixes=checks.whole('mixes', self.mixes, 1, 1000),
+                  mixes=2*checks.whole('mixes / 2', self.mixes/2, 1, 500),
                   min_units=checks.whole('min_units', self.min_units, 2),
                   alpha=checks.number('alpha', self.alpha, above=0, below=.5))
 
     def _share(self): return .5
 
-    def assign(self, units)->np.ndarray: # (units,) twos
-        "Everybody sees mixed pages."
-        return np.full(len(units), 2)
+    def _assign(self, units): return np.full(len(units), 2) # everybody sees mixed pages
 
     def measure(self,
         events, # Events record of the mixed pages
@@ -473,18 +478,26 @@ def _row_of(slots, used):
     "Films of a row that do not stand on the page yet."
     return [film for film in slots.tolist() if film >= 0 and film not in used]
 
-def _mixed(both, rng):
+def _drafted(a, b, columns, rng, mirrored):
+    "(films, whose each is) of a row; mirrored, whoever picks first by the coin picks second."
+    if not mirrored: mixed = team_draft(a, b, columns, rng)
+    else: mixed = team_draft(b, a, columns, rng)
+    letters = 'ba' if mirrored else 'ab'
+    teams = ['.' if team is None else letters['ab'.index(team)] for team in mixed.teams]
+    return mixed.items, teams + ['.']*(columns - len(mixed))
+
+def _mixed(both, rng, mirrored):
     "(slots (R, C), whose each slot is) of one page that is mixed of two."
     own, theirs = both.slots
-    tags, used, columns = both.tags[1].tolist(), set(), own.shape[1]
-    slots, teams = np.full(own.shape, -1, np.int32), []
+    tags, used, teams = both.tags[1].tolist(), set(), []
+    slots = np.full(own.shape, -1, np.int32)
     for row, tag in enumerate(both.tags[0].tolist()):
         a = _row_of(own[row], used)
         b = _row_of(theirs[tags.index(tag)], used) if tag in tags else []
-        mixed = team_draft(a, b, columns, rng)
-        slots[row, :len(mixed)] = mixed.items
-        teams += [team or '.' for team in mixed.teams] + ['.']*(columns - len(mixed))
-        used.update(mixed.items)
+        films, of_row = _drafted(a, b, own.shape[1], rng, mirrored)
+        slots[row, :len(films)] = films
+        teams += of_row
+        used.update(films)
     return slots, ''.join(teams)
 
 def _shown(both, slots, teams):
@@ -502,8 +515,8 @@ def pages(self:InterleavingTrial,
     "Mix the rows of the same name of two pages; the same pages again give the same mixes."
     both = join_pages(champion, candidate)
     if len(both) != 2: raise ValueError(f'{len(both)} pages: expected one of each')
-    rng = stream(0, self.name, 'mixes', champion.week)
-    mixed = [_mixed(both, rng) for _ in range(self.mixes)]
+    def coins(pair): return stream(0, self.name, 'mixes', champion.week, pair)
+    mixed = [_mixed(both, coins(mix//2), mix % 2 == 1) for mix in range(self.mixes)]
     version = '+'.join(both.versions[model] for model in both.model)
     return replace(
         both, slots=np.array([slots for slots, _ in mixed]), model=np.arange(self.mixes),
@@ -534,7 +547,7 @@ def _decide(self:InterleavingTrial, votes, at):
     if not isinstance(votes, Votes): raise ValueError(f'stats = {votes!r}: expected Votes')
     if sum(votes) < self.min_units:
         return 'hold', [f'{sum(votes)} visitors, {self.min_units} needed']
-    bound = spending_bounds(self._looks(at), self.alpha)[-1]
+    bound = _spending(self._looks(at), self.alpha)[-1]
     level = float(2*special.ndtr(-bound))
     if not level: return 'hold', ['no look is open yet']
     found = preference(votes.wins_b, votes.wins_a, votes.ties, level)
@@ -569,8 +582,8 @@ class Watch(_Weekly):
 
     def _share(self): return 1. if self.phase == 'passed' else 1 - self.holdback
 
-    def assign(self, units)->np.ndarray: # (units,) 0: the predecessor, 1: the new champion
-        "Who keeps the predecessor, the same in all weeks."
+    def _assign(self, units):
+        if self.phase == 'passed': return np.ones(len(units), int)
         return assign_many(units, self.name, [self.holdback, 1 - self.holdback])
 
     def measure(self,
@@ -583,7 +596,7 @@ class Watch(_Weekly):
 @patch
 def _level(self:Watch, at):
     "Level of the two-sided interval of which one side is watched, for each of two metrics."
-    bound = spending_bounds(self._looks(at), self.alpha/2, 'pocock', two_sided=False)[-1]
+    bound = _spending(self._looks(at), self.alpha/2, 'pocock', False)[-1]
     return float(2*special.ndtr(-bound))
 
 def _change(metric, reading):
@@ -670,7 +683,8 @@ def plan_trial(
     return _PLANS[test](traffic)
 
 # %% ../../nbs/7_operating/26_trials.ipynb #tr-plan2
-class _Traffic(NamedTuple):
+@dataclass(frozen=True)
+class _Traffic:
     "What a plan is made from."
     name:str
     visitors:float # A week
@@ -743,13 +757,13 @@ def _ab_plan(t):
     return ABTrial(**t.common(), need=t.need, margin=t.margin, min_units=t.min_units, alpha=t.alpha)
 
 def _interleaving_plan(t):
-    _check_reach(t._replace(visitors=2*t.visitors), .5)
+    _check_reach(replace(t, visitors=2*t.visitors), .5)
     return InterleavingTrial(**t.common(), need=t.need, margin=t.margin, min_units=t.min_units,
                              alpha=t.alpha)
 
 def _watch_plan(t):
-    share, t = checks.number('holdback', t.holdback, above=0, most=.5), t._replace(
-        min_units=min(t.min_units, 30)) # enough to read an interval, and nothing waits for more
+    share = checks.number('holdback', t.holdback, above=0, most=.5)
+    t = replace(t, min_units=min(t.min_units, 30)) # enough to read, and no step waits for more
     _check_reach(t, share)
     return Watch(**t.common(), holdback=share, min_units=t.min_units, alpha=t.alpha)
 
