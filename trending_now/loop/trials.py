@@ -50,6 +50,7 @@ class Trial(Protocol):
 
 # %% ../../nbs/7_operating/26_trials.ipynb #tr-base
 _spending = lru_cache(spending_bounds)
+_SPREAD, _GROWTH = .8, .55 # Of a visitor's clicks a view, as a share; of what weeks are worth
 _ENDS, _FORMAT = {'pass': 'passed', 'halt': 'halted'}, 1
 _SUSPECT = 1e-4 # p-value of a sample ratio mismatch that ends a trial
 
@@ -129,7 +130,6 @@ class _Weekly:
         rows = [(d.at, d.action, f'{d.share:.0%}', '; '.join(d.reasons)) for d in self.log]
         return html_table(['week', 'action', 'share after', 'reasons'], rows)
 
-# %% ../../nbs/7_operating/26_trials.ipynb #tr-state
 @patch
 def state(self:_Weekly)->dict: # Plain numbers and texts, ready for json.dumps
     "Everything that the trial knows."
@@ -174,11 +174,11 @@ def from_state(cls:_Weekly,
         raise ValueError(f'state = {state!r}: expected what state() gives ({wrong!r})') from None
     return new
 
-# %% ../../nbs/7_operating/26_trials.ipynb #tr-table
 _COLUMNS = 'ts', 'kind', 'unit', 'request_id', 'experiment', 'variant', 'position'
 _CLICKS = Metric('clicks a view', count('click'), per=count('exposure'))
 
-def _corrections(margin):
+@lru_cache
+def _corrections(margin=0.):
     return Metric('corrections a click', count('correction'), per=count('click'),
                   more_is_better=False, margin=margin)
 
@@ -202,9 +202,9 @@ def _table_of(trial, events):
     columns = {name: np.zeros(0) for metric in plan.metrics for name in metric.columns}
     return pd.DataFrame({'unit': [], 'arm': np.zeros(0, np.int8), **columns})
 
-def _check_table(trial, table):
+def _check_table(table):
     "ValueError for what is no table of visitors."
-    needed = ['arm', *(name for metric in _plan(trial, 2).metrics for name in metric.columns)]
+    needed = ['arm', *_CLICKS.columns, *_corrections().columns]
     lacks = [name for name in needed if name not in getattr(table, 'columns', ())]
     if lacks:
         raise ValueError(f'stats have no column {", ".join(lacks)}: expected what `measure` gives')
@@ -357,11 +357,11 @@ def _relative_arms(table, metric):
 
 @patch
 def _decide(self:CanaryTrial, table, at):
-    _check_table(self, table)
+    _check_table(table)
     if doubt := _doubtful(table, self.canary.share, 2):
         if doubt[0] == 'halt': self.canary.rollback(at, doubt[1][0])
         return doubt
-    arms = {metric.name: _relative_arms(table, metric) for metric in _plan(self, 2).metrics}
+    arms = {metric.name: _relative_arms(table, metric) for metric in (_CLICKS, _corrections())}
     found = self.canary.observe(arms, at)
     action = 'pass' if self.canary.phase == 'complete' else found.action
     return action, found.reasons
@@ -435,7 +435,7 @@ def _harmless(self:ABTrial, report):
 
 @patch
 def _decide(self:ABTrial, table, at):
-    _check_table(self, table)
+    _check_table(table)
     if doubt := _doubtful(table, .5, self.min_units): return doubt
     report = self.report(table, at)
     if self.need == 'no harm' and self._harmless(report):
@@ -602,14 +602,15 @@ def _level(self:Watch, at):
 def _change(metric, reading):
     "A metric's change in words, with its interval."
     c = reading.comparison
-    return f'{metric.name} {c.relative:+.1%} ({c.relative_low:+.1%} to {c.relative_high:+.1%})'
+    to = f'to {c.relative_high:+.1%}' if math.isfinite(c.relative_high) else 'or more'
+    return f'{metric.name} {c.relative:+.1%} ({c.relative_low:+.1%} {to})'
 
 @patch
 def _decide(self:Watch, table, at):
-    _check_table(self, table)
+    _check_table(table)
     if doubt := _doubtful(table, 1 - self.holdback, self.min_units): return doubt
     counted, said, harm, level = table[table.arm >= 0], [], [], self._level(at)
-    for metric, margin in zip(_plan(self, 2).metrics, (self.margin, self.guard_margin)):
+    for metric, margin in ((_CLICKS, self.margin), (_corrections(), self.guard_margin)):
         reading = read(metric, *groups(metric, counted), level)
         if reading.events < self.min_events:
             said.append(f'{metric.name}: too few events')
@@ -640,7 +641,6 @@ def trial_from_state(
 
 # %% ../../nbs/7_operating/26_trials.ipynb #tr-plan
 _TESTS = 'auto', 'shadow', 'canary', 'ab', 'interleaving', 'watch'
-_SPREAD, _GROWTH = .8, .55 # Of a visitor's clicks a view, as a share; of what is known, by weeks
 
 def plan_trial(
     name:str,               # As in the events; a new candidate needs a new name
