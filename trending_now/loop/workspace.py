@@ -73,16 +73,8 @@ def _write_arrays(path, arrays):
 def _read_arrays(path):
     with np.load(path, allow_pickle=False) as arrays: return {name: arrays[name] for name in arrays}
 
-<<<<<<< /tmp/tmp0_637g6i.txt
-def _read_box(folder):
-    "Requests in their order, each with its number."
-    papers = sorted(folder.glob('[0-9]*.json')) if folder.exists() else []
-    return [{'number': int(paper.stem), **json.loads(paper.read_text())} for paper in papers]
-
-_READ = {'': _read_box, **dict.fromkeys(('.md', '.html'), Path.read_text), '.json': lambda path: json.loads(path.read_text()), '.parquet': pd.read_parquet,
-=======
-_READ = {'.json': lambda path: json.loads(path.read_text()), '.parquet': pd.read_parquet,
->>>>>>> /tmp/tmpb6n3tzan.txt
+_READ = {**dict.fromkeys(('.md', '.html'), Path.read_text),
+         '.json': lambda path: json.loads(path.read_text()), '.parquet': pd.read_parquet,
          '.npz': _read_arrays}
 _WRITE = {'.json': _write_json, '.npz': _write_arrays,
           **dict.fromkeys(('.md', '.html'), lambda path, text: path.write_text(text)),
