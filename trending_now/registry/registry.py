@@ -15,7 +15,9 @@ import pandas as pd
 from fastcore.basics import patch
 from .. import checks
 from .stages import STAGES, Event, RegistryError, Standing, fold
+from .stages import with_key
 from .stores import LocalStore
+from ..show import markdown_table
 
 # %% ../../nbs/7_operating/22_registry.ipynb #rg-10
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class ModelVersion:
     def folder(self)->Path:
         "Its files; RegistryError if they are gone."
         return self.store.files(self.version)
+
+    def _repr_markdown_(self):
+        rows = [['stage', self.stage], ['registered', self.registered],
+                ['also called', ', '.join(self.aliases)], ['training run', self.run],
+                *self.metrics.items(), ['files', ', '.join(self.files)]]
+        return markdown_table([self.version, ''], rows)
 
 class Registry:
     "Versions of a model, what happened to them, and who is champion."
@@ -90,7 +98,7 @@ def _known(standing, version):
 
 def _earlier(events, key, kind, version=''):
     "The event with this key, or None; RegistryError if the key stands for something else."
-    found = next((event for event in events if key and event.key == key), None)
+    found = with_key(events, key)
     if found is None or (found.kind == kind and version in ('', found.version)): return found
     raise RegistryError(f'key {key!r} stands for {found.kind} {found.version}, '
                         f'and cannot stand for {kind} {version} too')
@@ -294,8 +302,8 @@ def _check_race(events, standing, version, over):
     if over is None or over == standing.champion: return
     if not standing.champion:
         raise RegistryError(f'{version} was compared with {over!r}, but there is no champion yet')
-    won = [event for event in events if event.kind in ('promote', 'rollback')
-           and event.version == standing.champion][-1]
+    won = [event for position, event in enumerate(events)
+           if event.kind in ('promote', 'rollback') and position not in standing.void][-1]
     raise RegistryError(
         f"{version} was compared with {over or 'nobody'}, but {won.version} has been champion "
         f'since {won.at} ({won.kind} by {won.by}: {won.reason}); compare with that one first')
@@ -366,10 +374,11 @@ def rollback(self:Registry,
         earlier = _earlier(events, key, 'rollback')
         if earlier is not None: return earlier
         standing = fold(events)
+        if not standing.champion: raise RegistryError('there is no champion to roll back')
         version, wrong = _first_whole(self.store, events, _targets(standing))
         if version is None:
-            raise RegistryError("there is no former champion to go back to: "
-                                + ('; '.join(wrong.values()) or 'none is left'))
+            reasons = '; '.join(wrong.values()) or 'there was none before, or all were rolled back'
+            raise RegistryError(f'no former champion can take over: {reasons}')
         return Event('rollback', version, 'champion', by, reason, moment, standing.champion, key,
                      {'passed_over': wrong})
     return self.store.append(decide).version
@@ -403,7 +412,8 @@ def history(self:Registry)->pd.DataFrame: # at, kind, version, stage, by, reason
     columns = ['at', 'kind', 'version', 'stage', 'by', 'reason']
     rows = [[getattr(event, name) for name in columns] for event in self.store.events()]
     table = pd.DataFrame(rows, columns=columns)
-    return table.assign(at=pd.to_datetime(table['at'], format='ISO8601'))
+    at = pd.to_datetime(table['at'], format='ISO8601', utc=True)
+    return table.assign(at=at.dt.tz_localize(None))
 
 @patch
 def prune(self:Registry,
@@ -414,22 +424,29 @@ def prune(self:Registry,
     at=None,    # Moment; None: now
 )->list:        # of str: versions whose files are gone now
     "Delete the files of archived versions that no rollback will need, and write it down."
-    checks.whole('keep', keep)
-    def superfluous(events):
-        standing = fold(events)
-        stays = {*_targets(standing)[:int(keep)]}
-        pruned = {event.version for event in events if event.kind == 'prune'}
-        return [v for v, stage in standing.stages.items()
-                if stage == 'archived' and v not in stays | pruned]
-    gone = superfluous(self.store.events())
-    for version in gone: self._prune(version, superfluous, by, reason, _moment(at))
+    keep = checks.whole('keep', keep)
+    gone = _superfluous(self.store.events(), keep)
+    for version in gone: self._prune(version, keep, by, reason, _moment(at))
+    for version in _pruned(self.store.events()): self.store.drop_files(version)
     return gone
 
+# %% ../../nbs/7_operating/22_registry.ipynb #rg-61
+def _pruned(events):
+    "Versions whose files the history has given up."
+    return {event.version for event in events if event.kind == 'prune'}
+
+def _superfluous(events, keep):
+    "Archived versions with files that no rollback will need."
+    standing = fold(events)
+    stays = {*_targets(standing)[:keep], *_pruned(events)}
+    return [version for version, stage in standing.stages.items()
+            if stage == 'archived' and version not in stays]
+
 @patch
-def _prune(self:Registry, version, superfluous, by, reason, moment):
-    "Write down that files go, then let them go."
+def _prune(self:Registry, version, keep, by, reason, moment):
+    "Write down that the files of a version go."
     def decide(events):
-        if version in superfluous(events): return Event('prune', version, '', by, reason, moment)
+        if version in _superfluous(events, keep):
+            return Event('prune', version, '', by, reason, moment)
         raise RegistryError(f'{version}: its files are needed again, and stay')
     self.store.append(decide)
-    self.store.drop_files(version)

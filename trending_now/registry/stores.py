@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 from fastcore.basics import patch
 from ..genres.booster import check_seal
-from .stages import Event, RegistryError, fold, refusal
+from .stages import Event, RegistryError, fold, refusal, with_key
 
 # %% ../../nbs/7_operating/21_stores.ipynb #st-10
 class LocalStore:
@@ -66,7 +66,7 @@ def _connection(self:LocalStore):
                              isolation_level=None)
         db.execute('PRAGMA synchronous = EXTRA') # a commit has reached the disk, and its folder too
         yield db
-    except sqlite3.Error as e:
+    except (sqlite3.Error, UnicodeDecodeError) as e:
         raise RegistryError(f'{self.database}: {e}; {_advice(e)}') from e
     finally:
         if db is not None: db.close()
@@ -113,7 +113,7 @@ def events(self:LocalStore)->list: # Of Events
 @patch
 def _read(self:LocalStore, db):
     "(events, hash of the last row), both checked."
-    found, written, = db.execute('PRAGMA user_version').fetchone()[0], 0
+    found, = db.execute('PRAGMA user_version').fetchone()
     if found != _FORMAT:
         raise RegistryError(f'{self.database}: format {found}, expected {_FORMAT}; it was damaged, '
                             'or another release wrote it')
@@ -122,22 +122,18 @@ def _read(self:LocalStore, db):
         last = _chained(last, text)
         if position != len(events) + 1 or last != stored: self._changed(len(events) + 1, text)
         events.append(Event.from_json(text))
-    for written, in db.execute('SELECT seq FROM sqlite_sequence'): pass
-    if written != len(events): self._changed(len(events) + 1, '')
+    written = db.execute('SELECT seq FROM sqlite_sequence').fetchone() or (0,)
+    if written[0] != len(events): self._changed(len(events) + 1, '')
     return events, last
 
 @patch
 def _changed(self:LocalStore, row, text):
     "The RegistryError for a row that another tool has changed or taken away."
-    reads = f'it now reads {text[:300]}' if text else 'it is gone'
+    reads = f'it now reads {str(text)[:300]}' if text else 'it is gone'
     raise RegistryError(f'{self.database}: row {row} of the history is not as it was written; '
                         f'{reads}. Do not trust it: restore it from a copy')
 
 # %% ../../nbs/7_operating/21_stores.ipynb #st-30
-def _with_key(events, key):
-    "The event that has this key already, or None."
-    return next((event for event in events if key and event.key == key), None)
-
 @patch
 def append(self:LocalStore,
     decide, # events -> the next Event; it may raise, and then nothing is written
@@ -150,7 +146,7 @@ def append(self:LocalStore,
         db.execute('BEGIN IMMEDIATE') # from here on nobody else decides
         events, last = self._read(db)
         event = decide(events)
-        earlier = _with_key(events, event.key)
+        earlier = with_key(events, event.key)
         if earlier is not None: return earlier
         why = refusal(fold(events), event)
         if why: raise RegistryError(why)
