@@ -2945,6 +2945,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                        'trending_now/registry/stores.py'),
                                               'trending_now.registry.stores.LocalStore._create': ( '7_operating/stores.html#localstore._create',
                                                                                                    'trending_now/registry/stores.py'),
+                                              'trending_now.registry.stores.LocalStore._event': ( '7_operating/stores.html#localstore._event',
+                                                                                                  'trending_now/registry/stores.py'),
                                               'trending_now.registry.stores.LocalStore._folder': ( '7_operating/stores.html#localstore._folder',
                                                                                                    'trending_now/registry/stores.py'),
                                               'trending_now.registry.stores.LocalStore._place': ( '7_operating/stores.html#localstore._place',

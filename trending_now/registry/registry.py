@@ -141,10 +141,11 @@ def register(self:Registry,
 
 # %% ../../nbs/7_operating/22_registry.ipynb #rg-21
 def _sums(folder):
-    "SHA-256 of each file, the seal left out."
-    files = [path for path in sorted(Path(folder).rglob('*')) if path.is_file()]
+    "SHA-256 of each file, its own seal left out."
+    own = Path(folder)/'checksums.json'
+    files = [path for path in sorted(Path(folder).rglob('*')) if path.is_file() and path != own]
     return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest()
-            for path in files if path.name != 'checksums.json'}
+            for path in files}
 
 def _difference(name, recorded, found):
     "What is wrong with a file; nothing if it is as it was."

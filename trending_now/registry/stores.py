@@ -26,6 +26,7 @@ class LocalStore:
     ):
         self.path = Path(path).expanduser().absolute()
         self.database = self.path/'registry.db'
+        self._parsed = {} # Row -> (its hash, its event)
         self._create()
 
     def __repr__(self): return f'LocalStore({str(self.path)!r})'
@@ -121,10 +122,17 @@ def _read(self:LocalStore, db):
     for position, text, stored in db.execute('SELECT * FROM events ORDER BY position'):
         last = _chained(last, text)
         if position != len(events) + 1 or last != stored: self._changed(len(events) + 1, text)
-        events.append(Event.from_json(text))
+        events.append(self._event(position, text, last))
     written = db.execute('SELECT seq FROM sqlite_sequence').fetchone() or (0,)
     if written[0] != len(events): self._changed(len(events) + 1, '')
     return events, last
+
+@patch
+def _event(self:LocalStore, position, text, hashed):
+    "The event of a row, parsed once as long as the row stays the same."
+    if self._parsed.get(position, ('',))[0] != hashed:
+        self._parsed[position] = hashed, Event.from_json(text)
+    return self._parsed[position][1]
 
 @patch
 def _changed(self:LocalStore, row, text):
