@@ -2,6 +2,7 @@
 back, harm ends a trial and nothing seldom does."""
 
 import json
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -456,17 +457,56 @@ def test_an_interleaving_trial_errs_as_seldom_as_it_promises():
     assert wrong <= stats.binom.ppf(0.999, 400, 0.05)
 
 
-def test_the_watch_reads_a_ratio_as_the_delta_method_does():
+def reading_of(trial, table, metric):
+    "(before, now, z, bound) of a metric as a watch says them."
+    said = next(text for text in trial.observe(table, 0).reasons if metric in text)
+    found = re.search(r"([\d.]+) before, ([\d.]+) now \(z of the loss (\S+), bound (\S+)\)", said)
+    return tuple(map(float, found.groups()))
+
+
+def test_the_watch_reads_a_ratio_by_the_delta_method_and_the_larger_error():
     table = visitors(np.random.default_rng(2), 0.4, holdback=0.3)
     trial = Watch("v2", holdback=0.3, max_weeks=1)
-    reason = trial.observe(table, 0).reasons[0]
-    arms = [table[table.arm == arm] for arm in (0, 1)]
-    values = [
+    before, now, z, bound = reading_of(trial, table, "clicks a view")
+    old, new = (
         ratio_values(rows["clicks a view"].to_numpy(), rows["clicks a view / per"].to_numpy(), "x")
-        for rows in arms
-    ]
-    change = values[1].mean() / values[0].mean() - 1
-    assert f"{change:+.1%}" in reason and trial.phase == "halted"
+        for rows in (table[table.arm == arm] for arm in (0, 1))
+    )
+    apart = np.sqrt(old.var(ddof=1) / len(old) + new.var(ddof=1) / len(new))
+    spread = (len(old) * old.var(ddof=1) + len(new) * new.var(ddof=1)) / len(table)
+    together = np.sqrt(spread * (1 / len(old) + 1 / len(new)))
+    assert before == pytest.approx(old.mean(), rel=0.01)
+    assert now == pytest.approx(new.mean(), rel=0.01)
+    assert z == pytest.approx((old.mean() - new.mean()) / max(apart, together), abs=0.006)
+    assert trial.phase == "halted" and stats.norm.isf(0.0125 + 0.0125) < bound < 2.5
+
+
+@pytest.mark.parametrize("of_holdback, action", [(5, "hold"), (8, "hold"), (0, "halt")])
+def test_a_holdback_with_few_corrections_is_no_harm_unless_it_has_far_too_few(of_holdback, action):
+    table = visitors(np.random.default_rng(4), n=600, holdback=0.1, fixes=0.0)
+    who = {arm: np.flatnonzero(table.arm == arm) for arm in (0, 1)}
+    fixes = np.zeros(600)
+    fixes[who[0][:of_holdback]] = 1
+    fixes[who[1][:110]] = 1  # as many a visitor as 12 in the holdback
+    clicks = np.maximum(table["clicks a view"], 1.0)
+    table = table.assign(
+        **{
+            "corrections a click": fixes,
+            "clicks a view": clicks,
+            "corrections a click / per": clicks,
+        }
+    )
+    trial = Watch("v2", max_weeks=12)
+    assert trial.observe(table, 0).action == action
+
+
+def test_a_steep_rise_of_corrections_is_harm():
+    table = visitors(np.random.default_rng(4), n=900, holdback=0.3, fixes=0.1)
+    clicks, arm = table["clicks a view"].to_numpy(), table.arm.to_numpy()
+    fixes = np.random.default_rng(5).binomial(clicks.astype(int), np.where(arm, 0.3, 0.1))
+    trial = Watch("v2", holdback=0.3, max_weeks=12)
+    decision = trial.observe(table.assign(**{"corrections a click": fixes.astype(float)}), 0)
+    assert decision.action == "halt" and "corrections a click" in decision.reasons[0]
 
 
 # plans

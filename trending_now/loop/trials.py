@@ -599,11 +599,14 @@ def _level(self:Watch, at):
     bound = _spending(self._looks(at), self.alpha/2, 'pocock', False)[-1]
     return float(2*special.ndtr(-bound))
 
-def _change(metric, reading):
-    "A metric's change in words, with its interval."
-    c = reading.comparison
-    to = f'to {c.relative_high:+.1%}' if math.isfinite(c.relative_high) else 'or more'
-    return f'{metric.name} {c.relative:+.1%} ({c.relative_low:+.1%} {to})'
+def _worse(metric, reading, margin):
+    """z of a loss beyond a margin: the larger of two standard errors counts. A small group that has
+    few events by chance has a small spread as well; that of all visitors is beside it."""
+    own, new = reading.control, reading.treatment
+    together = (own.n*own.sd**2 + new.n*new.sd**2)/(own.n + new.n)
+    error = math.sqrt(max(own.variance + new.variance, together*(1/own.n + 1/new.n)))
+    loss = (new.mean - own.mean)*(-1 if metric.more_is_better else 1) - margin*abs(own.mean)
+    return loss/error if error else 0.
 
 @patch
 def _decide(self:Watch, table, at):
@@ -615,9 +618,11 @@ def _decide(self:Watch, table, at):
         if reading.events < self.min_events:
             said.append(f'{metric.name}: too few events')
             continue
-        said.append(_change(metric, reading))
-        harmed = against_margin(reading, margin, metric.more_is_better) == 'harmed'
-        if harmed: harm.append(f'harm: {said[-1]}')
+        z, bound = _worse(metric, reading, margin), reading.critical
+        old, new = reading.control.mean, reading.treatment.mean
+        said.append(f'{metric.name}: {old:.3g} before, {new:.3g} now '
+                    f'(z of the loss {z:.2f}, bound {bound:.2f})')
+        if z > bound: harm.append(f'harm: {said[-1]}')
     return ('halt', harm) if harm else ('hold', [_NO_HARM, *said])
 
 @patch
