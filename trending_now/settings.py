@@ -271,13 +271,13 @@ class RegistryKnobs:
         doc='latest weeks on whose films the candidates are compared with the champion')
     level:float = knob(.99, .5, .99999, unit='probability',
         doc='level of the intervals of that comparison, which is made again with every candidate')
-    win:float = knob(0., 0, 1, unit='micro-F1',
+    win:float = knob(0., 0, 1, unit='log loss a film',
         doc='how far the lower end of the gain must lie above zero')
     approve:Literal['auto', 'ask', 'file'] = knob('auto', unit='one of',
         doc='who lets a tested version through; auto: the rule; ask: the person at the terminal; '
             'file: whoever answers')
-    margin:float = knob(.01, 0, 1, unit='macro-F1',
-        doc='loss that the other criteria may hide')
+    margin:float = knob(.02, 0, 1, unit='micro-F1 and macro-F1',
+        doc='loss of F1 that must be excluded')
 
 @section
 class TrialsKnobs:

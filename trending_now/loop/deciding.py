@@ -332,7 +332,8 @@ def compared(view, week)->tuple: # (Paired or None, GateVerdict)
     of_line = [of_week(view, view.read('lineup', at)['runner'], at) for at in weeks]
     paired = compare_models(
         labels(films), np.vstack(of_champion), np.vstack(of_line), films, threshold=THRESHOLD,
-        level=knobs.level, rng=stream(view.settings.loop.seed, 'gate', week))
+        level=knobs.level, criterion='log_loss',
+        rng=stream(view.settings.loop.seed, 'gate', week))
     return paired, Gate(win=knobs.win, margin=knobs.margin).check(paired)
 
 def _seen_by_both(view, week, champion):

@@ -29,9 +29,10 @@ class Difference(NamedTuple):
 @dataclass(frozen=True, repr=False, eq=False)
 class Paired:
     "Two models on the same films."
-    criterion:Difference # Of micro-F1
-    table:pd.DataFrame   # A row for micro_f1, for macro_f1 and for each slice
+    criterion:Difference # Of what the gate asks a win in
+    table:pd.DataFrame   # A row for micro_f1, for macro_f1, for log_loss and for each slice
     level:float          # Of the intervals
+    asks:str='micro_f1'  # The row of the table that is the criterion
 
 # %% ../../nbs/7_operating/24_gate.ipynb #gt-compare
 def compare_models(
@@ -44,11 +45,13 @@ def compare_models(
     n_boot:int=2000, # Samples
     rng=None,       # Generator or seed; None: a fixed one
     level:float=.95, # Of the intervals
+    criterion:str='micro_f1', # or 'log_loss': what a win is asked in
 )->Paired:
     """What the challenger gains over the champion, film for film, with bootstrap intervals.
 
-    A sample draws films, and scores both models on the same draw. ValueError for shapes that do
-    not fit, labels other than 0 and 1, probabilities outside [0, 1]. Efron and Tibshirani (1993).
+    A sample draws films, and scores both models on the same draw; differences in log loss are
+    turned so that above 0 is better. ValueError for shapes that do not fit, labels other than 0
+    and 1, probabilities outside [0, 1]. Efron and Tibshirani (1993).
 
     Examples
     --------
@@ -63,8 +66,13 @@ def compare_models(
     n_boot, level = checks.whole('n_boot', n_boot, 2), checks.share('level', level)
     rng = stream(7, 'compare models') if rng is None else checks.generator(rng)
     counts = np.stack([confusion(y, old >= threshold), confusion(y, new >= threshold)], axis=1)
-    table = pd.DataFrame(_rows(counts, films, n_boot, rng, level), columns=_HEAD)
-    return Paired(Difference(*table.loc[0, ['difference', 'low', 'high']].tolist()), table, level)
+    checks.one_of('criterion', criterion, ('micro_f1', 'log_loss'))
+    rows = _rows(counts, films, n_boot, rng, level)
+    rows.insert(2, _loss_row(y, old, new, level))
+    table = pd.DataFrame(rows, columns=_HEAD)
+    asked = table[table.value == criterion].iloc[0]
+    found = Difference(asked.difference, asked.low, asked.high)
+    return Paired(found, table, level, criterion)
 
 # %% ../../nbs/7_operating/24_gate.ipynb #gt-rows
 def _pooled_f1(counts): return f1_from_counts(*np.moveaxis(counts, -1, 0))
@@ -91,6 +99,20 @@ def _on_one_draw(a, b, n_boot, rng):
     both = np.hstack([a.reshape(len(a), -1), b.reshape(len(b), -1)])
     drawn, cut = resampled(both, n_boot, rng), a[0].size
     return drawn[:, :cut].reshape(-1, *a.shape[1:]), drawn[:, cut:].reshape(-1, *b.shape[1:])
+
+def _losses(y, proba):
+    "Log loss of each film, added up over the genres."
+    p = np.clip(proba, 1e-6, 1 - 1e-6)
+    return -(y*np.log(p) + (1 - y)*np.log(1 - p)).sum(axis=1)
+
+def _loss_row(y, old, new, level):
+    "The row of the log loss: a mean over films, whose interval needs no samples."
+    before, after = _losses(y, old), _losses(y, new)
+    spared = before - after
+    gain, se = float(spared.mean()), float(spared.std(ddof=1)/np.sqrt(len(y)))
+    reach = float(ndtri((1 + level)/2))*se
+    means = float(before.mean()), float(after.mean())
+    return 'all', 'log_loss', len(y), *means, gain, gain - reach, gain + reach, se
 
 def _rows(counts, films, n_boot, rng, level):
     "A row for each score and slice; counts (films, 2, 3, 12)."
@@ -119,7 +141,7 @@ def _shown(self):
 @patch
 def __repr__(self:Paired):
     films = self.table.films.iloc[0]
-    return f'Paired(micro_f1: {_signed(*self.criterion)} on {films} films)'
+    return f'Paired({self.asks}: {_signed(*self.criterion)} on {films} films)'
 
 @patch
 def _repr_html_(self:Paired): return html_table(*_shown(self))
@@ -130,14 +152,14 @@ def _repr_markdown_(self:Paired): return markdown_table(*_shown(self))
 # %% ../../nbs/7_operating/24_gate.ipynb #gt-gate
 @patch
 def films_needed(self:Paired,
-    gain,           # In micro-F1, above 0
+    gain,           # In the criterion, above 0
     power:float=.8, # Chance to show it
 )->int:
     "Films on which a gain of this size would be shown; ValueError for a gain of 0 or less."
     gain, power = checks.positive('gain', gain), checks.share('power', power)
-    micro = self.table.iloc[0]
+    asked = self.table[self.table.value == self.asks].iloc[0]
     steps = ndtri((1 + self.level)/2) + ndtri(power)
-    return int(np.ceil(micro.films*(steps*micro.se/gain)**2))
+    return int(np.ceil(asked.films*(steps*asked.se/gain)**2))
 
 @dataclass(frozen=True)
 class GateVerdict:
@@ -154,10 +176,10 @@ class GateVerdict:
 class Gate:
     """What a challenger has to show before it may go on.
 
-    A win in micro-F1; no loss beyond a margin in macro-F1; no slice in which harm is shown.
+    A win in the criterion; no loss of F1 beyond a margin; no slice in which harm is shown.
     """
-    win:float=0.            # The gain in micro-F1 that its interval has to exceed
-    margin:float=.01        # The loss in macro-F1 that its interval has to exclude
+    win:float=0.            # The gain in the criterion that its interval has to exceed
+    margin:float=.01        # The loss of F1 that its interval has to exclude
     slice_margin:float=.05  # A loss in a slice beyond this, once shown, is harm
     min_films:int=100       # With fewer nothing is decided
     smallest_slice:int=60   # Films; smaller slices are named and not tested
@@ -193,23 +215,24 @@ def _enough(gate, paired):
     return films >= gate.min_films, f'films: {films}, of at least {gate.min_films}'
 
 def _wins(gate, paired):
-    "Whether a win in micro-F1 is shown."
-    gain, low, high = paired.criterion
+    "Whether a win in the criterion is shown."
+    (gain, low, high), name = paired.criterion, paired.asks
     said = _signed(gain, low, high)
-    if low > gate.win: return True, f'micro_f1: better, {said}'
-    if not paired.table.se.iloc[0]:
-        return False, 'micro_f1: no difference, the two give the same tags'
-    if gain <= gate.win: return False, f'micro_f1: no win, {said}'
+    if low > gate.win: return True, f'{name}: better, {said}'
+    if not paired.table.se[paired.table.value == name].iloc[0]:
+        return False, f'{name}: no difference, the two give the same tags'
+    if gain <= gate.win: return False, f'{name}: no win, {said}'
     films = paired.films_needed(gain - gate.win)
-    return False, f'micro_f1: a win is not shown, {said}; it would take some {films:,} films'
+    return False, f'{name}: a win is not shown, {said}; it would take some {films:,} films'
 
 def _no_worse(gate, paired):
-    "Whether a loss in macro-F1 beyond the margin is excluded."
-    macro = paired.table.iloc[1]
-    said = _signed(macro.difference, macro.low, macro.high)
-    if macro.low > -gate.margin:
-        return True, f'macro_f1: no loss beyond {gate.margin:g}, {said}'
-    return False, f'macro_f1: a loss beyond {gate.margin:g} is not excluded, {said}'
+    "Whether a loss beyond the margin is excluded, in macro-F1 and in a micro-F1 not asked to win."
+    names = ('macro_f1',) if paired.asks == 'micro_f1' else ('micro_f1', 'macro_f1')
+    rows = [paired.table[paired.table.value == name].iloc[0] for name in names]
+    said = ', '.join(f'{row.value} {_signed(row.difference, row.low, row.high)}' for row in rows)
+    if all(row.low > -gate.margin for row in rows):
+        return True, f'no loss beyond {gate.margin:g}: {said}'
+    return False, f'a loss beyond {gate.margin:g} is not excluded: {said}'
 
 def _spares_slices(gate, paired):
     "Whether no slice shows harm beyond its margin, after Holm's adjustment over the slices."
