@@ -108,7 +108,7 @@ def over_fits(
     return f1_from_counts(*counts.sum(axis=(1, 2)).T), f1_from_counts(*drawn)
 
 # %% ../../nbs/1_service/04_scores.ipynb #e5b1cb64
-def _first(languages): return languages[0] if languages else 'unknown'
+def _first(languages): return languages[0] if len(languages) else 'unknown'
 
 def slice_values(
     films, # Films record
