@@ -135,7 +135,7 @@ def test_exactly_equal_models_win_no_more_often_than_the_level(recent):
     _, truth = recent
     truth, rng = truth[:200], stream(7, "level")
     a, b = noisy(truth, 0.1, rng), noisy(truth, 0.1, rng)
-    wins, runs = 0, 200
+    wins, runs = 0, 120
     for _ in range(runs):
         coin = rng.random((len(truth), 1)) < 0.5
         pair = np.where(coin, a, b), np.where(coin, b, a)

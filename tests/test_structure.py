@@ -99,6 +99,7 @@ ORDER = [
     "triggers curation retraining",
     "ab rollouts interleaving",
     "bandits policies",
+    "registry",
     "loop",
     "cli",
 ]
