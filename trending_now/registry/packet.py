@@ -61,7 +61,13 @@ def _verified(registry, champion):
 # %% ../../nbs/7_operating/25_packet.ipynb #pk-missing
 @patch
 def missing(self:Packet)->tuple: # Names of parts; () if the packet is complete
-    "What a person would have to do without."
+    """What a person would have to do without.
+
+    Examples
+    --------
+    >>> Packet('v1', cost={'cpu_seconds': 8.1}, alerts=()).missing()
+    ('lineage',)
+    """
     parts = {'lineage': self.lineage, 'training cost': self.cost}
     if self.champion:
         parts |= {'comparison': self.paired, "the gate's verdict": self.verdict,
