@@ -2311,6 +2311,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'trending_now/loop/loop.py'),
                                         'trending_now.loop.loop._row': ('7_operating/loop.html#_row', 'trending_now/loop/loop.py'),
                                         'trending_now.loop.loop._weeks': ('7_operating/loop.html#_weeks', 'trending_now/loop/loop.py'),
+                                        'trending_now.loop.loop.digest': ('7_operating/loop.html#digest', 'trending_now/loop/loop.py'),
                                         'trending_now.loop.loop.done': ('7_operating/loop.html#done', 'trending_now/loop/loop.py'),
                                         'trending_now.loop.loop.run': ('7_operating/loop.html#run', 'trending_now/loop/loop.py'),
                                         'trending_now.loop.loop.year_table': ( '7_operating/loop.html#year_table',
