@@ -9,20 +9,21 @@ and peer/bin/python bench/stores_compared.py trackio (or mlflow-skinny). Each ru
 nbs/7_operating/results/stores_compared.csv.
 """
 
-import argparse, csv, multiprocessing, os, random, signal, sqlite3, statistics, sys, tempfile, time
+import argparse, csv, importlib, multiprocessing, os, random, signal, sqlite3, statistics, sys
+import tempfile, time
 from importlib.metadata import distributions, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "nbs/7_operating/results/stores_compared.csv"
-ROUNDS, KILLS, PROMOTIONS = 20, 20, 50
+ROUNDS, PROMOTIONS = 20, 50
 FORK = multiprocessing.get_context("fork")
 
 
 class Local:
     "The registry of this package."
 
-    package, extra = None, ()
+    package, slow = None, "trending_now.registry.registry"
 
     def __init__(self, folder):
         from trending_now.genres.booster import seal
@@ -59,7 +60,7 @@ class Local:
 class Mlflow:
     "MLflow's model registry in SQLite; the champion is an alias."
 
-    package, extra = "mlflow-skinny", ("sqlalchemy", "alembic")
+    package, slow = "mlflow-skinny", "mlflow"
 
     def __init__(self, folder):
         from mlflow import MlflowClient
@@ -98,7 +99,7 @@ class Mlflow:
 class Trackio:
     "Trackio's registry; the champion is an alias of a collection."
 
-    package, extra = "trackio", ()
+    package, slow = "trackio", None  # it looks for its folder as it is loaded
 
     def __init__(self, folder):
         os.environ["TRACKIO_DIR"] = str(folder)
@@ -220,10 +221,10 @@ def state(kind, folder):
     return store.champion(), store.promotions()
 
 
-def kills(kind, folder):
+def kills(kind, folder, count):
     "(kills after which it opened with one champion, acknowledged promotions, those not in history)"
     rng, opened, acknowledged, lost = random.Random(7), 0, 0, 0
-    for n in range(KILLS):
+    for n in range(count):
         log = folder / f"log{n}"
         _, before = child(state, kind, folder)
         process = FORK.Process(target=promote_for_ever, args=(kind, folder, log))
@@ -279,9 +280,9 @@ def size():
     return sum(os.path.getsize(f) for f in files if os.path.isfile(f))/1e6, len(found)
 
 
-def measure(name):
+def measure(name, count):
     kind = STORES[name]
-    if kind is Mlflow: import mlflow  # noqa: F401  once, not in every process
+    if kind.slow: importlib.import_module(kind.slow)  # once, not in every process
 
     def fresh():
         folder = Path(tempfile.mkdtemp(prefix="stores-"))
@@ -289,12 +290,12 @@ def measure(name):
         if said: raise SystemExit(said)
         return folder
 
-    opened, acknowledged, lost = kills(kind, fresh())
+    opened, acknowledged, lost = kills(kind, fresh(), count)
     own = {"megabytes": 0, "packages": 0}
     if kind.package: own = dict(zip(own, (round(size()[0]), size()[1]), strict=True))
     return {"store": name, "version": version(kind.package) if kind.package else
             f"SQLite {sqlite3.sqlite_version}", "rounds": ROUNDS,
-            "both told yes": races(kind, fresh()), "kills": KILLS,
+            "both told yes": races(kind, fresh()), "kills": count,
             "opened with one champion": opened,
             "acknowledged": acknowledged, "lost": "no history" if kind is Mlflow else lost,
             "a changed row": forged(kind, fresh()), "a changed file": tampered(kind, fresh()),
@@ -306,7 +307,9 @@ def main(argv=None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Exit status: 0 measured.")
     parser.add_argument("store", choices=STORES, help="what to measure")
-    row = measure(parser.parse_args(argv).store)
+    parser.add_argument("--kills", type=int, default=20, help="how many (default: 20)")
+    args = parser.parse_args(argv)
+    row = measure(args.store, args.kills)
     rows = list(csv.DictReader(TABLE.open())) if TABLE.exists() else []
     rows = [old for old in rows if old["store"] != row["store"]] + [row]
     rows.sort(key=lambda row: list(STORES).index(row["store"]))

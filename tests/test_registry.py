@@ -217,10 +217,11 @@ def killed(process):
     assert process.exitcode == -signal.SIGKILL
 
 
-def wait_for(path, text):
+def wait_for(path, lines):
+    "Until another process has written so many lines."
     until = time.monotonic() + 60
-    while not (path.exists() and text in path.read_text()):
-        assert time.monotonic() < until, f"{path} does not say {text}"
+    while not path.exists() or path.read_text().count("\n") < lines:
+        assert time.monotonic() < until, f"{path} has fewer than {lines} lines"
         time.sleep(0.002)
 
 
@@ -230,8 +231,8 @@ def test_killed_in_the_middle_of_a_promotion_nothing_acknowledged_is_lost(regist
         log = tmp_path / f"acknowledged{number}"
         path = registry.store.path
         work = start(registry_workers.promote_for_ever, path, log, ["v1", "v2", "v3"], number)
-        wait_for(log, "ready")
-        time.sleep(rng.uniform(0, 0.08))
+        wait_for(log, rng.randint(1, 4))  # one says that it is ready
+        time.sleep(rng.uniform(0, 0.04))
         os.kill(work.pid, signal.SIGKILL)
         killed(work)
         again = Registry.open(f"local:{path}")
@@ -243,7 +244,7 @@ def test_killed_in_the_middle_of_a_promotion_nothing_acknowledged_is_lost(regist
         with sqlite3.connect(registry.store.database) as db:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         db.close()
-    assert total > 20
+    assert total >= 20  # so many were waited for
 
 
 @pytest.mark.parametrize("how", ["die_after_copying", "die_while_copying"])

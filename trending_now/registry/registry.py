@@ -45,7 +45,18 @@ class ModelVersion:
         return markdown_table([self.version, ''], rows)
 
 class Registry:
-    "Versions of a model, what happened to them, and who is champion."
+    """Versions of a model, what happened to them, and who is champion.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     registry = Registry.open(f'local:{folder}')
+    ...     registry.log_run('night', {'trees': 100}, {'micro_f1': .5})
+    ...     runs = registry.runs()
+    >>> runs['metrics.micro_f1'].tolist()
+    [0.5]
+    """
     def __init__(self,
         store, # `LocalStore`, or another with the same methods
     ):

@@ -155,7 +155,13 @@ def _follow(standing, event):
 def fold(
     events, # In order
 )->Standing:
-    "Where things stand: the sum of what happened. An event that cannot follow changes nothing."
+    """Where things stand: the sum of what happened. An event that cannot follow changes nothing.
+
+    Examples
+    --------
+    >>> fold([Event('register', 'v1', 'candidate', 'me', 'trained', '2012-01-01')]).stages
+    {'v1': 'candidate'}
+    """
     standing = Standing()
     for position, event in enumerate(events):
         if refusal(standing, event): standing = replace(standing, void=(*standing.void, position))

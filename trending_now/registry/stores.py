@@ -20,6 +20,17 @@ class LocalStore:
     """A registry in a folder: `registry.db` holds the history, `versions/NAME/` the files.
 
     RegistryError where the folder cannot be used, or its history is gone.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> first = Event('register', 'v1', 'candidate', 'me', 'trained', '2012-01-01')
+    >>> with TemporaryDirectory() as folder:
+    ...     store = LocalStore(folder)
+    ...     event = store.append(lambda events: first)
+    ...     found = store.events()
+    >>> found == [first]
+    True
     """
     def __init__(self,
         path, # The folder; made if it is not there
