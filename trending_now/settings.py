@@ -276,7 +276,7 @@ class RegistryKnobs:
     approve:Literal['auto', 'ask', 'file'] = knob('auto', unit='one of',
         doc='who lets a tested version through; auto: the rule; ask: the person at the terminal; '
             'file: whoever answers')
-    margin:float = knob(.02, 0, 1, unit='micro-F1 and macro-F1',
+    margin:float = knob(.03, 0, 1, unit='micro-F1 and macro-F1',
         doc='loss of F1 that must be excluded')
 
 @section

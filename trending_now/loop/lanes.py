@@ -10,8 +10,10 @@ import os, sys, threading, time
 from contextlib import contextmanager
 from subprocess import DEVNULL, Popen
 from tqdm.auto import tqdm
+from .arrivals import source_of
 from .steps import STEPS, run_step
-from .workspace import Workspace, WorkspaceError, hold, settings_of, start
+from .workspace import BusyError, Workspace, WorkspaceError, hold
+from .workspace import settings_of, start
 from ..settings import lane
 
 # %% ../../nbs/7_operating/37_lanes.ipynb #la-05
@@ -29,13 +31,21 @@ def run_lane(
 ):
     "Run a lane up to a week: the same loop with the lane's settings."
     own, knobs = lane_of(workspace, name), lane(settings_of(workspace), name)
-    if _same_first_day(knobs, settings_of(workspace)): own.first = workspace.file('first', 0)
+    _share(workspace, own, _same_first_day(knobs, settings_of(workspace)))
     with hold(own):
         start(own, knobs)
         for week in range(weeks):
             if own.has('done', week): continue
             for step in STEPS: run_step(step, own, week)
             own.write('done', week, {'week': week})
+
+def _share(workspace, own, same_first_day):
+    "Give a lane what would be the same: the films, and the model of the first day."
+    own.memory['source'] = source_of(workspace)
+    if not same_first_day: return
+    own.first = workspace.file('first', 0)
+    if 'first readings' in workspace.memory:
+        own.memory['first readings'] = workspace.memory['first readings']
 
 def _same_first_day(a, b):
     "Whether the model of the first day is the same under two settings."
@@ -63,6 +73,7 @@ def beside(
                      str(os.getpid())], stdin=DEVNULL, stdout=log, stderr=log)
     try:
         yield
+        _help(workspace, reversed(names), weeks)
         _wait_for(process, workspace, names, weeks, progress)
         if process.returncode: raise WorkspaceError(f'the lanes have failed, see {log.name}')
     finally:
@@ -85,7 +96,13 @@ def run_lanes(path, weeks, parent):
     threading.Thread(target=_leave_with, args=(int(parent),), daemon=True).start()
     workspace = Workspace(path)
     while not workspace.has('first', 0): time.sleep(.05)
-    for name in settings_of(workspace).lanes: run_lane(workspace, name, int(weeks))
+    _help(workspace, settings_of(workspace).lanes, int(weeks))
+
+def _help(workspace, names, weeks):
+    "Run the lanes that nobody else is running."
+    for name in names:
+        try: run_lane(workspace, name, weeks)
+        except BusyError: continue
 
 def _leave_with(parent):
     while os.getppid() == parent: time.sleep(.2)
