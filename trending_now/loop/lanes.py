@@ -31,8 +31,8 @@ def run_lane(
 ):
     "Run a lane up to a week: the same loop with the lane's settings."
     own, knobs = lane_of(workspace, name), lane(settings_of(workspace), name)
-    _share(workspace, own, _same_first_day(knobs, settings_of(workspace)))
     with hold(own):
+        _share(workspace, own, _same_first_day(knobs, settings_of(workspace)))
         start(own, knobs)
         for week in range(weeks):
             if own.has('done', week): continue
