@@ -98,6 +98,7 @@ class StandIn(ThreadingHTTPServer):
                 'type': given['artifactTypeName'], 'digest': given['digest'],
                 'metadata': given['metadata'] or '{}', 'description': given['description'],
                 'clientID': given['clientID'], 'run': given['runName'], 'aliases': [],
+                'run': given['runName'], 'aliases': [],
                 'wanted': [alias['alias'] for alias in given['aliases'] or ()]}
         self.artifacts[made['id']] = made
         return self.created(made, latest)
@@ -292,6 +293,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self):
         self.server.blobs[self.path.removeprefix('/storage/')] = self.body()
         self.reply(200, b'')
+
+    def do_CONNECT(self):  # a call to another host, sent here as to a proxy
+        self.server.refused.append(self.path)
+        self.reply(502, b'')
 
     def do_POST(self):
         body = self.body()
