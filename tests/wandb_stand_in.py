@@ -81,12 +81,6 @@ class StandIn(ThreadingHTTPServer):
         return {'project': {'artifact': {'artifactType': {'name': found[0]['type']}}
                             if found else None}}
 
-    def do_XXHashDigestsEnabled(self, given): return {'entity': {'xxhashDigestsEnabled': False}}
-
-    def do_ClientIDMapping(self, given):
-        found = [a['id'] for a in self.artifacts.values() if a['clientID'] == given['clientID']]
-        return {'clientIDMapping': {'serverID': found[0]} if found else None}
-
     def do_CreateArtifact(self, given):
         name, project = given['artifactCollectionName'], given['projectName']
         latest = max(self.committed(project, name), key=lambda a: a['versionIndex'], default=None)
@@ -97,7 +91,6 @@ class StandIn(ThreadingHTTPServer):
                 'collection': name, 'project': project,
                 'type': given['artifactTypeName'], 'digest': given['digest'],
                 'metadata': given['metadata'] or '{}', 'description': given['description'],
-                'clientID': given['clientID'], 'run': given['runName'], 'aliases': [],
                 'run': given['runName'], 'aliases': [],
                 'wanted': [alias['alias'] for alias in given['aliases'] or ()]}
         self.artifacts[made['id']] = made
@@ -113,10 +106,6 @@ class StandIn(ThreadingHTTPServer):
                 'uploadUrl': self.place(f'manifests/{given["artifactID"]}')}
         return {'createArtifactManifest': {'artifactManifest': {'id': given['artifactID'],
                                                                 'file': file}}}
-
-    def do_UpdateArtifactManifest(self, given):
-        found = self.do_CreateArtifactManifest({'artifactID': given['artifactManifestID']})
-        return {'updateArtifactManifest': found['createArtifactManifest']}
 
     def do_CreateArtifactFiles(self, given):
         def node(file):
