@@ -8,7 +8,8 @@ __all__ = ['STEPS', 'run_step', 'feeds', 'diagram']
 # %% ../../nbs/7_operating/36_steps.ipynb #st-04
 from .. import checks
 from .arrivals import ingest
-from .deciding import approve_week, gate, lineup, look, promote
+from .deciding import approve_week, gate, promote
+from .lineups import lineup, look
 from .serving import evaluate_week, predict, serve
 from .updating import curate_week, train, trigger
 from .workspace import Step, View, Workspace
