@@ -72,13 +72,20 @@ _RECENT = 24 # Past weeks that a week is compared with
 
 def _inspected(view):
     "What the week shows, and why it is held, if it is."
-    share, past = view.settings.curation.hold_share, _past_readings(view)
-    now = read_week(view.read('films'), memory_of(view, view.week))
+    share = view.settings.curation.hold_share
+    past = _past_readings(view) if share else []
+    now = read_week(view.read('films'), _makers(view, view.week))
     some = sum(reading.films > 0 for reading in past) >= FEWEST
-    why = [str(reason) for reason in unusual(now, past, share)] if share and some else []
+    why = [str(reason) for reason in unusual(now, past, share)] if some else []
     lost = len(view.read('quarantine'))
     if share and lost > len(view.read('films')): why.append(f'{lost} rows were set aside')
     return {'reading': vars(now), 'held': why}
+
+def _makers(view, week):
+    "Features that know who made what, where those of the model do not: then of the history alone."
+    if view.settings.genres.features != 'v1': return memory_of(view, week)
+    history = view.read('history')
+    return view.remember('makers', lambda: FilmFeatures('v2').observe(history, labels(history)))
 
 def _past_readings(view):
     "What the latest weeks before this one show, those that are held left out."
@@ -93,7 +100,7 @@ def _first_readings(view):
     edges = pd.date_range(end=begin, periods=_RECENT + 1, freq=step)
     spans = [history[(history.arrived >= a) & (history.arrived < b)]
              for a, b in zip(edges, edges[1:])]
-    return [read_week(films, memory_of(view, 0)) for films in spans]
+    return [read_week(films, _makers(view, 0)) for films in spans]
 
 # %% ../../nbs/7_operating/31_arrivals.ipynb #ar-10
 def is_held(view, week)->bool:
