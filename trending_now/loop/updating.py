@@ -30,7 +30,7 @@ from ..triggers.when import Status, build
 def trigger(view):
     "Write whether a candidate is to be trained at the end of this week, and why."
     if view.has('trigger'): return
-    asked = open_requests(view, 'trigger')  # looked up once: what comes now is for the next week
+    asked = open_requests(view, 'trigger')  # once: what comes now is for the next week
     now, triggers = status_of(view, asked), _triggers_of(view.settings.triggers)
     firing, rest = triggers.check(now), resting(view)
     view.write('trigger', {
@@ -66,7 +66,8 @@ def last_trained(view)->int:
 def _asked(view, asked):
     "What people asked for, in words, or None."
     if view.week == view.settings.incidents.request:
-        asked = [*asked, {'by': 'the editor', 'why': 'viewers write that new films are mislabelled'}]
+        why = 'viewers write that new films are mislabelled'
+        asked = [*asked, {'by': 'the editor', 'why': why}]
     return '; '.join(f"{request['by']}: {request['why']}" for request in asked) or None
 
 def _told_f1(view, since):
