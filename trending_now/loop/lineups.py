@@ -51,7 +51,8 @@ def _next_trial(view, champion):
     last = view.read('outcome', view.week - 1)
     if last['what'] == 'promoted': return _watch(view, champion, last['over'])
     if resting(view) or view.read('approval', view.week - 1)['state'] == 'waiting': return alone
-    for stage in ('validated-for-staging', 'staging-candidate'):
+    # a challenger without a trial: this step was killed, or a person has changed the champion
+    for stage in ('challenger', 'validated-for-staging', 'staging-candidate'):
         ready = view.registry.versions(stage)
         if ready: return _trial_for(view, champion, ready[-1], stage)
     return alone
@@ -72,15 +73,14 @@ def _watch(view, champion, predecessor):
 
 def _trial_for(view, champion, version, stage):
     "(the next trial of a candidate, versions): first in the shadow, then with visitors."
-    knobs, diners = view.settings.trials, view.settings.diners
+    knobs, visits = view.settings.trials, view.settings.diners.visits_per_week
     test = 'shadow' if stage == 'staging-candidate' else knobs.test
     weeks = knobs.shadow_weeks if test == 'shadow' else knobs.max_weeks
     trial = plan_trial(
-        _name(view, version), test=test, risk=knobs.risk, visitors_per_week=_visitors(view),
-        visits_per_week=diners.visits_per_week, effect=knobs.effect, margin=knobs.margin,
-        alpha=knobs.alpha, max_weeks=weeks, min_units=knobs.min_units, since=view.week,
-        need='no harm')
-    if test != 'shadow':
+        _name(view, version), test=test, risk=knobs.risk, effect=knobs.effect, margin=knobs.margin,
+        visitors_per_week=min(_visitors(view), visits), visits_per_week=visits, alpha=knobs.alpha,
+        max_weeks=weeks, min_units=knobs.min_units, since=view.week, need='no harm')
+    if test != 'shadow' and stage != 'challenger':
         view.registry.move(version, 'challenger', 'the loop', f'{test} trial begins',
                            at=moment_of(view), key=f'{view.week}-challenger')
     return trial, [champion, version]
