@@ -6,16 +6,17 @@
 __all__ = ['run', 'done', 'year_table', 'digest']
 
 # %% ../../nbs/7_operating/38_loop.ipynb #lo-04
-import hashlib
+import hashlib, re
 import pandas as pd
 from tqdm.auto import tqdm
 from .. import checks
-from ..catalogue import before
-from .arrivals import last_week, source_of
+from ..catalogue import before, reach
+from .arrivals import source_of
 from .lanes import beside
 from .steps import STEPS, run_step
+from .trials import plan_trial
 from .workspace import Workspace, hold, open_registry, settings_of, start
-from ..settings import Settings, load
+from ..settings import Settings, lane, load
 
 # %% ../../nbs/7_operating/38_loop.ipynb #lo-05
 def run(
@@ -27,15 +28,16 @@ def run(
 )->pd.DataFrame:            # A row a week, see `year_table`
     """Run the service up to a week, going on where an earlier run stopped.
 
-    WorkspaceError if the folder is in use or has other settings, ValueError for weeks beyond
-    the films.
+    WorkspaceError if the folder is in use or has other settings; ValueError, before anything is
+    written, for weeks beyond the films and for knobs with which a trial or a lane cannot be.
     """
     if not isinstance(workspace, Workspace): workspace = Workspace(workspace)
     with hold(workspace):
-        settings = settings or (None if workspace.has('settings') else load())
-        start(workspace, settings or settings_of(workspace))
-        weeks = weeks or (settings or settings_of(workspace)).loop.weeks
-        _check_clock(workspace, weeks)
+        begun = workspace.has('settings')
+        settings = settings or (settings_of(workspace) if begun else load())
+        weeks = settings.loop.weeks if weeks is None else weeks
+        _check(settings, source_of(workspace), weeks)
+        start(workspace, settings)
         with beside(workspace, weeks, lanes, progress): _weeks(workspace, weeks, progress)
     return year_table(workspace, weeks)
 
@@ -47,12 +49,32 @@ def _weeks(workspace, weeks, progress):
         for name in STEPS: run_step(name, workspace, week)
         workspace.write('done', week, {'week': week})
 
-def _check_clock(workspace, weeks):
+def _check(settings, films, weeks):
+    "ValueError for knobs with which these weeks cannot be lived, in the service or in a lane."
+    _check_clock(settings.replay, films, weeks)
+    if settings.trials.test != 'none': _check_trials(settings)
+    for name in settings.lanes:
+        if not re.fullmatch(r'[\w-]+', name) or name == 'service':
+            raise ValueError(f'lane {name!r}: expected a name of letters, digits, - and _, and not '
+                             'service')
+        _check(lane(settings, name), films, weeks)
+
+def _check_clock(clock, films, weeks):
     "ValueError for weeks that reach beyond the films, or a start with none before it."
-    begin = settings_of(workspace).replay.start
-    if before(source_of(workspace), begin).empty:
-        raise ValueError(f'[replay] start = {begin}: no film arrived before it to learn from')
-    checks.whole('weeks', weeks, 1, last_week(workspace), of='weeks, where the films end,')
+    if before(films, clock.start).empty:
+        raise ValueError(f'[replay] start = {clock.start}: no film arrived before it to learn from')
+    most = reach(films, clock.start, clock.months_per_week)
+    checks.whole('weeks', weeks, 1, most, of='weeks, where the films end,')
+
+def _check_trials(settings):
+    "ValueError for trials that could not come to an end with the visitors that are expected."
+    knobs, diners = settings.trials, settings.diners
+    visits = diners.visits_per_week
+    for test, weeks in ((knobs.test, knobs.max_weeks), ('watch', knobs.watch_weeks)):
+        plan_trial('trial', test=test, risk=knobs.risk, effect=knobs.effect, margin=knobs.margin,
+                   visitors_per_week=min(diners.visitors, visits), visits_per_week=visits,
+                   alpha=knobs.alpha, max_weeks=weeks, min_units=knobs.min_units,
+                   holdback=knobs.holdback, need='no harm')
 
 # %% ../../nbs/7_operating/38_loop.ipynb #lo-08
 def done(
