@@ -326,8 +326,8 @@ class LoopKnobs:
         doc='former champions whose files are kept; other versions keep lineage and metrics')
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #lanes-2
-_PLAIN = ('registry.gate = no; trials.test = none; triggers.volume = 0; triggers.f1_floor = 0; '
-          'triggers.drift = off; triggers.schedule =')
+_PLAIN = ('registry.gate = no; trials.test = none; incidents.request = -1; '
+          'triggers.volume = 0; triggers.f1_floor = 0; triggers.drift = off; triggers.schedule =')
 _AFRESH = 'retraining.strategy = stateless; curation.window ='
 LANES = {
     'weekly': f'{_PLAIN} 0 0 * * 1; {_AFRESH} latest; curation.window_weeks = 4',
