@@ -39,6 +39,7 @@ def lost_clicks(
     events:pd.DataFrame, # unit, week, variant ('champion' or 'candidate') and kind, a row each
 )->tuple:                # (clicks, low, high), 95%; NaN where a week lacks one of the sides
     "Clicks that the candidate's page lost against the champion's in the same weeks, by visitor."
+    if not len(events): return (np.nan,)*3
     rows = _visits(events)
     sums = rows.groupby(['variant', 'week'])[['exposure', 'click']].sum()
     sums = sums.unstack('variant', fill_value=0)
