@@ -483,7 +483,7 @@ def test_a_rule_speaks_where_it_must_and_nowhere_else(evidence, rule):
     assert (found and found.rule) == rule
 
 
-@pytest.mark.parametrize("rule", reviewing.RULES)
+@pytest.mark.parametrize("rule", reviewing.REVIEW_RULES)
 def test_each_proposal_names_a_knob_of_the_settings_and_another_value(rule):
     cases = {
         "no retraining": seen([("never", -0.02, -0.001)]),
@@ -492,7 +492,7 @@ def test_each_proposal_names_a_knob_of_the_settings_and_another_value(rule):
         "longer gate": seen(gates=[AHEAD] * 6),
         "shorter gate": seen(gates=[CLEAR] * 4),
     }
-    knob, now, then, why = reviewing.RULES[rule](cases[rule])
+    knob, now, then, why = reviewing.REVIEW_RULES[rule](cases[rule])
     section, name = knob.split(".")
     held = getattr(getattr(MONDAYS, section), name)
     assert str(held) == now != then and why
