@@ -30,7 +30,15 @@ def put(
     path,  # Where it belongs
     write, # Function that fills a file or folder at the path that it is given
 )->Path:   # `path`
-    "Let `write` fill a file or folder beside `path`, then move it into place, unless it is there."
+    """Let `write` fill a file or folder beside `path`, then move it into place, unless it is there.
+    `WorkspaceError` where the disk is full or the rights are missing.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder: put(f'{folder}/done', Path.touch).name
+    'done'
+    """
     path = Path(path)
     if path.exists(): return path
     new = path.with_name(f'tmp-{path.name}')
@@ -103,15 +111,16 @@ class Workspace:
         return self.folder(week)/WEEKLY[name]
 
     def folder(self, week)->Path:
-        "The folder of a week."
+        "The folder of a week; ValueError for no week."
         return self.path/'weeks'/f'{checks.whole("week", week):04}'
 
     def has(self, name, week=None)->bool:
-        "Whether an artefact is there."
+        "Whether an artefact is there; ValueError for an unknown one."
         return self.file(name, week).exists()
 
     def read(self, name, week=None):
-        "An artefact; tables are read once, and nobody may change them."
+        """An artefact; tables are read once, and nobody may change them. `WorkspaceError` where it
+        is not there or damaged."""
         path = self.file(name, week)
         if name == 'requests': return self._box(path)
         if path.is_dir(): return path
@@ -120,7 +129,7 @@ class Workspace:
 
     def write(self, name, week, value):
         """Put an artefact into its place; what is there stays as it is. A folder is written by a
-        function that is given its path."""
+        function that is given its path. `WorkspaceError` as for `put`."""
         path = self.file(name, week)
         if callable(value): return put(path, value)
         return put(path, lambda new: _WRITE[path.suffix](new, value))
@@ -217,7 +226,14 @@ class UndeclaredError(RuntimeError):
 @dataclass(frozen=True)
 class Step:
     """One step of a week. Artefacts are names: `films` this week's, `films@-1` last week's,
-    `films@all` this week's and all before."""
+    `films@all` this week's and all before.
+
+    Examples
+    --------
+    >>> step = Step('look', None, ('films@all', 'trial@-1'), ('trial',))
+    >>> [step.may_read(name, 3) for name in ('films', 'trial')]
+    [True, False]
+    """
     name:str     # Its name
     run:object   # Function of a `View`
     reads:tuple  # Artefacts that it may read
@@ -233,13 +249,14 @@ class Step:
 def open_registry(
     workspace:Workspace,
 )->Registry:
-    "The registry that the settings name: in the workspace, or at the address given there."
+    """The registry that the settings name: in the workspace, or at the address given there.
+    `WorkspaceError` where no run has begun."""
     url = settings_of(workspace).registry.url
     here = f'local:{workspace.path/"registry"}' if url == 'local' else url
     return workspace.remember('registry', lambda: Registry.open(here))
 
 class Answers:
-    "A registry that can be asked and not changed."
+    "A registry that can be asked; UndeclaredError for whatever would change it."
     _verbs = ('get', 'champion', 'challengers', 'stage', 'versions', 'history', 'standing',
               'verify', 'runs')
 
