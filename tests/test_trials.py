@@ -14,18 +14,11 @@ from trending_now.ab.comparisons import ratio_values
 from trending_now.catalogue import labels, load_films
 from trending_now.diners import Diners, build_page, corrupt, join_pages, unit_ids
 from trending_now.interleaving import Votes, preference
-from trending_now.loop.trials import (
-    VARIANTS,
-    ABTrial,
-    CanaryTrial,
-    InterleavingTrial,
-    ShadowTrial,
-    ShadowWeek,
-    Trial,
-    Watch,
-    plan_trial,
-    trial_from_state,
-)
+from trending_now.loop.mixed_trials import InterleavingTrial
+from trending_now.loop.planning import plan_trial, trial_from_state
+from trending_now.loop.trials import VARIANTS, ShadowTrial, ShadowWeek, Trial
+from trending_now.loop.visitor_trials import ABTrial, CanaryTrial
+from trending_now.loop.watching import Watch
 from trending_now.rollouts import run_shadow
 from trending_now.settings import DinersKnobs, stream
 

@@ -15,7 +15,9 @@ from ..diners.visitors import service_time
 from ..diners.visits import Diners, unit_ids
 from ..genres.booster import GenreBooster
 from .arrivals import films_of, memory_of, rows_of, write_rows
-from .trials import VARIANTS, InterleavingTrial, ShadowTrial, trial_from_state
+from .mixed_trials import InterleavingTrial
+from .planning import trial_from_state
+from .trials import VARIANTS, ShadowTrial
 from ..policies.layer import Layer, live
 from ..retraining.blend import GenreBlend
 from ..settings import stream
