@@ -19,17 +19,18 @@ __all__ = ['WEEKLY', 'LASTING', 'WorkspaceError', 'BusyError', 'put', 'Workspace
            'UndeclaredError', 'Step', 'open_registry', 'Answers', 'View', 'source_of', 'last_week', 'ingest', 'is_held',
            'learned_from', 'known_until', 'films_of', 'films_known', 'memory_of', 'write_rows', 'rows_of', 'KINDS',
            'ask', 'next_week', 'open_requests', 'resting', 'request', 'pause', 'resume', 'waiting', 'answer',
-           'held_weeks', 'release', 'roll_back', 'VARIANTS', 'Trial', 'ShadowTrial', 'ShadowWeek', 'CanaryTrial',
-           'ABTrial', 'InterleavingTrial', 'Watch', 'trial_from_state', 'plan_trial', 'THRESHOLD', 'model_of', 'pool',
-           'predict', 'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'layer_of', 'evaluate_week', 'trigger',
-           'status_of', 'last_trained', 'curate_week', 'lineage_of', 'plan', 'newest', 'blends', 'chosen', 'train',
-           'save_model', 'summary_of', 'new_model', 'lineup', 'moment_of', 'look', 'gate', 'compared', 'approve_week',
-           'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'feeds', 'diagram', 'lane_of', 'run_lane',
-           'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest', 'lanes_table', 'f1', 'summary', 'difference',
-           'in_words', 'verdict', 'quarters', 'plot_lost', 'plot_policies', 'plot_clicks', 'stages_table',
-           'versions_table', 'decisions_table', 'alerts_table', 'set_aside', 'firings', 'people_table', 'lost_clicks',
-           'trials_table', 'plot_timeline', 'told', 'write_report', 'RARER', 'RULES', 'Evidence', 'review_due',
-           'evidence_of', 'Proposal', 'propose', 'Review', 'review']
+           'held_weeks', 'release', 'roll_back', 'VARIANTS', 'Trial', 'WeeklyTrial', 'ShadowTrial', 'ShadowWeek',
+           'own_events', 'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial', 'Watch',
+           'trial_from_state', 'plan_trial', 'THRESHOLD', 'model_of', 'pool', 'predict', 'of_week', 'serve',
+           'is_visible', 'shown', 'events_of', 'layer_of', 'evaluate_week', 'trigger', 'status_of', 'last_trained',
+           'curate_week', 'lineage_of', 'plan', 'newest', 'blends', 'chosen', 'train', 'save_model', 'summary_of',
+           'new_model', 'lineup', 'moment_of', 'look', 'gate', 'compared', 'approve_week', 'packet_of', 'open_alerts',
+           'promote', 'STEPS', 'run_step', 'feeds', 'diagram', 'lane_of', 'run_lane', 'beside', 'run_lanes', 'run',
+           'done', 'year_table', 'digest', 'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict',
+           'quarters', 'plot_lost', 'plot_policies', 'plot_clicks', 'stages_table', 'versions_table', 'decisions_table',
+           'alerts_table', 'set_aside', 'firings', 'people_table', 'lost_clicks', 'trials_table', 'plot_timeline',
+           'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of', 'Proposal',
+           'propose', 'Review', 'review']
 
 # %% ../../nbs/8_families/12_loop.ipynb #loo-04
 from .workspace import WEEKLY, LASTING, WorkspaceError, BusyError, put
@@ -41,9 +42,12 @@ from .arrivals import rows_of
 from .people import KINDS, ask, next_week, open_requests, resting, request
 from .people import pause, resume, waiting, answer, held_weeks, release
 from .people import roll_back
-from .trials import VARIANTS, Trial, ShadowTrial, ShadowWeek, CanaryTrial
-from .trials import ABTrial, InterleavingTrial, Watch, trial_from_state
-from .trials import plan_trial
+from .trials import VARIANTS, Trial, WeeklyTrial, ShadowTrial, ShadowWeek
+from .visitor_trials import own_events, trial_metrics, VisitorTrial, CanaryTrial
+from .visitor_trials import ABTrial
+from .mixed_trials import InterleavingTrial
+from .watching import Watch
+from .planning import trial_from_state, plan_trial
 from .serving import THRESHOLD, model_of, pool, predict, of_week, serve
 from .serving import is_visible, shown, events_of, layer_of, evaluate_week
 from .updating import trigger, status_of, last_trained, curate_week, lineage_of
@@ -61,8 +65,8 @@ from .chronicle import stages_table, versions_table, decisions_table
 from .chronicle import alerts_table, set_aside, firings, people_table
 from .timeline import lost_clicks, trials_table, plot_timeline
 from .report import told, write_report
-from .review import RARER, RULES, Evidence, review_due, evidence_of, Proposal
-from .review import propose, Review, review
+from .review import RARER, REVIEW_RULES, Evidence, review_due, evidence_of
+from .review import Proposal, propose, Review, review
 
 # %% ../../nbs/8_families/12_loop.ipynb #loo-05
 _all_ = [
@@ -71,17 +75,17 @@ _all_ = [
     'last_week', 'ingest', 'is_held', 'learned_from', 'known_until', 'films_of', 'films_known',
     'memory_of', 'write_rows', 'rows_of', 'KINDS', 'ask', 'next_week', 'open_requests', 'resting',
     'request', 'pause', 'resume', 'waiting', 'answer', 'held_weeks', 'release', 'roll_back',
-    'VARIANTS', 'Trial', 'ShadowTrial', 'ShadowWeek', 'CanaryTrial', 'ABTrial',
-    'InterleavingTrial', 'Watch', 'trial_from_state', 'plan_trial', 'THRESHOLD', 'model_of',
-    'pool', 'predict', 'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'layer_of',
-    'evaluate_week', 'trigger', 'status_of', 'last_trained', 'curate_week', 'lineage_of', 'plan',
-    'newest', 'blends', 'chosen', 'train', 'save_model', 'summary_of', 'new_model', 'lineup',
-    'moment_of', 'look', 'gate', 'compared', 'approve_week', 'packet_of', 'open_alerts',
-    'promote', 'STEPS', 'run_step', 'feeds', 'diagram', 'lane_of', 'run_lane', 'beside',
-    'run_lanes', 'run', 'done', 'year_table', 'digest', 'lanes_table', 'f1', 'summary',
-    'difference', 'in_words', 'verdict', 'quarters', 'plot_lost', 'plot_policies', 'plot_clicks',
-    'stages_table', 'versions_table', 'decisions_table', 'alerts_table', 'set_aside', 'firings',
-    'people_table', 'lost_clicks', 'trials_table', 'plot_timeline', 'told', 'write_report',
-    'RARER', 'RULES', 'Evidence', 'review_due', 'evidence_of', 'Proposal', 'propose', 'Review',
-    'review',
+    'VARIANTS', 'Trial', 'WeeklyTrial', 'ShadowTrial', 'ShadowWeek', 'own_events',
+    'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial', 'Watch',
+    'trial_from_state', 'plan_trial', 'THRESHOLD', 'model_of', 'pool', 'predict', 'of_week',
+    'serve', 'is_visible', 'shown', 'events_of', 'layer_of', 'evaluate_week', 'trigger',
+    'status_of', 'last_trained', 'curate_week', 'lineage_of', 'plan', 'newest', 'blends',
+    'chosen', 'train', 'save_model', 'summary_of', 'new_model', 'lineup', 'moment_of', 'look',
+    'gate', 'compared', 'approve_week', 'packet_of', 'open_alerts', 'promote', 'STEPS',
+    'run_step', 'feeds', 'diagram', 'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done',
+    'year_table', 'digest', 'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict',
+    'quarters', 'plot_lost', 'plot_policies', 'plot_clicks', 'stages_table', 'versions_table',
+    'decisions_table', 'alerts_table', 'set_aside', 'firings', 'people_table', 'lost_clicks',
+    'trials_table', 'plot_timeline', 'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence',
+    'review_due', 'evidence_of', 'Proposal', 'propose', 'Review', 'review',
 ]

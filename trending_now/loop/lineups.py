@@ -14,7 +14,9 @@ from ..curation.windows import AllHistory
 from ..diners.visitors import service_time
 from .people import resting
 from .serving import events_of, is_visible, of_week
-from .trials import VARIANTS, Watch, plan_trial, trial_from_state
+from .planning import plan_trial, trial_from_state
+from .trials import VARIANTS
+from .watching import Watch
 from .updating import chosen, new_model, save_model, summary_of
 
 # %% ../../nbs/7_operating/35a_lineups.ipynb #de-06

@@ -14,7 +14,7 @@ from ..catalogue import before, reach
 from .arrivals import source_of
 from .lanes import beside
 from .steps import STEPS, run_step
-from .trials import plan_trial
+from .planning import plan_trial
 from .workspace import Workspace, hold, open_registry, settings_of, start
 from ..settings import Settings, lane, load
 

@@ -15,6 +15,7 @@ from ..diners.pages import Pages, join_pages
 from ..interleaving.mixing import team_draft
 from ..interleaving.votes import Votes, preference, tally
 from .trials import WeeklyTrial
+from .visitor_trials import own_events
 from ..settings import stream
 
 # %% ../../nbs/7_operating/26c_mixed_trials.ipynb #tc-ilt
@@ -111,7 +112,7 @@ def assign_views(self:InterleavingTrial,
 
 def _votes(trial, events):
     "One vote a visitor, by the clicks on the places of each side."
-    own = trial.own_events(events)
+    own = own_events(trial, events)
     own = own[own.variant.str.startswith(_MIX) & own.kind.isin(['exposure', 'click'])]
     places = zip(own.variant, own.position, own.kind)
     team = np.array([mix[len(_MIX) + at] if kind == 'click' else '.' for mix, at, kind in places])
