@@ -30,7 +30,7 @@ def source_of(
 def last_week(
     workspace:Workspace,
 )->int: # Weeks
-    "How many weeks the films last."
+    "How many weeks the films last; `WorkspaceError` where no run has begun."
     clock = settings_of(workspace).replay
     return reach(source_of(workspace), clock.start, clock.months_per_week)
 
@@ -131,7 +131,7 @@ def films_of(
     view,
     weeks, # Week numbers, or 'history' among them
 )->pd.DataFrame: # Films record
-    "Films of some weeks, in the order given."
+    "Films of some weeks, in the order given; ValueError for none."
     parts = [view.read('history') if week == 'history' else view.read('films', week)
              for week in weeks]
     with_films = [part for part in parts if len(part)]
@@ -175,7 +175,7 @@ def rows_of(
     view,
     weeks, # Week numbers
 ):         # csr_matrix (films, columns)
-    "The feature rows of the films of some weeks, as they were served."
+    "The feature rows of the films of some weeks, as they were served; ValueError for none."
     return vstack([_rows(view.read('rows', week)) for week in weeks], format='csr')
 
 def _rows(arrays):
