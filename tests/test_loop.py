@@ -569,7 +569,7 @@ def test_a_request_waits_until_the_service_goes_on_and_the_budget_allows_it(tmp_
     people.ask(service, "trigger", "Ada", "a reason")
     for week in range(3):
         if week == 1:
-            people.resume(service, "Ada", "it is over")
+            people.go_on(service, "Ada", "it is over")
             service.write("cost", 0, {"cpu_seconds": 99.0, "films": 1})
         if week == 2:
             service.file("cost", 0).unlink()

@@ -275,8 +275,8 @@ def _pause(why:_Why, by:_By=None, workspace:_Folder=_HOME):
 def _resume(why:_Why, by:_By=None, workspace:_Folder=_HOME):
     "Go on after a pause."
     with _guarded():
-        from trending_now.loop.people import resume
-        resume(_begun(workspace), _by(by), why)
+        from trending_now.loop.people import go_on
+        go_on(_begun(workspace), _by(by), why)
         _say('The service goes on.')
 
 @app.command('release')
