@@ -770,12 +770,12 @@ class Spy(View):
 def spied(path, weeks, **knobs):
     """What the steps touch: {(step, artefact, weeks ago)}; none finds in memory what another
     has worked out there, but for the tables as they were read."""
-    seen, service = set(), Workspace(path)
+    seen, service, tables = set(), Workspace(path), ("films", "events", "history")
     start(service, small(**knobs))
     for week in range(weeks):
         for step in STEPS.values():
             step.run(Spy(service, step, week, seen))
-            kept = {key: it for key, it in service.memory.items() if key[0] in WEEKLY | LASTING}
+            kept = {key: it for key, it in service.memory.items() if key[0] in tables}
             stay = {key: it for key, it in service.memory.items() if key in ("source", "settings")}
             service.memory = kept | stay
     return seen
