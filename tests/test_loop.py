@@ -15,8 +15,10 @@ from trending_now.claims import page_of
 from trending_now.loop import arrivals, deciding, loop, people, updating, workspace
 from trending_now.loop.lanes import lane_of
 from trending_now.loop.steps import STEPS, run_step
-from trending_now.loop.workspace import LASTING, WEEKLY, UndeclaredError, View, Workspace
-from trending_now.loop.workspace import WorkspaceError, hold, open_registry, put, settings_of, start
+from trending_now.loop.views import UndeclaredError, View
+from trending_now.loop.workspace import LASTING, WEEKLY, Workspace
+from trending_now.loop.views import open_registry
+from trending_now.loop.workspace import WorkspaceError, hold, put, settings_of, start
 from trending_now.registry.registry import Registry
 from trending_now.registry.stores import LocalStore
 from trending_now.settings import load

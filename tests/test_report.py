@@ -15,7 +15,8 @@ from trending_now.loop.lanes import lane_of
 from trending_now.loop.loop import run
 from trending_now.loop.people import ask, request
 from trending_now.loop.report import told, write_report
-from trending_now.loop.workspace import Workspace, WorkspaceError, open_registry, start
+from trending_now.loop.views import open_registry
+from trending_now.loop.workspace import Workspace, WorkspaceError, start
 from trending_now.registry.stages import Event
 from trending_now.settings import CurationKnobs, DinersKnobs, GenresKnobs, RegistryKnobs
 from trending_now.settings import RetrainingKnobs, Settings, TriggersKnobs

@@ -159,7 +159,7 @@ def _asked(workspace, version):
 
 def _facts(workspace, version):
     "What is known about a version that waits, a line each."
-    from trending_now.loop.workspace import open_registry
+    from trending_now.loop.views import open_registry
     registry = open_registry(workspace)
     known, over = registry.get(version).metrics, registry.champion()
     tests = _of_version(workspace, 'gate', version) + _of_version(workspace, 'trial', version)
@@ -201,7 +201,7 @@ def _report(workspace:_Folder=_HOME):
 def _history(workspace:_Folder=_HOME):
     "Everything that happened to the versions: when, what, who and why."
     with _guarded():
-        from trending_now.loop.workspace import open_registry
+        from trending_now.loop.views import open_registry
         rows = open_registry(_begun(workspace)).history()
         _say(*(f'{row.at:%Y-%m-%d %H:%M}  {row.kind} {row.version} {row.stage}  '
                f'{row.by}: {row.reason}' for row in rows.itertuples()))
@@ -210,7 +210,7 @@ def _history(workspace:_Folder=_HOME):
 def _state(service):
     "Who serves, and what waits for a person, a line each."
     from trending_now.loop.people import held_weeks, resting, waiting
-    from trending_now.loop.workspace import open_registry
+    from trending_now.loop.views import open_registry
     champion, waits, rest = open_registry(service).champion(), waiting(service), resting(service)
     return [*([f'champion: {champion}'] if champion else []),
             *([f'{waits} waits for `approve {waits}` or `reject {waits}`'] if waits else []),

@@ -34,8 +34,9 @@ __all__ = ['WEEKLY', 'LASTING', 'WorkspaceError', 'BusyError', 'put', 'Workspace
 
 # %% ../../nbs/8_families/12_loop.ipynb #loo-04
 from .workspace import WEEKLY, LASTING, WorkspaceError, BusyError, put
-from .workspace import Workspace, hold, settings_of, start, UndeclaredError
-from .workspace import Step, open_registry, Answers, View
+from .views import UndeclaredError
+from .workspace import Workspace, hold, settings_of, start
+from .views import Step, open_registry, Answers, View
 from .arrivals import source_of, last_week, ingest, is_held, learned_from
 from .arrivals import known_until, films_of, films_known, memory_of, write_rows
 from .arrivals import rows_of

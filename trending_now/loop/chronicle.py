@@ -11,7 +11,8 @@ from collections import Counter
 import pandas as pd
 from ..diners.visitors import service_time
 from .loop import done
-from .workspace import Workspace, open_registry
+from .views import open_registry
+from .workspace import Workspace
 from ..registry.stages import RegistryError, fold
 
 # %% ../../nbs/7_operating/40_chronicle.ipynb #ch-11

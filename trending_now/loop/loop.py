@@ -15,7 +15,8 @@ from .arrivals import source_of
 from .lanes import beside
 from .steps import STEPS, run_step
 from .planning import plan_trial
-from .workspace import Workspace, hold, open_registry, settings_of, start
+from .views import open_registry
+from .workspace import Workspace, hold, settings_of, start
 from ..settings import Settings, lane, load
 
 # %% ../../nbs/7_operating/38_loop.ipynb #lo-05

@@ -11,7 +11,8 @@ import json, os
 from .. import checks
 from ..diners.visitors import service_time
 from .arrivals import is_held, last_week
-from .workspace import Workspace, WorkspaceError, open_registry, settings_of
+from .views import open_registry
+from .workspace import Workspace, WorkspaceError, settings_of
 
 # %% ../../nbs/7_operating/32_people.ipynb #pe-12
 KINDS = {'trigger': 'trigger', 'approve': 'approval', 'reject': 'approval', 'release': 'trigger',

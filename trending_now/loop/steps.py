@@ -12,7 +12,8 @@ from .deciding import approve_week, gate, promote
 from .lineups import lineup, look
 from .serving import evaluate_week, predict, serve
 from .updating import curate_week, train, trigger
-from .workspace import Step, View, Workspace
+from .views import Step, View
+from .workspace import Workspace
 
 # %% ../../nbs/7_operating/36_steps.ipynb #st-05
 _LEARNED = 'films@all', 'reading@all', 'requests', 'history' # What the features remember
