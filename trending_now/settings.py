@@ -282,7 +282,7 @@ class RegistryKnobs:
 @section
 class TrialsKnobs:
     "How a candidate that has passed the gate meets visitors, and how it is watched afterwards."
-    test:Literal['auto', 'none', 'shadow', 'canary', 'ab', 'interleaving'] = knob('auto',
+    test:Literal['auto', 'none', 'canary', 'ab', 'interleaving'] = knob('auto',
         unit='one of', doc='auto: chosen by traffic and risk; none: newest version at once')
     risk:Literal['low', 'high'] = knob('low', unit='one of',
         doc='what a bad candidate could do to visitors')
@@ -307,7 +307,7 @@ class TrialsKnobs:
 class IncidentsKnobs:
     "What goes wrong in the replay, and when; -1: never."
     broken_import:int = knob(15, -1, 10_000, unit='service week',
-        doc='an import writes the genres of one film to the next')
+        doc='an import glues the genres of a film into one text')
     wrong_rows:int = knob(24, -1, 10_000, unit='service week',
         doc="from then on the next candidate's page mixes up the rows of its genres")
     stale_rows:int = knob(36, -1, 10_000, unit='service week',
@@ -451,7 +451,8 @@ def lane(
     if mistakes: raise SettingsError('\n'.join(mistakes))
     plain = [('', part, key, _as_text(value)) for part in SECTIONS
              for key, value in vars(getattr(settings, part)).items()]
-    return replace(_put_together(plain + turned), lanes={})
+    own = _put_together(plain + turned)
+    return replace(own, lanes={}, registry=replace(own.registry, url='local'))
 
 def _as_text(value): return ('no', 'yes')[value] if isinstance(value, bool) else str(value)
 
