@@ -2248,8 +2248,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'trending_now/loop/deciding.py'),
                                             'trending_now.loop.deciding._by_rule': ( '7_operating/deciding.html#_by_rule',
                                                                                      'trending_now/loop/deciding.py'),
-                                            'trending_now.loop.deciding._done_before': ( '7_operating/deciding.html#_done_before',
-                                                                                         'trending_now/loop/deciding.py'),
                                             'trending_now.loop.deciding._dropped': ( '7_operating/deciding.html#_dropped',
                                                                                      'trending_now/loop/deciding.py'),
                                             'trending_now.loop.deciding._ended': ( '7_operating/deciding.html#_ended',

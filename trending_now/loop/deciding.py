@@ -29,8 +29,11 @@ def gate(view):
     parent = registry.get(trained['parent']).metrics if trained['parent'] else None
     metrics = {'week': view.week, 'full_week': parent['full_week'] if parent else view.week,
                'films': trained['films'], 'parent': trained['parent']}
-    version = registry.register(view.read('model'), metrics, summary_of(lineage_of(view)), by='the loop',
-                                reason=view.read('trigger')['fired']['reason'], at=at,
+    run, why = f'week-{view.week}', view.read('trigger')['fired']['reason']
+    registry.log_run(run, vars(view.settings.genres), {**metrics, **view.read('cost')}, at=at,
+                     key=f'{view.week}-run')
+    version = registry.register(view.read('model'), metrics, summary_of(lineage_of(view)),
+                                by='the loop', reason=why, at=at, run=run,
                                 key=f'{view.week}-register')
     verdict = _judged(view, version) if view.settings.registry.gate else _unjudged(view, version)
     view.write('gate', {'version': version, **verdict})
@@ -197,7 +200,8 @@ def _send_away(view, over):
 
 def _dropped(view, version, why, what, by='the loop'):
     "The version is archived."
-    view.registry.move(version, 'archived', by, why, at=moment_of(view, 1), key=f'{view.week}-{what}')
+    view.registry.move(version, 'archived', by, why, at=moment_of(view, 1),
+                       key=f'{view.week}-{what}')
     return {'what': what, 'version': version, 'why': why, 'by': by}
 
 def _ended(view, told, decision):
@@ -214,12 +218,8 @@ def _ended(view, told, decision):
 
 def _rolled_back(view, version, why):
     "The predecessor serves again."
-    if view.registry.champion() != version and not _done_before(view, 'rollback'):
-        return {'what': 'nothing', 'version': version, 'why': 'a person was faster'}
-    back = view.registry.rollback('the watch', why, at=moment_of(view, 1),
-                                  key=f'{view.week}-rollback')
+    try: back = view.registry.rollback('the watch', why, over=version, at=moment_of(view, 1),
+                                       key=f'{view.week}-rollback')
+    except RegistryError as refused:
+        return {'what': 'nothing', 'version': version, 'why': str(refused)}
     return {'what': 'rolled back', 'version': version, 'to': back, 'why': why, 'by': 'the watch'}
-
-def _done_before(view, what):
-    "Whether a step that was killed had come so far."
-    return any(event.key == f'{view.week}-{what}' for event in view.registry.store.events())

@@ -115,9 +115,9 @@ def _first_version(view):
     view.write('first', copy if given else fit)
     metrics = {'week': -1, 'full_week': -1, 'films': len(films)}
     registry, at = view.registry, moment_of(view)
-    version = registry.register(view.read('first'), metrics, summary_of(lineage), at=at, key='first',
-                                by='the loop', reason='the model of the first day')
-    registry.promote(version, 'the loop', 'the model of the first day', at=at, key='first champion')
+    why = dict(by='the loop', reason='the model of the first day', at=at)
+    version = registry.register(view.read('first'), metrics, summary_of(lineage), key='first', **why)
+    registry.promote(version, key='first champion', **why)
 
 # %% ../../nbs/7_operating/19_lineups.ipynb #de-11
 def look(view):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['InterleavingTrial']
 
-# %% ../../nbs/7_operating/10_mixed_trials.ipynb #tc-03
+# %% ../../nbs/7_operating/10_mixed_trials.ipynb #mx-imp
 from dataclasses import dataclass, replace
 import numpy as np
 from fastcore.basics import patch
@@ -18,7 +18,7 @@ from .trials import WeeklyTrial
 from .visitor_trials import own_events
 from ..settings import stream
 
-# %% ../../nbs/7_operating/10_mixed_trials.ipynb #tc-ilt
+# %% ../../nbs/7_operating/10_mixed_trials.ipynb #mx-ilt
 @dataclass(frozen=True, eq=False, repr=False)
 class InterleavingTrial(WeeklyTrial):
     "Pages mixed of both, one vote a visitor; ValueError for rules that cannot be kept."
@@ -46,7 +46,7 @@ class InterleavingTrial(WeeklyTrial):
         "One vote a visitor by all clicks since the trial began; ValueError for missing columns."
         return _votes(self, events)
 
-# %% ../../nbs/7_operating/10_mixed_trials.ipynb #tc-mix
+# %% ../../nbs/7_operating/10_mixed_trials.ipynb #mx-mix
 _MIX = 'mix '
 
 def _row_of(slots, used):
@@ -99,7 +99,7 @@ def pages(self:InterleavingTrial,
         shown=np.array([_shown(both, *mix) for mix in mixed]), experiment=self.name,
         variants=tuple(_MIX + teams for _, teams in mixed), changed=())
 
-# %% ../../nbs/7_operating/10_mixed_trials.ipynb #tc-vote
+# %% ../../nbs/7_operating/10_mixed_trials.ipynb #mx-vote
 @patch
 def assign_views(self:InterleavingTrial,
     views, # Table with `visitor` and `ts`, as `Diners.visit(assign=...)` hands it over

@@ -114,7 +114,7 @@ def shown(view, version)->np.ndarray: # (films of the pool, 12)
     return np.roll(proba, 1, axis=1) if mixed else proba
 
 def _at_arrival(view, version, week):
-    "What a version said of a week's films; if it was not there yet, what its line or champion said."
+    "What a version said of a week's films, or its line or the champion, if it came later."
     line = view.read('lineup', week)
     there = version in view.read('proba', week)
     return of_week(view, version if there else line['runner'] or line['champion'], week)
@@ -183,8 +183,9 @@ def _by_variant(events):
     "Events of each kind by variant; 'all' for all of them."
     kinds = ('exposure', 'click', 'impression', 'rating', 'correction')
     def counted(some): return {kind: int((some.kind == kind).sum()) for kind in kinds}
-    parts = {variant: counted(some) for variant, some in events.groupby('variant') if variant}
-    return {'all': counted(events), **parts}
+    side = events.variant.str.split().str[0]  # all mixed pages are one side, 'mix'
+    return {'all': counted(events),
+            **{name: counted(some) for name, some in events.groupby(side)}}
 
 # %% ../../nbs/7_operating/17_serving.ipynb #se-16
 def _seen_f1(view):

@@ -4,17 +4,17 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from trending_now.genres import seal
-from trending_now.registry import Registry
+from trending_now import registry
 
 with TemporaryDirectory() as folder:
     model = Path(folder)/'model'
     model.mkdir()
     (model/'weights.json').write_text('{}')
     seal(model)                                     # a hash of each file
-    registry = Registry.open(f'local:{folder}/registry')
-    version = registry.register(model, {'micro_f1': .61}, None)
-    registry.promote(version, 'Ada', 'the first one')
-    champion = registry.champion()
+    versions = registry.Registry.open(f'local:{folder}/registry')
+    version = versions.register(model, {'micro_f1': .61}, None)
+    versions.promote(version, 'Ada', 'the first one')
+    champion = versions.champion()
 champion
 ```"""
 

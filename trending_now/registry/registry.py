@@ -372,13 +372,14 @@ def rollback(self:Registry,
     by:str,     # Who or what decided
     reason:str, # Why
     *,
+    over=None,  # The champion that is to go; None: whoever it is
     at=None,    # Moment; None: now
     key:str='', # Names this rollback: a second one with this key changes nothing
 )->str:         # Who serves now
     """Go back to the latest former champion whose files are as registered.
 
     Those that are not are passed over, and named in the event's payload. RegistryError if there is
-    nobody to go back to.
+    nobody to go back to, or the champion is not `over` any more.
     """
     checks.text('by', by)
     moment = _moment(at)
@@ -387,6 +388,8 @@ def rollback(self:Registry,
         if earlier is not None: return earlier
         standing = fold(events)
         if not standing.champion: raise RegistryError('there is no champion to roll back')
+        if over not in (None, standing.champion):
+            raise RegistryError(f'{over} is not champion any more, {standing.champion} is')
         version, wrong = _first_whole(self.store, events, _targets(standing))
         if version is None:
             reasons = '; '.join(wrong.values()) or 'there was none before, or all were rolled back'
