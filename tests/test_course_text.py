@@ -151,6 +151,26 @@ STATEMENTS = [
         "finetune",
         "runs = pd.read_csv('results/finetune_strategies.csv')",
     ),
+    (
+        "12.5.1",
+        "monitor, trigger, retrain, evaluate, deploy: one list of steps",
+        "steps",
+        "scores', 0)['visitors']",
+    ),
+    ("12.5.1", "the diagram is drawn from the list", "steps", "Markdown(f'```mermaid"),
+    ("12.5.2", "dependencies between the stages are declared", "views", "usual_training(View(ws, honest"),
+    ("12.5.2", "a run that is killed goes on", "loop", "digest(Workspace(killed)) == digest"),
+    ("12.5.3", "candidates are stored, with what they came from", "registry", ".register("),
+    ("12.5.3", "challenger against champion", "gate", "paired = compare_models("),
+    ("12.5.3", "stages by test results and approvals", "stages", "fold(["),
+    ("12.5.3", "from a candidate to a champion", "deciding", "history[history.version == waits]"),
+    ("12.5.4", "rollback to the previous stable version", "registry", ".rollback("),
+    ("12.5.4", "a degradation rolls back by itself", "watching", "Watch("),
+    ("12.5.4", "how well automatic rollback works", "rollbacks", "record("),
+    ("12.5.5", "a person approves, with a packet", "packet", "approve(registry"),
+    ("12.5.5", "alerts to review", "chronicle", "alerts_table(service)"),
+    ("12.5.5", "guiding the strategy itself", "review", "review("),
+    ("12.P.5", "registration at W&B", "hosted", "track_run("),
 ]
 
 

@@ -116,7 +116,8 @@ def _first_version(view):
     metrics = {'week': -1, 'full_week': -1, 'films': len(films)}
     registry, at = view.registry, moment_of(view)
     why = dict(by='the loop', reason='the model of the first day', at=at)
-    version = registry.register(view.read('first'), metrics, summary_of(lineage), key='first', **why)
+    version = registry.register(view.read('first'), metrics, summary_of(lineage), key='first',
+                                **why)
     registry.promote(version, key='first champion', **why)
 
 # %% ../../nbs/7_operating/19_lineups.ipynb #de-11

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Watch']
 
-# %% ../../nbs/7_operating/11_watching.ipynb #td-03
+# %% ../../nbs/7_operating/11_watching.ipynb #wa-imp
 import math
 from dataclasses import dataclass
 import numpy as np
@@ -15,7 +15,7 @@ from ..ab.assignment import assign_many
 from ..ab.readings import groups, read
 from .visitor_trials import VisitorTrial, trial_metrics
 
-# %% ../../nbs/7_operating/11_watching.ipynb #td-wat
+# %% ../../nbs/7_operating/11_watching.ipynb #wa-wat
 @dataclass(frozen=True, eq=False, repr=False)
 class Watch(VisitorTrial):
     """After a promotion: the new champion (1, 'candidate' in the log) for most, its predecessor
@@ -43,7 +43,7 @@ class Watch(VisitorTrial):
         if self.phase == 'passed': return np.ones(len(units), int)
         return assign_many(units, self.name, [self.holdback, 1 - self.holdback])
 
-# %% ../../nbs/7_operating/11_watching.ipynb #td-wat2
+# %% ../../nbs/7_operating/11_watching.ipynb #wa-wat2
 def _worse(metric, reading, margin):
     """z of a loss beyond a margin: the larger of two standard errors counts. A small group that has
     few events by chance has a small spread as well; that of all visitors is beside it."""
