@@ -406,8 +406,12 @@ def _mistake(where, name, key, text):
     knobs = _schema(SECTIONS[name])
     if key not in knobs: return f'{where}: {_unknown("knob", key, knobs)}'
     try: _read(SECTIONS[name], {key: text})
-    except ValidationError: return f'{where} = {text!r}: expected {_allowed(knobs[key])}'
+    except ValidationError as wrong:
+        if key in _TOGETHER and wrong.errors()[0]['type'] == 'value_error': return ''
+        return f'{where} = {text!r}: expected {_allowed(knobs[key])}'
     return ''
+
+_TOGETHER = ('drift_threshold',) # What it allows depends on another knob of its section
 
 def _at_odds(wrong, lines):
     "Which knobs are allowed alone but not beside the others, in words."

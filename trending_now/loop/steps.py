@@ -41,7 +41,7 @@ _WEEK = (
     Step('train', train, (*_LEARNED, 'lineage', 'registry'), ('model', 'trained', 'cost')),
     Step('gate', gate,
          ('films@all', 'reading@all', 'requests', 'lineup@all', 'proba@all', 'trigger', 'lineage',
-          'trained', 'model'),
+          'trained', 'cost', 'model'),
          ('gate', 'registry')))
 STEPS = {step.name: step for step in _WEEK}
 
