@@ -2210,8 +2210,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'trending_now/loop/compared.py'),
                                             'trending_now.loop.compared._drawn': ( '7_operating/compared.html#_drawn',
                                                                                    'trending_now/loop/compared.py'),
-                                            'trending_now.loop.compared._lanes': ( '7_operating/compared.html#_lanes',
-                                                                                   'trending_now/loop/compared.py'),
                                             'trending_now.loop.compared._lines': ( '7_operating/compared.html#_lines',
                                                                                    'trending_now/loop/compared.py'),
                                             'trending_now.loop.compared._score': ( '7_operating/compared.html#_score',

@@ -117,35 +117,37 @@ def quarters(
     table:pd.DataFrame, # As `lanes_table` gives it; several years are told apart by `seed`
     lane:str,           # One of its lanes
     weeks:int=13,       # Length of a quarter; a shorter rest of at least 2 weeks is one, too
+    beside:str='service', # The lane that it is compared with
 )->pd.DataFrame:        # weeks, months, difference, low, high
-    "A lane's micro-F1 less that of the service, by quarter, with intervals."
+    "A lane's micro-F1 less that of another, by quarter, with intervals."
     rows = []
     for first in range(0, int(table.week.max()), checks.whole('weeks', weeks, 2)):
         part = table[table.week.between(first, first + weeks - 1)]
         spans = [f'{part[name].iloc[0]} to {part[name].iloc[-1]}' for name in ('week', 'month')]
-        rows.append((*spans, *difference(part, lane, 'service')))
+        rows.append((*spans, *difference(part, lane, beside)))
     return pd.DataFrame(rows, columns=['weeks', 'months', 'difference', 'low', 'high'])
 
 # %% ../../nbs/7_operating/24_compared.ipynb #co-10
-def _lanes(table): return [lane for lane in table.lane.unique() if lane != 'service']
-
 def _colour(table): return dict(zip(table.lane.unique(), COLOURS*3))
 
 def plot_lost(
     table:pd.DataFrame, # As `lanes_table` gives it; several years are told apart by `seed`
+    beside:str='service', # The lane that the others are compared with
+    lanes=None,         # Which others; None: all
 ):                      # matplotlib Axes
-    "What each lane loses against the service in each quarter, in points of micro-F1."
+    "What each lane loses against another in each quarter, in points of micro-F1."
     import matplotlib.pyplot as plt
-    ax, lanes = plt.subplots(figsize=(5.4, 3.4))[1], _lanes(table)
+    ax = plt.subplots(figsize=(5.4, 3.4))[1]
+    lanes = lanes or [lane for lane in table.lane.unique() if lane != beside]
     for side, lane in zip(np.linspace(-.24, .24, len(lanes) + 2)[1:-1], lanes):
-        lost = quarters(table, lane)
+        lost = quarters(table, lane, beside=beside)
         points = 100*lost[['difference', 'low', 'high']]
         ends = [points.difference - points.low, points.high - points.difference]
         ax.errorbar(np.arange(len(lost)) + side, points.difference, ends, fmt='o', ms=4, capsize=2,
                     color=_colour(table)[lane], label=lane)
-    ax.axhline(0, color=COLOURS[0], lw=2.2)
+    ax.axhline(0, color=_colour(table)[beside], lw=2.2)
     ax.set_xticks(range(len(lost)), lost.weeks)
-    ax.set(ylabel='points beside the service', xlabel='service weeks')
+    ax.set(ylabel=f'points beside {beside}', xlabel='service weeks')
     return _with_legend(ax)
 
 def _with_legend(ax):
