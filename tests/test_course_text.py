@@ -158,7 +158,12 @@ STATEMENTS = [
         "scores', 0)['visitors']",
     ),
     ("12.5.1", "the diagram is drawn from the list", "steps", "Markdown(f'```mermaid"),
-    ("12.5.2", "dependencies between the stages are declared", "views", "usual_training(View(ws, honest"),
+    (
+        "12.5.2",
+        "dependencies between the stages are declared",
+        "views",
+        "usual_training(View(ws, honest",
+    ),
     ("12.5.2", "a run that is killed goes on", "loop", "digest(Workspace(killed)) == digest"),
     ("12.5.3", "candidates are stored, with what they came from", "registry", ".register("),
     ("12.5.3", "challenger against champion", "gate", "paired = compare_models("),

@@ -3,7 +3,7 @@
 import hashlib, json, multiprocessing, os, random, resource, shutil, signal, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -15,25 +15,13 @@ from trending_now.claims import page_of
 from trending_now.loop import arrivals, deciding, loop, people, updating, workspace
 from trending_now.loop.lanes import lane_of
 from trending_now.loop.steps import STEPS, run_step
-from trending_now.loop.views import UndeclaredError, View
-from trending_now.loop.workspace import LASTING, WEEKLY, Workspace
-from trending_now.loop.views import open_registry
-from trending_now.loop.workspace import WorkspaceError, hold, put, settings_of, start
+from trending_now.loop.views import UndeclaredError, View, open_registry
+from trending_now.loop.workspace import LASTING, WEEKLY, Workspace, WorkspaceError
+from trending_now.loop.workspace import hold, settings_of, start
+from trending_now.registry.gate import GateVerdict
 from trending_now.registry.registry import Registry
 from trending_now.registry.stores import LocalStore
 from trending_now.settings import load
-
-try:
-    from trending_now.loop import report  # noqa: F401
-except ImportError:  # a stand-in until the report is written
-
-    def write_report(service):
-        report_file = service.path / "report.html"
-        report_file.unlink(missing_ok=True)
-        return put(report_file, lambda new: new.write_text("a report"))
-
-    stand_in = sys.modules["trending_now.loop.report"] = ModuleType("report")
-    stand_in.write_report = write_report
 
 # A year that is small: few films, few trees, quick trials, and a model that fails in its watch
 SMALL = {
@@ -42,7 +30,9 @@ SMALL = {
     "GENRES_FEATURES": "v2",
     "GENRES_TREES": "6",
     "GENRES_DEPTH": "2",
-    "DINERS_VISITORS": "400",
+    "DINERS_VISITORS": "800",
+    "DINERS_VISITS_PER_WEEK": "1000",
+    "TRIGGERS_SCHEDULE": "0 0 * * 1",
     "DINERS_POOL_WEEKS": "2",
     "TRIALS_TEST": "interleaving",
     "TRIALS_MIN_UNITS": "2",
@@ -84,17 +74,13 @@ class EasyGate:
         pass
 
     def check(self, paired):
-        return SimpleNamespace(passed=True, reasons=("the gate stands open",))
-
-
-def compared(*args, **knobs):
-    return SimpleNamespace(table=pd.DataFrame({"slice": ["all"]}))
+        return GateVerdict(True, ("the gate stands open",))
 
 
 def smaller(films):
     "Let this process see few films, and no gate."
     arrivals.load_films = lambda: pd.read_pickle(films)
-    deciding.Gate, deciding.compare_models = EasyGate, compared
+    deciding.Gate = EasyGate
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +99,6 @@ def films(tmp_path_factory):
 def few_films(films, monkeypatch):
     monkeypatch.setattr(arrivals, "load_films", lambda: pd.read_pickle(films))
     monkeypatch.setattr(deciding, "Gate", EasyGate)
-    monkeypatch.setattr(deciding, "compare_models", compared)
 
 
 def begin(films, function, *args):
@@ -142,7 +127,8 @@ def live(path, weeks=WEEKS, knobs=()):
 
 def sums(folder):
     "SHA-256 of every file that must not depend on when or how often a process was killed."
-    skip = {".lock", ".holder", "cost.json", "report.html", "lanes.log"}
+    measured = {"cost.json", "packet.md", "packet.html"}
+    skip = measured | {".lock", ".holder", "report.html", "lanes.log"}
     paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -387,12 +373,14 @@ def test_every_artefact_that_is_cut_off_is_named(copied):
     found = artefacts(copied)
     assert set(WEEKLY) - set(found) == {"first", "layer", "model"}
     for name, (week, file) in found.items():
+        if name.startswith("packet"):
+            continue  # a text that is cut off is still a text
         cut(file)
         with pytest.raises(WorkspaceError, match=f"{file} is damaged"):
             Workspace(copied).read(name, week)
 
 
-@pytest.mark.parametrize("name", ["settings", "scores", "trigger", "rows", "films", "requests"])
+@pytest.mark.parametrize("name", ["settings", "scores", "trigger", "films", "requests"])
 def test_a_run_on_a_damaged_file_is_code_3_with_the_path(copied, name):
     service = Workspace(copied)
     people.ask(service, "trigger", "Ada", "a reason")
@@ -487,7 +475,7 @@ def test_the_lanes_leave_with_a_process_that_is_killed_and_leave_no_folder(tmp_p
 
 def test_a_run_goes_on_though_its_streams_are_closed_or_full(tmp_path, films, whole):
     env = {**os.environ, **env_of()}
-    args = command(films, "run", "--weeks", 1, "--no-lanes", "--workspace", tmp_path / "closed")
+    args = command(films, "run", "--weeks", 2, "--no-lanes", "--workspace", tmp_path / "closed")
     closed = subprocess.run(["sh", "-c", 'exec "$@" 2>&- >&- <&-', "sh", *args], env=env)
     assert closed.returncode == 0
     assert sums(tmp_path / "closed" / "weeks" / "0000") == sums(whole / "weeks" / "0000")
@@ -624,11 +612,11 @@ def test_the_person_at_the_terminal_is_asked_with_what_is_known(tmp_path, films,
     monkeypatch.setattr(cli.typer, "echo", asked.append)
     with pytest.raises(WorkspaceError, match="nobody is asked here"):
         loop.run(service, None, 4, progress=False, lanes=False)
-    service.ask = lambda version: cli._asked(service, version)
+    service.ask = cli._asked
     loop.run(service, None, 4, progress=False, lanes=False)
     answer = service.read("approval", 3)
     assert answer["state"] == "approved" and answer["why"] == "the packet is complete"
-    assert "InterleavingTrial" in asked[0] and "rollback would lead" in asked[0]
+    assert asked[0].startswith("# Promote") and "roll back to" in asked[0]
 
 
 def test_a_rollback_acts_at_once_and_the_loop_takes_notice(tmp_path, films):
@@ -789,10 +777,9 @@ def touched(films, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(arrivals, "load_films", lambda: pd.read_pickle(films))
         patched.setattr(deciding, "Gate", EasyGate)
-        patched.setattr(deciding, "compare_models", compared)
         trials = {"INCIDENTS_STALE_ROWS": "-1", "DINERS_POOL_WEEKS": "3"}
-        trials |= {"TRIGGERS_DRIFT": "psi", "INCIDENTS_BROKEN_IMPORT": "5"}
-        seen = spied(folder / "trials", 7, **trials)
+        trials |= {"TRIGGERS_DRIFT": "psi", "INCIDENTS_BROKEN_IMPORT": "1"}
+        seen = spied(folder / "trials", 8, **trials)
         empty = pd.read_pickle(films)
         empty = empty[(empty.arrived < "1990-02") | (empty.arrived >= "1990-03")]
         patched.setattr(arrivals, "load_films", lambda: empty)
@@ -894,7 +881,8 @@ def test_a_version_can_be_made_again_from_its_lineage_bit_for_bit(whole, tmp_pat
         rows = lineage.verify(root=whole, features=features).films
         if lineage.parent and not (whole / "registry" / "versions" / lineage.parent).exists():
             continue
-        updating._fit(view, rows, lineage.parent).save(tmp_path / known.version)
+        again = updating._fit(view, rows, lineage.parent)
+        updating.save_model(tmp_path / known.version, again, lineage)
         assert sums(tmp_path / known.version) == sums(known.folder)
         made += 1
     assert made
@@ -903,6 +891,7 @@ def test_a_version_can_be_made_again_from_its_lineage_bit_for_bit(whole, tmp_pat
 def test_label_drift_is_a_trigger_and_waits_for_labels_that_are_late(tmp_path):
     drift = {"TRIGGERS_SCHEDULE": "", "TRIGGERS_DRIFT": "labels"}
     drift |= {"TRIGGERS_DRIFT_THRESHOLD": ".99", "GENRES_TREES": "2"}
+    drift |= {"TRIGGERS_VOLUME": "0", "TRIGGERS_F1_FLOOR": "0"}
     for name, late, fires in (("at once", 0, [1, 1]), ("late", 2, [0, 0])):
         service = Workspace(tmp_path / name)
         knobs = small(**drift, REPLAY_LABEL_WEEKS=late)

@@ -131,10 +131,14 @@ def _run(weeks:Annotated[int | None, _WEEKS]=None, workspace:_Folder=_HOME,
         knobs = _settings(settings)
         service = _answering(workspace, approve or knobs.registry.approve)
         from trending_now.loop.loop import run
-        from trending_now.loop.report import write_report
-        run(service, knobs, weeks, progress=sys.stderr.isatty(), lanes=not no_lanes)
-        report, table = write_report(service), _weeks_table(service)
-        _say(_summary_table(table), *_verdict(table), f'Report: {report}')
+        year = run(service, knobs, weeks, progress=sys.stderr.isatty(), lanes=not no_lanes)
+        table = _weeks_table(service)
+        _say(_summary_table(table), *_verdict(table), *_report_of(service, len(year)))
+
+def _report_of(service, weeks):
+    "Where the report is, a line; none after one week, of which there is little to tell."
+    from trending_now.loop.report import write_report
+    return [f'Report: {write_report(service)}'] if weeks > 1 else []
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-15
 def _answering(path, approve):
@@ -146,37 +150,16 @@ def _answering(path, approve):
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ValueError('approve = ask: there is no terminal to ask at; use --approve file, and '
                          'answer with `trending-now approve` or `trending-now reject`')
-    workspace.ask = lambda version: _asked(workspace, version)
+    workspace.ask = _asked
     return workspace
 
-def _asked(workspace, version):
+def _asked(packet):
     "(whether it may serve, who says so, why), from the person at the terminal."
-    typer.echo('\n'.join(['', *_facts(workspace, version)]))
-    yes = typer.confirm(f'Shall {version} serve?')
+    typer.echo(packet.to_markdown())
+    yes = typer.confirm(f'Shall {packet.version} serve?')
     why = ''
     while not why.strip(): why = typer.prompt('Why')
     return yes, _login(), why
-
-def _facts(workspace, version):
-    "What is known about a version that waits, a line each."
-    from trending_now.loop.views import open_registry
-    registry = open_registry(workspace)
-    known, over = registry.get(version).metrics, registry.champion()
-    tests = _of_version(workspace, 'gate', version) + _of_version(workspace, 'trial', version)
-    return [f'{version} is to follow {over}, to which a rollback would lead.',
-            f'Trained in week {known["week"]} on {known["films"]} films, after '
-            f'{known.get("parent") or "nobody: from scratch"}.', *tests]
-
-def _of_version(workspace, name, version):
-    "What the gate or the trials said about a version, a line for each time."
-    lines, week = [], 0
-    while workspace.has('lineup', week):
-        told = workspace.read(name, week) if workspace.has(name, week) else {}
-        reasons = told.get('reasons') or (told.get('decision') or {}).get('reasons', [])
-        if told.get('version') == version:
-            lines.append(f'Week {week}, {told.get("kind", name)}: {"; ".join(reasons)}')
-        week += 1
-    return lines
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-16
 @app.command('status')

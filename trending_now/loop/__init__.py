@@ -21,8 +21,8 @@ __all__ = ['WEEKLY', 'LASTING', 'WorkspaceError', 'BusyError', 'put', 'Workspace
            'ask', 'next_week', 'open_requests', 'resting', 'request', 'pause', 'go_on', 'waiting', 'answer',
            'held_weeks', 'release', 'roll_back', 'VARIANTS', 'Trial', 'WeeklyTrial', 'ShadowTrial', 'ShadowWeek',
            'own_events', 'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial', 'Watch',
-           'trial_from_state', 'plan_trial', 'THRESHOLD', 'model_of', 'pool', 'predict', 'of_week', 'serve',
-           'is_visible', 'shown', 'events_of', 'layer_of', 'evaluate_week', 'trigger', 'status_of', 'last_trained',
+           'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool', 'predict', 'of_week', 'serve',
+           'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of', 'trigger', 'status_of', 'last_trained',
            'curate_week', 'lineage_of', 'plan', 'newest', 'blends', 'chosen', 'train', 'save_model', 'summary_of',
            'new_model', 'lineup', 'moment_of', 'look', 'gate', 'compared', 'approve_week', 'packet_of', 'open_alerts',
            'promote', 'STEPS', 'run_step', 'feeds', 'diagram', 'lane_of', 'run_lane', 'beside', 'run_lanes', 'run',
@@ -47,9 +47,9 @@ from .visitor_trials import own_events, trial_metrics, VisitorTrial, CanaryTrial
 from .visitor_trials import ABTrial
 from .mixed_trials import InterleavingTrial
 from .watching import Watch
-from .planning import trial_from_state, plan_trial
+from .planning import plan_trial, trial_from_state
 from .serving import THRESHOLD, model_of, pool, predict, of_week, serve
-from .serving import is_visible, shown, events_of, layer_of, evaluate_week
+from .serving import is_visible, shown, events_of, evaluate_week, layer_of
 from .updating import trigger, status_of, last_trained, curate_week, lineage_of
 from .updating import plan, newest, blends, chosen, train, save_model
 from .updating import summary_of, new_model
@@ -77,8 +77,8 @@ _all_ = [
     'request', 'pause', 'go_on', 'waiting', 'answer', 'held_weeks', 'release', 'roll_back',
     'VARIANTS', 'Trial', 'WeeklyTrial', 'ShadowTrial', 'ShadowWeek', 'own_events',
     'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial', 'Watch',
-    'trial_from_state', 'plan_trial', 'THRESHOLD', 'model_of', 'pool', 'predict', 'of_week',
-    'serve', 'is_visible', 'shown', 'events_of', 'layer_of', 'evaluate_week', 'trigger',
+    'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool', 'predict', 'of_week',
+    'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of', 'trigger',
     'status_of', 'last_trained', 'curate_week', 'lineage_of', 'plan', 'newest', 'blends',
     'chosen', 'train', 'save_model', 'summary_of', 'new_model', 'lineup', 'moment_of', 'look',
     'gate', 'compared', 'approve_week', 'packet_of', 'open_alerts', 'promote', 'STEPS',

@@ -182,9 +182,11 @@ def _acted(workspace, paper):
     "The week that acted on a request; None: none yet."
     said = _SAID.get(paper['kind']), paper.get('version')
     for week in range(done(workspace)):
-        answer, seen = workspace.read('approval', week), workspace.read('trigger', week)['seen']
-        answered = (answer['state'], answer['version']) == said
-        if answered if said[0] else seen >= paper['number']: return week
+        answer, told = workspace.read('approval', week), workspace.read('trigger', week)
+        acted = told['seen'] >= paper['number']
+        if said[0]: acted = (answer['state'], answer['version']) == said
+        if paper['kind'] == 'trigger': acted = told['fired'] and paper['number'] in told['asked']
+        if acted: return week
 
 def _what(workspace, week, kind):
     "What a week did about a request."

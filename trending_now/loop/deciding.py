@@ -94,21 +94,22 @@ def approve_week(view):
     """Write whether a version that has passed its trial waits for a person, is let through or not;
     and the packet that the person reads."""
     if view.has('approval'): return
-    version, since = _waits(view)
-    if not version: return view.write('approval', {'state': 'none', 'version': '', 'since': None})
-    packet = packet_of(view, version, since)
+    waits = _waits(view)
+    if not waits: return view.write('approval', {'state': 'none', 'version': ''})
+    packet = packet_of(view, waits)
     view.write('packet', packet.to_markdown())
     view.write('packet_page', packet.to_html())
-    view.write('approval', {**_answer(view, packet), 'version': version, 'since': since})
+    view.write('approval', {**waits, **_answer(view, packet)})
 
-def _waits(view)->tuple: # (version, week in which it passed); ('', None) if none
-    "The version that waits for an answer."
+def _waits(view)->dict: # version, week since when, and the decision of its trial
+    "What waits for an answer; nothing if no version does."
     before = view.read('approval', view.week - 1) if view.week else {'state': 'none'}
-    if before['state'] == 'waiting': return before['version'], before['since']
+    if before['state'] == 'waiting':
+        return {name: before[name] for name in ('version', 'since', 'decision')}
     told = view.read('trial')
     passed = told['state'] and told['decision']['action'] == 'pass'
-    if not passed or told['kind'] in ('ShadowTrial', 'Watch'): return '', None
-    return told['version'], view.week
+    if not passed or told['kind'] in ('ShadowTrial', 'Watch'): return {}
+    return {'version': told['version'], 'since': view.week, 'decision': told['decision']}
 
 def _answer(view, packet)->dict:
     "What the rule or a person says."
@@ -121,7 +122,7 @@ def _answer(view, packet)->dict:
 def _by_rule(view, packet):
     "Yes to a packet that is whole and in which nothing speaks against it; else a person is needed."
     if packet.missing(): return None
-    return {'state': 'approved', 'by': 'the rule', 'why': 'gate and trial were passed'}
+    return {'state': 'approved', 'by': 'rule: auto', 'why': 'gate and trial were passed'}
 
 def _by_file(view, packet):
     "The first answer that a person has left for this version; None: none yet."
@@ -140,13 +141,14 @@ def _by_asking(view, packet):
     return {'state': 'approved' if yes else 'rejected', 'by': by, 'why': why}
 
 # %% ../../nbs/7_operating/20_deciding.ipynb #de-12b
-def packet_of(view, version, since)->Packet: # since: week in which it passed its trial
+def packet_of(view, waits)->Packet: # waits: version, week since when, decision of its trial
     "What a person needs to say yes or no, from what the weeks before have found out."
+    version, since = waits['version'], waits['since']
     made = view.registry.get(version).metrics['week']
     paired, verdict = compared(view, made)
     return Packet.of(view.registry, version, paired=paired, verdict=verdict,
                      champion=view.read('lineup', since)['champion'],
-                     online=Decision(**view.read('trial', since)['decision']),
+                     online=Decision(**waits['decision']),
                      agreement=_agreement(view, version, since), alerts=open_alerts(view),
                      cost=view.read('cost', made))
 
@@ -183,9 +185,8 @@ def _promoted(view, answer):
     "The version that was let through becomes champion, unless the champion has changed."
     version, over = answer['version'], view.read('lineup')['champion']
     try:
-        packet = packet_of(view, version, answer['since'])
-        approve(view.registry, packet, answer['by'], answer['why'], answer.get('override', ''),
-                at=moment_of(view, 1), key=f'{view.week}-promote')
+        approve(view.registry, packet_of(view, answer), answer['by'], answer['why'],
+                answer.get('override', ''), at=moment_of(view, 1), key=f'{view.week}-promote')
     except RegistryError as refused: return _dropped(view, version, str(refused), 'refused')
     _send_away(view, over)
     return {'what': 'promoted', 'version': version, 'over': over, 'why': answer['why'],

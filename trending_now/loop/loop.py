@@ -110,7 +110,8 @@ def _row(workspace, week):
             'trained': workspace.has('trained', week), 'cpu': cost['cpu_seconds']}
 
 # %% ../../nbs/7_operating/23_loop.ipynb #lo-14
-_MEASURED = {'cost.json', '.lock', '.holder', 'lanes.log', 'report.html'} # Not the same twice
+_MEASURED = {'cost.json', 'packet.md', 'packet.html', '.lock', '.holder', 'lanes.log',
+             'report.html'} # Seconds that were measured, and who runs
 
 def digest(
     workspace:Workspace,

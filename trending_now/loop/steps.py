@@ -17,7 +17,7 @@ from .workspace import Workspace
 
 # %% ../../nbs/7_operating/21_steps.ipynb #st-05
 _LEARNED = 'films@all', 'reading@all', 'requests', 'history' # What the features remember
-_JUDGED = *_LEARNED, 'lineup@all', 'proba@all', 'gate@all', 'cost@all', 'trial@all'
+_JUDGED = 'films@all', 'reading@all', 'requests', 'lineup@all', 'proba@all', 'cost@all', 'trial'
 
 _WEEK = (
     Step('ingest', ingest, _LEARNED, ('history', 'films', 'quarantine', 'reading')),
@@ -31,7 +31,7 @@ _WEEK = (
     Step('evaluate', evaluate_week,
          ('films@all', 'lineup@all', 'proba@all', 'events', 'events@-1'),
          ('scores',)),
-    Step('look', look, ('films', 'lineup', 'proba', 'events@all'), ('trial',)),
+    Step('look', look, ('lineup', 'proba', 'events@all'), ('trial',)),
     Step('approve', approve_week, (*_JUDGED, 'approval@-1', 'registry'),
          ('packet', 'packet_page', 'approval')),
     Step('promote', promote, (*_JUDGED, 'approval'), ('outcome', 'registry')),

@@ -36,7 +36,8 @@ def trigger(view):
     view.write('trigger', {
         'fired': firing and not rest and {**vars(firing)},
         'held': rest or triggers.held(now), 'new_films': now.new_rows,
-        'asked': [request['number'] for request in asked]})
+        'asked': [request['number'] for request in asked],
+        'seen': max([request['number'] for request in view.read('requests')], default=0)})
 
 def _triggers_of(knobs):
     "The triggers that the settings switch on."
