@@ -63,11 +63,9 @@ class Mlflow:
     package, slow = "mlflow-skinny", "mlflow"
 
     def __init__(self, folder):
-        from mlflow import MlflowClient
-
         self.folder = Path(folder)
         uri = f"sqlite:///{folder}/mlflow.db"
-        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self.client = importlib.import_module("mlflow").MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def fill(self):
         self.client.create_registered_model("genres")
@@ -91,9 +89,8 @@ class Mlflow:
     def change_file(self): (self.folder / "made2" / "model").write_text("other 2")
 
     def fetch(self):
-        from mlflow.artifacts import download_artifacts
-
-        download_artifacts(self.client.get_model_version("genres", "2").source)
+        artifacts = importlib.import_module("mlflow.artifacts")
+        artifacts.download_artifacts(self.client.get_model_version("genres", "2").source)
 
 
 class Trackio:
@@ -103,10 +100,8 @@ class Trackio:
 
     def __init__(self, folder):
         os.environ["TRACKIO_DIR"] = str(folder)
-        import trackio
-        from trackio.registry_storage import RegistryStorage
-
-        self.trackio, self.folder, self.storage = trackio, Path(folder), RegistryStorage
+        self.trackio, self.folder = importlib.import_module("trackio"), Path(folder)
+        self.storage = importlib.import_module("trackio.registry_storage").RegistryStorage
 
     def fill(self):
         self.trackio.Api().create_registry("models")
@@ -306,7 +301,8 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Exit status: 0 measured.")
-    parser.add_argument("store", choices=STORES, help="what to measure")
+    parser.add_argument("store", choices=STORES, nargs="?", default="local",
+                        help="what to measure (default: local)")
     parser.add_argument("--kills", type=int, default=20, help="how many (default: 20)")
     args = parser.parse_args(argv)
     row = measure(args.store, args.kills)

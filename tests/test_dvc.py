@@ -64,7 +64,7 @@ def test_only_the_replay_section_of_the_settings_makes_the_weeks_out_of_date(clo
     sh(clone, "dvc", "repro", "-q")
     before = lock.read_text()
 
-    turn(clone, "\ntrees = 100\n", "\ntrees = 101\n")
+    turn(clone, "\ntrees = 60\n", "\ntrees = 61\n")
     assert "Stage 'weeks' didn't change, skipping" in sh(clone, "dvc", "repro")
     assert lock.read_text() == before
     assert "up to date" in sh(clone, "dvc", "status", "weeks")

@@ -24,13 +24,13 @@ __all__ = ['WEEKLY', 'LASTING', 'WorkspaceError', 'BusyError', 'put', 'Workspace
            'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool', 'predict', 'of_week', 'serve',
            'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of', 'trigger', 'status_of', 'last_trained',
            'curate_week', 'lineage_of', 'plan', 'newest', 'blends', 'chosen', 'train', 'save_model', 'summary_of',
-           'new_model', 'lineup', 'moment_of', 'look', 'gate', 'compared', 'approve_week', 'packet_of', 'open_alerts',
-           'promote', 'STEPS', 'run_step', 'feeds', 'diagram', 'lane_of', 'run_lane', 'beside', 'run_lanes', 'run',
-           'done', 'year_table', 'digest', 'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict',
-           'quarters', 'plot_lost', 'plot_policies', 'plot_clicks', 'stages_table', 'versions_table', 'decisions_table',
-           'alerts_table', 'set_aside', 'firings', 'people_table', 'lost_clicks', 'trials_table', 'plot_timeline',
-           'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of', 'Proposal',
-           'propose', 'Review', 'review']
+           'new_model', 'lineup', 'moment_of', 'look', 'gate', 'line_against', 'approve_week', 'packet_of',
+           'open_alerts', 'promote', 'STEPS', 'run_step', 'feeds', 'diagram', 'lane_of', 'run_lane', 'beside',
+           'run_lanes', 'run', 'done', 'year_table', 'digest', 'lanes_table', 'f1', 'summary', 'difference', 'in_words',
+           'verdict', 'quarters', 'plot_lost', 'plot_policies', 'plot_clicks', 'stages_table', 'versions_table',
+           'decisions_table', 'alerts_table', 'set_aside', 'firings', 'people_table', 'lost_clicks', 'trials_table',
+           'plot_timeline', 'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of',
+           'Proposal', 'propose', 'Review', 'review']
 
 # %% ../../nbs/8_families/12_loop_names.ipynb #loo-04
 from .workspace import WEEKLY, LASTING, WorkspaceError, BusyError, put
@@ -54,7 +54,7 @@ from .updating import trigger, status_of, last_trained, curate_week, lineage_of
 from .updating import plan, newest, blends, chosen, train, save_model
 from .updating import summary_of, new_model
 from .lineups import lineup, moment_of, look
-from .deciding import gate, compared, approve_week, packet_of, open_alerts
+from .deciding import gate, line_against, approve_week, packet_of, open_alerts
 from .deciding import promote
 from .steps import STEPS, run_step, feeds, diagram
 from .lanes import lane_of, run_lane, beside, run_lanes
@@ -81,7 +81,7 @@ _all_ = [
     'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of', 'trigger',
     'status_of', 'last_trained', 'curate_week', 'lineage_of', 'plan', 'newest', 'blends',
     'chosen', 'train', 'save_model', 'summary_of', 'new_model', 'lineup', 'moment_of', 'look',
-    'gate', 'compared', 'approve_week', 'packet_of', 'open_alerts', 'promote', 'STEPS',
+    'gate', 'line_against', 'approve_week', 'packet_of', 'open_alerts', 'promote', 'STEPS',
     'run_step', 'feeds', 'diagram', 'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done',
     'year_table', 'digest', 'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict',
     'quarters', 'plot_lost', 'plot_policies', 'plot_clicks', 'stages_table', 'versions_table',
