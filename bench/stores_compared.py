@@ -65,7 +65,8 @@ class Mlflow:
     def __init__(self, folder):
         self.folder = Path(folder)
         uri = f"sqlite:///{folder}/mlflow.db"
-        self.client = importlib.import_module("mlflow").MlflowClient(tracking_uri=uri, registry_uri=uri)
+        mlflow = importlib.import_module("mlflow")
+        self.client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def fill(self):
         self.client.create_registered_model("genres")

@@ -166,3 +166,15 @@ def test_no_object_s_private_attribute_is_read_by_another_module(path):
         and node.attr not in own
     ]
     assert foreign == []
+
+
+LOOP = sorted((ROOT / PACKAGE / "loop").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", LOOP, ids=name_of)
+def test_a_module_of_the_loop_is_short_and_so_are_its_functions(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 250
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):  # what it does, its arguments left out
+            assert node.end_lineno - node.body[0].lineno < 25, node.name

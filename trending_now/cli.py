@@ -136,9 +136,13 @@ def _run(weeks:Annotated[int | None, _WEEKS]=None, workspace:_Folder=_HOME,
         _say(_summary_table(table), *_verdict(table), *_report_of(service, len(year)))
 
 def _report_of(service, weeks):
-    "Where the report is, a line; none after one week, of which there is little to tell."
+    "Where report and reviews are; nothing after one week, of which there is little to tell."
     from trending_now.loop.report import write_report
-    return [f'Report: {write_report(service)}'] if weeks > 1 else []
+    from trending_now.loop.review import review, review_due
+    due = [week for week in range(weeks) if review_due(week)]
+    for week in due: review(service, week)
+    said = [f'Reviews of the strategy, every fourth week: {service.path/"reviews"}'] if due else []
+    return [*said, f'Report: {write_report(service)}'] if weeks > 1 else []
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-15
 def _answering(path, approve):

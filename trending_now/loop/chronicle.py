@@ -6,8 +6,7 @@
 __all__ = ['stages_table', 'versions_table', 'decisions_table', 'alerts_table', 'set_aside', 'firings', 'people_table']
 
 # %% ../../nbs/7_operating/25_chronicle.ipynb #ch-04
-import re
-from collections import Counter
+import collections, re
 import pandas as pd
 from ..diners.visitors import service_time
 from .loop import done
@@ -22,7 +21,7 @@ def _dated(workspace):
     void, begin = fold(events).void, service_time(0)
     for position, event in enumerate(events):
         week = (pd.to_datetime(event.at, utc=True) - begin)//pd.Timedelta(days=7)
-        now = week if now <= week <= last else now
+        if now <= week <= last: now = week
         if position not in void: yield now, event
 
 def _steps(dated, version):
@@ -43,8 +42,8 @@ def _fate(dated, version):
     if stage == 'champion': return 'serves', event.by, event.reason
     notes = [told for _, told in dated if (told.kind, told.version) == ('note', version)]
     if stage == 'archived': return _dropped(before[-1][1], event, notes)
-    said = notes[-1] if notes and stage == 'candidate' else event
-    return f'waits as {stage}', said.by, said.reason
+    if notes and stage == 'candidate': event = notes[-1]
+    return f'waits as {stage}', event.by, event.reason
 
 def _dropped(stage, event, notes):
     "What became of a version that was archived from a stage."
@@ -157,8 +156,8 @@ def _firing(workspace, week):
 def _strange(workspace, week):
     "(what, about, why) of a week's films."
     for why in workspace.read('reading', week)['held']: yield 'week held', f'week {week}', why
-    lost = Counter(re.split('[:;]', row['reason'])[0] for row in workspace.read('quarantine', week))
-    for reason, rows in lost.items(): yield 'rows set aside', f'rows: {rows}', reason
+    lost = [re.split('[:;]', row['reason'])[0] for row in workspace.read('quarantine', week)]
+    for why, rows in collections.Counter(lost).items(): yield 'rows set aside', f'rows: {rows}', why
 
 def _harm(workspace, week):
     "(what, about, why) of a week's trial."
@@ -177,16 +176,14 @@ def _tampered(workspace):
         except RegistryError as e: yield 'files changed', version, str(e)
 
 _SAID = {'approve': 'approved', 'reject': 'rejected'}
-
 def _acted(workspace, paper):
     "The week that acted on a request; None: none yet."
-    said = _SAID.get(paper['kind']), paper.get('version')
+    kind, number, about = paper['kind'], paper['number'], paper.get('version')
     for week in range(done(workspace)):
         answer, told = workspace.read('approval', week), workspace.read('trigger', week)
-        acted = told['seen'] >= paper['number']
-        if said[0]: acted = (answer['state'], answer['version']) == said
-        if paper['kind'] == 'trigger': acted = told['fired'] and paper['number'] in told['asked']
-        if acted: return week
+        acted = number in told['asked'] if kind == 'trigger' else told['seen'] >= number
+        if kind in _SAID: acted = (answer['state'], answer['version']) == (_SAID[kind], about)
+        if acted and (kind != 'trigger' or told['fired']): return week
 
 def _what(workspace, week, kind):
     "What a week did about a request."
