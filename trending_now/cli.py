@@ -22,6 +22,8 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
 
 _Folder = Annotated[Path, typer.Option('--workspace', help='Folder of the running system.')]
+_Knobs = Annotated[Path | None, typer.Option(
+    '--settings', help='Settings file that the workspace must have been started with.')]
 _HOME = Path('.trending_now')
 
 @app.callback()
@@ -83,11 +85,12 @@ def _settings(path):
     except OSError as e: raise ValueError(f'{name}: {e.strerror}') from None
     except UnicodeDecodeError: raise ValueError(f'{name}: not a text file in UTF-8') from None
 
-def _begun(path):
-    "The workspace at a path; WorkspaceError if nothing has begun there."
-    from trending_now.loop.workspace import Workspace, settings_of
+def _begun(path, settings=None):
+    "The workspace at a path; WorkspaceError if nothing, or something else, has begun there."
+    from trending_now.loop.workspace import Workspace, settings_of, start
     workspace = Workspace(path)
     settings_of(workspace)
+    if settings: start(workspace, _settings(settings))
     return workspace
 
 _COLUMNS = ('lane', 'weeks', 'trained', 'versions', 'micro-F1', 'clicks', 'CPU seconds')
@@ -167,29 +170,29 @@ def _asked(packet):
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-16
 @app.command('status')
-def _status(workspace:_Folder=_HOME):
+def _status(workspace:_Folder=_HOME, settings:_Knobs=None):
     "How far the service is, who serves, what waits for a person, and how each lane does."
     with _guarded():
         from trending_now.loop.loop import done
-        service = _begun(workspace)
+        service = _begun(workspace, settings)
         weeks = done(service)
         table = [_summary_table(_weeks_table(service))] if weeks else []
         _say(f'{workspace}: {weeks} weeks done', *_state(service), *table)
 
 @app.command('report')
-def _report(workspace:_Folder=_HOME):
+def _report(workspace:_Folder=_HOME, settings:_Knobs=None):
     "Write report.html again from what the workspace holds."
     with _guarded():
-        service = _begun(workspace)
+        service = _begun(workspace, settings)
         from trending_now.loop.report import write_report
         _say(f'Report: {write_report(service)}')
 
 @app.command('history')
-def _history(workspace:_Folder=_HOME):
+def _history(workspace:_Folder=_HOME, settings:_Knobs=None):
     "Everything that happened to the versions: when, what, who and why."
     with _guarded():
         from trending_now.loop.views import open_registry
-        rows = open_registry(_begun(workspace)).history()
+        rows = open_registry(_begun(workspace, settings)).history()
         _say(*(f'{row.at:%Y-%m-%d %H:%M}  {row.kind} {row.version} {row.stage}  '
                f'{row.by}: {row.reason}' for row in rows.itertuples()))
 
@@ -219,59 +222,66 @@ def _by(name):
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-20
 @app.command('trigger')
-def _trigger(why:_Why, by:_By=None, workspace:_Folder=_HOME):
+def _trigger(why:_Why, by:_By=None, workspace:_Folder=_HOME,
+    settings:_Knobs=None):
     "Ask for a retrain at the end of the week that runs next."
     with _guarded():
         from trending_now.loop.people import request
-        week = request(_begun(workspace), _by(by), why)
+        week = request(_begun(workspace, settings), _by(by), why)
         _say(f'Week {week} will retrain, unless the service rests or the budget is spent.')
 
 @app.command('approve')
-def _approve(version:str, why:_Why, by:_By=None, workspace:_Folder=_HOME):
+def _approve(version:str, why:_Why, by:_By=None, workspace:_Folder=_HOME,
+    settings:_Knobs=None):
     "Let a version serve that waits for a person."
-    _answer(version, True, why, by, workspace)
+    _answer(version, True, why, by, workspace, settings)
 
 @app.command('reject')
-def _reject(version:str, why:_Why, by:_By=None, workspace:_Folder=_HOME):
+def _reject(version:str, why:_Why, by:_By=None, workspace:_Folder=_HOME,
+    settings:_Knobs=None):
     "Refuse a version that waits for a person."
-    _answer(version, False, why, by, workspace)
+    _answer(version, False, why, by, workspace, settings)
 
-def _answer(version, yes, why, by, workspace):
+def _answer(version, yes, why, by, workspace, settings):
     with _guarded():
         from trending_now.loop.people import answer
-        answer(_begun(workspace), version, yes, _by(by), why)
+        answer(_begun(workspace, settings), version, yes, _by(by), why)
         _say(f'{version} is {"approved" if yes else "rejected"}; the next week acts on it.')
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-21
 @app.command('rollback')
-def _rollback(why:_Why, by:_By=None, workspace:_Folder=_HOME):
+def _rollback(why:_Why, by:_By=None, workspace:_Folder=_HOME,
+    settings:_Knobs=None):
     "Let the former champion serve again, at once."
     with _guarded():
         from trending_now.loop.people import roll_back
-        _say(f'{roll_back(_begun(workspace), _by(by), why)} serves again.')
+        _say(f'{roll_back(_begun(workspace, settings), _by(by), why)} serves again.')
 
 @app.command('pause')
-def _pause(why:_Why, by:_By=None, workspace:_Folder=_HOME):
+def _pause(why:_Why, by:_By=None, workspace:_Folder=_HOME,
+    settings:_Knobs=None):
     "No training, trials or promotions until `resume`."
     with _guarded():
         from trending_now.loop.people import pause
-        pause(_begun(workspace), _by(by), why)
+        pause(_begun(workspace, settings), _by(by), why)
         _say('The service rests: it serves and watches, and changes nothing.')
 
 @app.command('resume')
-def _resume(why:_Why, by:_By=None, workspace:_Folder=_HOME):
+def _resume(why:_Why, by:_By=None, workspace:_Folder=_HOME,
+    settings:_Knobs=None):
     "Go on after a pause."
     with _guarded():
         from trending_now.loop.people import go_on
-        go_on(_begun(workspace), _by(by), why)
+        go_on(_begun(workspace, settings), _by(by), why)
         _say('The service goes on.')
 
 @app.command('release')
-def _release(week:int, why:_Why, by:_By=None, workspace:_Folder=_HOME):
+def _release(week:int, why:_Why, by:_By=None, workspace:_Folder=_HOME,
+    settings:_Knobs=None):
     "Let the service learn from a week that was held as strange."
     with _guarded():
         from trending_now.loop.people import release
-        release(_begun(workspace), week, _by(by), why)
+        release(_begun(workspace, settings), week, _by(by), why)
         _say(f'Week {week} may be learned from.')
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-22
