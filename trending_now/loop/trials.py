@@ -41,7 +41,7 @@ _ENDS, _FORMAT = {'pass': 'passed', 'halt': 'halted'}, 1
 @dataclass(frozen=True, eq=False, repr=False)
 class WeeklyTrial:
     """What all trials share: a log with a decision a week, and all that follows from it; a kind of
-    trial adds `measure`, `_share`, `_assign` and `_decide`. ValueError for other rules."""
+    trial adds measure, _share, _assign and _decide. ValueError for other rules."""
     name:str          # As in the events
     begin:int = 0     # First week
     max_weeks:int = 8 # After so many weeks it ends
