@@ -193,12 +193,14 @@ def test_slices_are_judged_by_holm():
     films = [500, 500, *[100] * 8]
     z = np.array([-2.6, -2.0, -1.7, 0.5, 1.0, -1.0, 0.0, -2.4])
     table = pd.DataFrame(
-        {"slice": ["all"] * 2 + ["kind"] * 8, "value": [*"mMabcdefgh"], "films": films,
+        {"slice": ["all"] * 2 + ["kind"] * 8, "films": films,
+         "value": ["micro_f1", "macro_f1", *"abcdefgh"],
          "champion": 0.5, "challenger": 0.5, "difference": [0.1, 0.1, *(z * 0.01 - 0.05)],
          "low": 0.05, "high": 0.2, "se": 0.01}
     )  # fmt: skip
     for level in (0.5, 0.8, 0.9, 0.95, 0.99):
-        paired = SimpleNamespace(table=table, criterion=(0.1, 0.05, 0.2), level=level)
+        knobs = {"level": level, "asks": "micro_f1"}
+        paired = SimpleNamespace(table=table, criterion=(0.1, 0.05, 0.2), **knobs)
         harmed = multipletests(stats.norm.cdf(z), 1 - level, "holm")[0]
         reason = Gate().check(paired).reasons[3]
         for value, bad in zip("abcdefgh", harmed):
