@@ -583,6 +583,40 @@ def test_after_the_last_possible_week_a_request_is_refused(tmp_path):
     assert not (tmp_path / "ws" / "requests").exists()
 
 
+def test_a_packet_that_lacks_something_needs_an_override(tmp_path, films):
+    path = tmp_path / "ws"
+    assert finish(films, live, path, 4, {"REGISTRY_APPROVE": "file"}) == 0
+    waits = people.waiting(Workspace(path))
+    file = Workspace(path).file("approval", 3)
+    told = json.loads(file.read_text())
+    assert told["lacks"] == []
+    file.write_text(json.dumps(told | {"lacks": ["rollback target"]}))
+    code, said = call_person(path, "approve", waits)
+    assert code == 3 and "lacks rollback target" in said and "override" in said
+    assert people.waiting(Workspace(path)) == waits
+    assert call_person(path, "approve", waits, "--override", "v1 is on another disk")[0] == 0
+    (paper,) = Workspace(path).read("requests")
+    assert paper["override"] == "v1 is on another disk"
+
+
+@pytest.mark.parametrize("gate", ["yes", "no"])
+@pytest.mark.parametrize("test", ["none", "interleaving"])
+def test_gate_and_trials_can_be_switched_off_one_by_one(tmp_path, gate, test):
+    knobs = small(REGISTRY_GATE=gate, TRIALS_TEST=test, LOOP_WEEKS="5")
+    table = loop.run(tmp_path, knobs, progress=False, lanes=False)
+    assert table.champion.iloc[-1] != "v1", "something is promoted in all four"
+    assert ("ShadowTrial" in table.trial.tolist()) == (test != "none")
+
+
+def test_a_rollback_right_after_a_promotion_is_not_watched(tmp_path):
+    service = Workspace(tmp_path)
+    loop.run(service, small(INCIDENTS_STALE_ROWS="-1"), 4, progress=False, lanes=False)
+    assert service.read("outcome", 3)["what"] == "promoted"
+    people.roll_back(service, "Ada", "the wrong one")
+    table = loop.run(service, None, 5, progress=False, lanes=False)
+    assert table.champion.iloc[4] == "v1" and table.trial.iloc[4] != "Watch"
+
+
 def test_a_person_lets_a_version_through_or_not(tmp_path, films):
     path = tmp_path / "ws"
     for answered, what in (("approve", "promoted"), ("reject", "rejected")):

@@ -221,6 +221,9 @@ def _by(name):
     return _login() if name is None else name
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-20
+_Override = Annotated[str, typer.Option(
+    help='Why it may serve though its packet lacks something.')]
+
 @app.command('trigger')
 def _trigger(why:_Why, by:_By=None, workspace:_Folder=_HOME,
     settings:_Knobs=None):
@@ -231,10 +234,10 @@ def _trigger(why:_Why, by:_By=None, workspace:_Folder=_HOME,
         _say(f'Week {week} will retrain, unless the service rests or the budget is spent.')
 
 @app.command('approve')
-def _approve(version:str, why:_Why, by:_By=None, workspace:_Folder=_HOME,
+def _approve(version:str, why:_Why, by:_By=None, override:_Override='', workspace:_Folder=_HOME,
     settings:_Knobs=None):
     "Let a version serve that waits for a person."
-    _answer(version, True, why, by, workspace, settings)
+    _answer(version, True, why, by, workspace, settings, override)
 
 @app.command('reject')
 def _reject(version:str, why:_Why, by:_By=None, workspace:_Folder=_HOME,
@@ -242,10 +245,10 @@ def _reject(version:str, why:_Why, by:_By=None, workspace:_Folder=_HOME,
     "Refuse a version that waits for a person."
     _answer(version, False, why, by, workspace, settings)
 
-def _answer(version, yes, why, by, workspace, settings):
+def _answer(version, yes, why, by, workspace, settings, override=''):
     with _guarded():
         from trending_now.loop.people import answer
-        answer(_begun(workspace, settings), version, yes, _by(by), why)
+        answer(_begun(workspace, settings), version, yes, _by(by), why, override)
         _say(f'{version} is {"approved" if yes else "rejected"}; the next week acts on it.')
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-21

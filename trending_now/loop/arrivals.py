@@ -50,7 +50,7 @@ def _glued(films):
 # %% ../../nbs/7_operating/15_arrivals.ipynb #ar-07
 def ingest(view):
     "Write the films that arrive in this week and what was set aside; week 0 also the history."
-    if view.has('reading'): return
+    if view.has('reading') or _taken_over(view): return
     if view.week == 0:
         view.write('history', before(source_of(view.workspace), view.settings.replay.start))
     months = view.settings.replay.months_per_week
@@ -61,6 +61,16 @@ def ingest(view):
     view.write('quarantine', aside.to_dict('records'))
     view.write('films', good[~known])
     view.write('reading', _inspected(view))
+
+def _taken_over(view):
+    "Whether a lane could take over what the service has taken in."
+    given = view.workspace.given
+    if not (given and given.has('reading', view.week) and view.settings.genres.remember):
+        return False
+    if view.week == 0: view.write('history', given.read('history'))
+    for name in ('quarantine', 'films', 'reading'):
+        view.write(name, given.read(name, view.week))
+    return True
 
 def _known_ids(view):
     "Ids of all films that came before this week."

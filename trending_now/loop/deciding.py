@@ -35,29 +35,25 @@ def gate(view):
     version = registry.register(view.read('model'), metrics, summary_of(lineage_of(view)),
                                 by='the loop', reason=why, at=at, run=run,
                                 key=f'{view.week}-register')
-    verdict = _judged(view, version) if view.settings.registry.gate else _unjudged(view, version)
-    view.write('gate', {'version': version, **verdict})
+    paired, verdict = None, GateVerdict(True, ('there is no gate',))
+    if view.settings.registry.gate: paired, verdict = line_against(view, view.week)
+    _let_through(view, version, verdict)
+    table = [] if paired is None else paired.table.to_dict('records')
+    view.write('gate', {'version': version, 'passed': verdict.passed,
+                        'reasons': list(verdict.reasons), 'table': table})
     view.discard('model')
 
-def _unjudged(view, version):
-    "Where there is no gate and no trial, the newest version serves."
-    view.registry.promote(version, 'the loop', 'no gate and no trial', at=moment_of(view, 1),
-                          key=f'{view.week}-direct')
-    return {'passed': True, 'reasons': ['no gate'], 'table': []}
-
-def _judged(view, version):
-    "The verdict of the gate, carried out."
-    paired, verdict = line_against(view, view.week)
-    passed, reasons = verdict.passed, list(verdict.reasons)
-    table = [] if paired is None else paired.table.to_dict('records')
+def _let_through(view, version, verdict):
+    "Carry out a verdict: to the trials, or where there are none to the visitors."
     at, registry, key = moment_of(view, 1), view.registry, f'{view.week}-gate'
-    for older in _replaced(view, version, passed):
+    why = '; '.join(verdict.reasons)
+    for older in _replaced(view, version, verdict.passed):
         registry.move(older, 'archived', 'the gate', f'replaced by {version}', at=at,
                       key=f'{key}-{older}')
-    if passed:
-        registry.move(version, 'staging-candidate', 'the gate', '; '.join(reasons), at=at, key=key)
-    else: registry.note(version, '; '.join(reasons), 'the gate', at=at, key=key)
-    return {'passed': passed, 'reasons': reasons, 'table': table}
+    if not verdict.passed: registry.note(version, why, 'the gate', at=at, key=key)
+    elif view.settings.trials.test == 'none':
+        registry.promote(version, 'the gate', f'{why}; there is no trial', at=at, key=key)
+    else: registry.move(version, 'staging-candidate', 'the gate', why, at=at, key=key)
 
 def _replaced(view, version, passed):
     "Older candidates that are of no use any more; one that is in a trial stays."
@@ -99,7 +95,8 @@ def approve_week(view):
     packet = packet_of(view, waits)
     view.write('packet', packet.to_markdown())
     view.write('packet_page', packet.to_html())
-    view.write('approval', {**waits, **_answer(view, packet)})
+    lacks = list(packet.missing())
+    view.write('approval', {**waits, 'lacks': lacks, **_answer(view, packet)})
 
 def _waits(view)->dict: # version, week since when, and the decision of its trial
     "What waits for an answer; nothing if no version does."
@@ -138,7 +135,8 @@ def _by_asking(view, packet):
         raise WorkspaceError(f'{view.workspace.path}: {packet.version} waits for an answer, and '
                              'nobody is asked here; use `--approve file`')
     yes, by, why = view.workspace.ask(packet)
-    return {'state': 'approved' if yes else 'rejected', 'by': by, 'why': why}
+    return {'state': 'approved' if yes else 'rejected', 'by': by, 'why': why,
+            'override': why if packet.missing() else ''}  # what is missing stood first
 
 # %% ../../nbs/7_operating/20_deciding.ipynb #de-12b
 def packet_of(view, waits)->Packet: # waits: version, week since when, decision of its trial

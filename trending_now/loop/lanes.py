@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from subprocess import DEVNULL, Popen
 from tqdm.auto import tqdm
 from .arrivals import source_of
-from .steps import STEPS, run_step
+from .steps import run_weeks
 from .workspace import BusyError, Workspace, WorkspaceError, hold
 from .workspace import settings_of, start
 from ..settings import lane
@@ -33,25 +33,17 @@ def run_lane(
     own, knobs = lane_of(workspace, name), lane(settings_of(workspace), name)
     own.approval = 'auto'  # nobody is asked about a lane
     with hold(own):
-        _share(workspace, own, _same_first_day(knobs, settings_of(workspace)))
+        own.memory['source'] = source_of(workspace)
+        if _takes_in_the_same(knobs, settings_of(workspace)): own.given = workspace
         start(own, knobs)
-        for week in range(weeks):
-            if own.has('done', week): continue
-            for step in STEPS: run_step(step, own, week)
-            own.write('done', week, {'week': week})
+        run_weeks(own, range(weeks))
 
-def _share(workspace, own, same_first_day):
-    "Give a lane what would be the same: the films, and the model of the first day."
-    own.memory['source'] = source_of(workspace)
-    if not same_first_day: return
-    own.first = workspace.file('first', 0)
-    if 'first readings' in workspace.memory:
-        own.memory['first readings'] = workspace.memory['first readings']
-
-def _same_first_day(a, b):
-    "Whether the model of the first day is the same under two settings."
-    return (a.replay, a.curation.hold_share, a.loop.seed) == (
-        b.replay, b.curation.hold_share, b.loop.seed) and _of_fit(a.genres) == _of_fit(b.genres)
+def _takes_in_the_same(a, b):
+    "Whether the films and the model of the first day are the same under two settings."
+    def taken(s):
+        return (s.replay, s.curation.hold_share, s.incidents.broken_import, s.loop.seed,
+                _of_fit(s.genres))
+    return taken(a) == taken(b)
 
 def _of_fit(knobs): return {**vars(knobs), 'remember': None}
 

@@ -51,7 +51,8 @@ def _next_trial(view, champion):
     alone = None, [champion]
     if view.settings.trials.test == 'none' or not view.week: return alone
     last = view.read('outcome', view.week - 1)
-    if last['what'] == 'promoted': return _watch(view, champion, last['over'])
+    new = last['what'] == 'promoted' and last['version'] == champion  # nobody has rolled back
+    if new: return _watch(view, champion, last['over'])
     if resting(view) or view.read('approval', view.week - 1)['state'] == 'waiting': return alone
     # a challenger without a trial: this step was killed, or a person has changed the champion
     for stage in ('challenger', 'validated-for-staging', 'staging-candidate'):
@@ -109,9 +110,9 @@ def _incident(view, trial, versions):
 def _first_version(view):
     "Train the model of the first day, unless the workspace was given one, and promote it."
     films, lineage = chosen(view, AllHistory(), week=-1)
-    given = view.workspace.first
+    given = view.workspace.given
     def fit(folder): save_model(folder, new_model(view, 0).fit(films, labels(films)), lineage)
-    def copy(folder): shutil.copytree(given, folder)
+    def copy(folder): shutil.copytree(given.file('first', 0), folder)
     view.write('first', copy if given else fit)
     metrics = {'week': -1, 'full_week': -1, 'films': len(films)}
     registry, at = view.registry, moment_of(view)

@@ -13,7 +13,7 @@ from .. import checks
 from ..catalogue import before, reach
 from .arrivals import source_of
 from .lanes import beside
-from .steps import STEPS, run_step
+from .steps import run_weeks
 from .planning import plan_trial
 from .views import open_registry
 from .workspace import Workspace, hold, settings_of, start
@@ -39,16 +39,10 @@ def run(
         weeks = settings.loop.weeks if weeks is None else weeks
         _check(settings, source_of(workspace), weeks)
         start(workspace, settings)
-        with beside(workspace, weeks, lanes, progress): _weeks(workspace, weeks, progress)
+        with beside(workspace, weeks, lanes, progress):
+            run_weeks(workspace, tqdm(range(weeks), 'service weeks', unit='week',
+                                      disable=not progress))
     return year_table(workspace, weeks)
-
-def _weeks(workspace, weeks, progress):
-    "Every step of every week that is not done."
-    bar = tqdm(range(weeks), desc='service weeks', unit='week', disable=not progress)
-    for week in bar:
-        if workspace.has('done', week): continue
-        for name in STEPS: run_step(name, workspace, week)
-        workspace.write('done', week, {'week': week})
 
 def _check(settings, films, weeks):
     "ValueError for knobs with which these weeks cannot be lived, in the service or in a lane."

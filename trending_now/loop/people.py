@@ -131,8 +131,10 @@ def answer(
     yes:bool,    # Whether it may serve
     by:str,      # Who has read its packet
     why:str,     # Reason
+    override:str='', # Why it may serve though its packet lacks something
 )->int:          # Number of the request
-    "Approve or reject a version; `WorkspaceError` if it is not the one that waits."
+    """Approve or reject a version; `WorkspaceError` if it is not the one that waits, or its packet
+    lacks something and no override says why that is enough."""
     waits = _undecided(workspace)
     if version != waits:
         now = f'{waits} does' if waits else 'none does'
@@ -140,7 +142,12 @@ def answer(
     told = _answers(workspace, version)
     if told: raise WorkspaceError(f'{workspace.path}: {told[0]["by"]} has answered for {version} '
                                   f'already ({told[0]["kind"]}); the next week acts on it')
-    return ask(workspace, 'approve' if yes else 'reject', by, why, version=version)
+    lacks = workspace.read('approval', _first_without(workspace, 'approval') - 1)['lacks']
+    if yes and lacks and not override.strip():
+        raise WorkspaceError(f'{workspace.path}: the packet of {version} lacks {", ".join(lacks)}; '
+                             'mend that, or say with an override why it may serve without')
+    about = {'version': version, 'override': override.strip()}
+    return ask(workspace, 'approve' if yes else 'reject', by, why, **about)
 
 # %% ../../nbs/7_operating/16_people.ipynb #pe-30
 def held_weeks(

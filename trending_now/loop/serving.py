@@ -152,7 +152,8 @@ def evaluate_week(view):
     if view.has('scores'): return
     films, lineup = view.read('films'), view.read('lineup')
     truth = labels(films).astype(bool)
-    scores = {'films': len(films), 'seen_f1': _seen_f1(view), 'champion': lineup['champion'],
+    seen = _seen_f1(view) if _is_watched(view.settings.triggers) else None
+    scores = {'films': len(films), 'seen_f1': seen, 'champion': lineup['champion'],
               'versions': {version: _counts(view, version, truth)
                            for version in view.read('proba')},
               'visitors': _by_variant(events_of(view, [view.week]))}
@@ -173,6 +174,10 @@ def _by_variant(events):
             **{name: counted(some) for name, some in events.groupby(side)}}
 
 # %% ../../nbs/7_operating/17_serving.ipynb #se-16
+def _is_watched(knobs):
+    "Whether a trigger reads what corrections say."
+    return bool(knobs.f1_floor or knobs.f1_drop or knobs.drift in ('adwin', 'page-hinkley'))
+
 def _seen_f1(view):
     "What corrections say about the champion's tags at the end of a week; None: nothing yet."
     films, version = films_of(view, pool(view)), view.read('lineup')['champion']

@@ -96,7 +96,7 @@ class Workspace:
         path, # Its folder, which need not be there
     ):
         self.path, self.memory = Path(path), {}
-        self.first = None    # Folder of a model of the first day that is to be used
+        self.given = None    # Workspace that has taken in the same films and first model
         self.approval = ''   # auto, ask or file; '': as in the settings
         self.ask = None      # Function that asks the person at the terminal
 
