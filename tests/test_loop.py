@@ -812,8 +812,8 @@ def touched(films, tmp_path_factory):
         patched.setattr(arrivals, "load_films", lambda: pd.read_pickle(films))
         patched.setattr(deciding, "Gate", EasyGate)
         trials = {"INCIDENTS_STALE_ROWS": "-1", "DINERS_POOL_WEEKS": "3"}
-        trials |= {"TRIGGERS_DRIFT": "psi", "INCIDENTS_BROKEN_IMPORT": "2"}
-        seen = spied(folder / "trials", 8, **trials)
+        trials |= {"TRIGGERS_DRIFT": "psi", "INCIDENTS_BROKEN_IMPORT": "1"}
+        seen = spied(folder / "trials", 10, **trials)
         empty = pd.read_pickle(films)
         empty = empty[(empty.arrived < "1990-02") | (empty.arrived >= "1990-03")]
         patched.setattr(arrivals, "load_films", lambda: empty)

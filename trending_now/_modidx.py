@@ -2263,6 +2263,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'trending_now/loop/deciding.py'),
                                             'trending_now.loop.deciding._send_away': ( '7_operating/deciding.html#_send_away',
                                                                                        'trending_now/loop/deciding.py'),
+                                            'trending_now.loop.deciding._verdict': ( '7_operating/deciding.html#_verdict',
+                                                                                     'trending_now/loop/deciding.py'),
                                             'trending_now.loop.deciding._waits': ( '7_operating/deciding.html#_waits',
                                                                                    'trending_now/loop/deciding.py'),
                                             'trending_now.loop.deciding.approve_week': ( '7_operating/deciding.html#approve_week',

@@ -35,13 +35,18 @@ def gate(view):
     version = registry.register(view.read('model'), metrics, summary_of(lineage_of(view)),
                                 by='the loop', reason=why, at=at, run=run,
                                 key=f'{view.week}-register')
-    paired, verdict = None, GateVerdict(True, ('there is no gate',))
-    if view.settings.registry.gate: paired, verdict = line_against(view, view.week)
+    paired, verdict = _verdict(view, view.week)
     _let_through(view, version, verdict)
     table = [] if paired is None else paired.table.to_dict('records')
     view.write('gate', {'version': version, 'passed': verdict.passed,
                         'reasons': list(verdict.reasons), 'table': table})
     view.discard('model')
+
+def _verdict(view, week):
+    "(Paired or None, GateVerdict) as of the end of a week; all may pass where there is no gate."
+    paired, verdict = line_against(view, week)
+    if view.settings.registry.gate: return paired, verdict
+    return paired, GateVerdict(True, ('there is no gate',))
 
 def _let_through(view, version, verdict):
     "Carry out a verdict: to the trials, or where there are none to the visitors."
@@ -114,11 +119,13 @@ def _answer(view, packet)->dict:
     how = view.workspace.approval or view.settings.registry.approve
     ways = {'auto': _by_rule, 'file': _by_file, 'ask': _by_asking}
     said = _by_file(view, packet) or ways[how](view, packet)  # a person's answer comes first
-    return said or {'state': 'waiting', 'by': '', 'why': 'no person has answered yet'}
+    lacks = [f'the packet lacks {part}' for part in packet.missing()]
+    why = '; '.join(['no person has answered yet', *lacks, *packet.against()])
+    return said or {'state': 'waiting', 'by': '', 'why': why}
 
 def _by_rule(view, packet):
     "Yes to a packet that is whole and in which nothing speaks against it; else a person is needed."
-    if packet.missing(): return None
+    if packet.missing() or packet.against(): return None
     return {'state': 'approved', 'by': 'rule: auto', 'why': 'gate and trial were passed'}
 
 def _by_file(view, packet):
@@ -143,7 +150,7 @@ def packet_of(view, waits)->Packet: # waits: version, week since when, decision 
     "What a person needs to say yes or no, from what the weeks before have found out."
     version, since = waits['version'], waits['since']
     made = view.registry.get(version).metrics['week']
-    paired, verdict = line_against(view, made)
+    paired, verdict = _verdict(view, made if view.settings.registry.gate else since)
     return Packet.of(view.registry, version, paired=paired, verdict=verdict,
                      champion=view.read('lineup', since)['champion'],
                      online=Decision(**waits['decision']),
