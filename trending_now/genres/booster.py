@@ -68,10 +68,14 @@ def _params(self:GenreBooster, seed):
 
 # %% ../../nbs/1_service/03_booster.ipynb #7a8c236f
 @patch
-def _train(self:GenreBooster, films, y, rounds, start=None):
+def _observed(self:GenreBooster, films, y):
+    "The feature rows of films, whose names it knows from now on."
+    return self.features.observe(films, y).transform(films)
+
+@patch
+def _train(self:GenreBooster, rows, y, rounds, start=None):
     "A model with `rounds` more trees than `start`."
     xgb = load_xgboost()
-    rows = self.features.observe(films, y).transform(films)
     data = xgb.DMatrix(rows, y, nthread=self.config['threads'])
     so_far = start.num_boosted_rounds() if start else 0
     params = self._params(self.config['seed'] + so_far)
@@ -84,10 +88,17 @@ def fit(self:GenreBooster,
     labels, # 0/1 (films, 12)
 )->GenreBooster: # Itself
     "Train from scratch; ValueError for labels that do not fit."
+    self._fit_trees(films, labels)
+    return self
+
+@patch
+def _fit_trees(self:GenreBooster, films, labels):
+    "Train from scratch, and return what was learned from: rows and labels."
     y = check_labels(films, labels)
     if self._own: self.features = FilmFeatures(self._own)
-    self.model = self._train(films, y, self.config['trees'])
-    return self
+    rows = self._observed(films, y)
+    self.model = self._train(rows, y, self.config['trees'])
+    return rows, y
 
 # %% ../../nbs/1_service/03_booster.ipynb #a8d8b63d
 @patch
@@ -98,7 +109,8 @@ def partial_fit(self:GenreBooster,
 )->GenreBooster: # Itself
     "Append rounds that learn from these films; a first call trains from scratch."
     if self.model is None: return self.fit(films, labels)
-    self.model = self._train(films, check_labels(films, labels), trees, self.model)
+    y = check_labels(films, labels)
+    self.model = self._train(self._observed(films, y), y, trees, self.model)
     return self
 
 # %% ../../nbs/1_service/03_booster.ipynb #55d0cf7a

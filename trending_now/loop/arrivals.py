@@ -22,6 +22,7 @@ def source_of(
 )->pd.DataFrame: # Films record
     "All films that will ever arrive here."
     def load():
+        if workspace.service: return source_of(workspace.service)
         films = load_films()
         films.attrs.clear()  # pandas copies them with every column that is looked at
         return films
@@ -65,12 +66,16 @@ def ingest(view):
 def _taken_over(view):
     "Whether a lane could take over what the service has taken in."
     given = view.workspace.given
-    if not (given and given.has('reading', view.week) and view.settings.genres.remember):
-        return False
+    if not (_remembers_alike(view) and given.has('reading', view.week)): return False
     if view.week == 0: view.write('history', given.read('history'))
     for name in ('quarantine', 'films', 'reading'):
         view.write(name, given.read(name, view.week))
     return True
+
+def _remembers_alike(view):
+    "Whether there is a service whose features go on learning as those of this lane do."
+    given = view.workspace.given
+    return given and view.settings.genres.remember and settings_of(given).genres.remember
 
 def _known_ids(view):
     "Ids of all films that came before this week."
@@ -177,9 +182,19 @@ def _first_memory(view):
 # %% ../../nbs/7_operating/15_arrivals.ipynb #ar-14
 def write_rows(view):
     "Write the feature rows of the week's films, as they are when the week is served."
+    view.write('rows', _served_rows(view) or _new_rows(view))
+
+def _served_rows(view):
+    "The rows that the service has written, if a lane knows what the service knows; else None."
+    given = view.workspace.given
+    if not (_remembers_alike(view) and given.has('rows', view.week)): return None
+    released = any(asked['kind'] == 'release' for asked in given.read('requests'))
+    return None if released else given.read('rows', view.week)
+
+def _new_rows(view):
     rows = memory_of(view, view.week).transform(view.read('films'))
-    view.write('rows', {'data': rows.data, 'indices': rows.indices, 'indptr': rows.indptr,
-                        'shape': np.array(rows.shape)})
+    return {'data': rows.data, 'indices': rows.indices, 'indptr': rows.indptr,
+            'shape': np.array(rows.shape)}
 
 def rows_of(
     view,

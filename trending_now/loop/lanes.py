@@ -33,7 +33,7 @@ def run_lane(
     own, knobs = lane_of(workspace, name), lane(settings_of(workspace), name)
     own.approval = 'auto'  # nobody is asked about a lane
     with hold(own):
-        own.memory['source'] = source_of(workspace)
+        own.service = workspace
         if _takes_in_the_same(knobs, settings_of(workspace)): own.given = workspace
         start(own, knobs)
         run_weeks(own, range(weeks))
@@ -66,7 +66,7 @@ def beside(
                      str(os.getpid())], stdin=DEVNULL, stdout=log, stderr=log)
     try:
         yield
-        _help(workspace, reversed(names), weeks)
+        _help(workspace, names, weeks)
         _wait_for(process, workspace, names, weeks, progress)
         if process.returncode: raise WorkspaceError(f'the lanes have failed, see {log.name}')
     finally:

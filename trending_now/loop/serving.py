@@ -168,10 +168,15 @@ def _counts(view, version, truth):
 def _by_variant(events):
     "Events of each kind by variant; 'all' for all of them."
     kinds = ('exposure', 'click', 'impression', 'rating', 'correction')
-    def counted(some): return {kind: int((some.kind == kind).sum()) for kind in kinds}
-    side = events.variant.str.split().str[0]  # all mixed pages are one side, 'mix'
-    return {'all': counted(events),
-            **{name: counted(some) for name, some in events.groupby(side)}}
+    nothing = dict.fromkeys(kinds, 0)
+    told = {'all': {**nothing}}
+    for (variant, kind), count in events.groupby(['variant', 'kind'], dropna=False).size().items():
+        if kind not in kinds: continue
+        told['all'][kind] += count
+        if pd.isna(variant) or not variant: continue
+        side = variant.split()[0]  # all mixed pages are one side, 'mix'
+        told.setdefault(side, {**nothing})[kind] += count
+    return told
 
 # %% ../../nbs/7_operating/17_serving.ipynb #se-16
 def _is_watched(knobs):

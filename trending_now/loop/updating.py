@@ -85,9 +85,9 @@ def _watched(view, since, new):
     past = films_known(view, since - 1)
     ref = past.tail(_REFERENCE_FILMS)
     if drift != 'labels': return dict(ref=monitored(ref), cur=monitored(new))
-    known = films_known(view, view.week)
-    told = known[~known.film_id.isin(past.film_id)]
-    return dict(ref_labels=labels(ref), cur_labels=labels(told if len(told) else ref))
+    told = sorted({*learned_from(view, view.week)} - {*learned_from(view, since - 1)})
+    current = films_of(view, told) if told else ref
+    return dict(ref_labels=labels(ref), cur_labels=labels(current if len(current) else ref))
 
 def _budget(view):
     "(CPU seconds of the updates in the last 13 weeks, CPU seconds of the latest)."

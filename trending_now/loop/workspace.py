@@ -96,7 +96,8 @@ class Workspace:
         path, # Its folder, which need not be there
     ):
         self.path, self.memory = Path(path), {}
-        self.given = None    # Workspace that has taken in the same films and first model
+        self.service = None  # Workspace of the service, for a lane
+        self.given = None    # The same, if it has taken in the same films and first model
         self.approval = ''   # auto, ask or file; '': as in the settings
         self.ask = None      # Function that asks the person at the terminal
 

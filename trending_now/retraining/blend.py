@@ -74,7 +74,11 @@ def start(self:GenreBlend,
 )->GenreBlend: # Itself
     "Regressions from scratch; the booster stays. ValueError for labels that do not fit."
     y = check_labels(films, labels)
-    table = self.features.observe(films, y).transform(films)
+    return self._start(self._observed(films, y), y)
+
+@patch
+def _start(self:GenreBlend, table, y):
+    "Regressions from scratch on the feature rows of films."
     self.scale = RowScale(table)
     rows = self.scale.rows(table)
     self.linear = OnlineLogistic(rows.shape[1], self.rate)
@@ -103,8 +107,7 @@ def fit(self:GenreBlend,
     labels, # 0/1 (films, 12)
 )->GenreBlend: # Itself
     "Both from scratch; ValueError for labels that do not fit."
-    GenreBooster.fit(self, films, labels)
-    return self.start(films, labels)
+    return self._start(*self._fit_trees(films, labels))
 
 @patch
 def partial_fit(self:GenreBlend,
@@ -115,7 +118,7 @@ def partial_fit(self:GenreBlend,
     "The correction and the regressions go on; a first call trains everything from scratch."
     if self.linear is None: return self.fit(films, labels)
     y = check_labels(films, labels)
-    table = self.features.observe(films, y).transform(films)
+    table = self._observed(films, y)
     rows = self.scale.rows(table)
     _learn(self.correction, rows, y, 3*self.batch, self._average(table, rows))
     _learn(self.linear, rows, y, self.batch)
