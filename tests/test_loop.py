@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from trending_now import cli
 from trending_now.catalogue import load_films
 from trending_now.claims import page_of
-from trending_now.loop import arrivals, deciding, loop, people, updating, workspace
-from trending_now.loop.lanes import lane_of
+from trending_now.loop import arrivals, deciding, lanes, loop, people, updating, workspace
+from trending_now.loop.lanes import lane_of, run_lane
 from trending_now.loop.steps import STEPS, run_step
 from trending_now.loop.views import UndeclaredError, View, open_registry
 from trending_now.loop.workspace import LASTING, WEEKLY, Workspace, WorkspaceError
@@ -471,6 +471,32 @@ def test_the_lanes_leave_with_a_process_that_is_killed_and_leave_no_folder(tmp_p
     assert not list((tmp_path / "tmp").iterdir())
     with hold(Workspace(tmp_path / "ws")):
         pass
+
+
+@pytest.mark.parametrize("remember", ["yes", "no"])
+@pytest.mark.parametrize("released", [True, False])
+def test_a_lane_takes_over_only_what_it_would_have_made(tmp_path, monkeypatch, remember, released):
+    service = Workspace(tmp_path)
+    knobs = small(GENRES_REMEMBER=remember, INCIDENTS_BROKEN_IMPORT="1")
+    loop.run(service, knobs, 3, progress=False, lanes=False)
+    assert [week for week, _ in people.held_weeks(service)] == [1]
+    if released:
+        people.release(service, 1, "Ada", "it is fine")
+    loop.run(service, None, WEEKS, progress=False, lanes=False)
+    ends = []
+    for alike in (lanes._takes_in_the_same, lambda ours, theirs: False):
+        monkeypatch.setattr(lanes, "_takes_in_the_same", alike)
+        for name in ("weekly", "frozen"):
+            run_lane(service, name, WEEKS)
+        ends.append(sums(tmp_path / "lanes"))
+        shutil.rmtree(tmp_path / "lanes")
+    differ = {Path(name).name for name in ends[0] if ends[0][name] != ends[1][name]}
+    assert differ == {"lineage.json", "checksums.json"}, "who has trained the first model"
+    assert {*ends[0]} == {*ends[1]}
+    for end in ends:
+        for name in [name for name in end if "0000/first/" in name or "versions/v1/" in name]:
+            del end[name]
+    assert ends[0] == ends[1]
 
 
 def test_a_run_goes_on_though_its_streams_are_closed_or_full(tmp_path, films, whole):

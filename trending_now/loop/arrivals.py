@@ -7,6 +7,7 @@ __all__ = ['source_of', 'last_week', 'ingest', 'is_held', 'learned_from', 'known
            'write_rows', 'rows_of']
 
 # %% ../../nbs/7_operating/15_arrivals.ipynb #ar-04
+import shutil
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, vstack
@@ -65,17 +66,23 @@ def ingest(view):
 
 def _taken_over(view):
     "Whether a lane could take over what the service has taken in."
-    given = view.workspace.given
-    if not (_remembers_alike(view) and given.has('reading', view.week)): return False
-    if view.week == 0: view.write('history', given.read('history'))
-    for name in ('quarantine', 'films', 'reading'):
-        view.write(name, given.read(name, view.week))
+    if not _may_take_over(view, 'reading'): return False
+    if view.week == 0: _copy(view, 'history')
+    for name in ('quarantine', 'films', 'reading'): _copy(view, name)
     return True
 
-def _remembers_alike(view):
-    "Whether there is a service whose features go on learning as those of this lane do."
+def _may_take_over(view, name):
+    "Whether a lane knows all that the service knew when it wrote an artefact, and no more."
     given = view.workspace.given
-    return given and view.settings.genres.remember and settings_of(given).genres.remember
+    if not (given and given.has(name, view.week)): return False
+    released = any(asked['kind'] == 'release' for asked in given.read('requests'))
+    remember = view.settings.genres.remember and settings_of(given).genres.remember
+    return remember and not released
+
+def _copy(view, name):
+    "Take over an artefact of the service as it is."
+    file = view.workspace.given.file(name, view.week)
+    view.write(name, lambda path: shutil.copyfile(file, path))
 
 def _known_ids(view):
     "Ids of all films that came before this week."
@@ -182,19 +189,10 @@ def _first_memory(view):
 # %% ../../nbs/7_operating/15_arrivals.ipynb #ar-14
 def write_rows(view):
     "Write the feature rows of the week's films, as they are when the week is served."
-    view.write('rows', _served_rows(view) or _new_rows(view))
-
-def _served_rows(view):
-    "The rows that the service has written, if a lane knows what the service knows; else None."
-    given = view.workspace.given
-    if not (_remembers_alike(view) and given.has('rows', view.week)): return None
-    released = any(asked['kind'] == 'release' for asked in given.read('requests'))
-    return None if released else given.read('rows', view.week)
-
-def _new_rows(view):
+    if _may_take_over(view, 'rows'): return _copy(view, 'rows')
     rows = memory_of(view, view.week).transform(view.read('films'))
-    return {'data': rows.data, 'indices': rows.indices, 'indptr': rows.indptr,
-            'shape': np.array(rows.shape)}
+    view.write('rows', {'data': rows.data, 'indices': rows.indices, 'indptr': rows.indptr,
+                        'shape': np.array(rows.shape)})
 
 def rows_of(
     view,

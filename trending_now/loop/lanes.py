@@ -10,7 +10,6 @@ import os, sys, threading, time
 from contextlib import contextmanager
 from subprocess import DEVNULL, Popen
 from tqdm.auto import tqdm
-from .arrivals import source_of
 from .steps import run_weeks
 from .workspace import BusyError, Workspace, WorkspaceError, hold
 from .workspace import settings_of, start

@@ -118,13 +118,20 @@ class Workspace:
         return self.file(name, week).exists()
 
     def read(self, name, week=None):
-        """An artefact; tables are read once, and nobody may change them. `WorkspaceError` where it
+        """An artefact; tables are remembered, and nobody may change them. `WorkspaceError` where it
         is not there or damaged."""
         path = self.file(name, week)
         if name == 'requests': return self._box(path)
         if path.is_dir(): return path
         if path.suffix != '.parquet': return self._read(path)
-        return self.remember((name, week), lambda: self._read(path))
+        table = self.remember((name, week), lambda: self._read(path))
+        if name == 'events': self._keep_latest(name)
+        return table
+
+    def _keep_latest(self, name, most=8):
+        "Forget the tables of a name that were read longest ago."
+        known = [key for key in self.memory if isinstance(key, tuple) and key[0] == name]
+        for key in known[:-most]: del self.memory[key]
 
     def write(self, name, week, value):
         """Put an artefact into its place; what is there stays as it is. A folder is written by a
