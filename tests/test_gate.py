@@ -1,12 +1,14 @@
 """The gate lets equals pass no more often than its level, and an approval needs a whole packet."""
 
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 from scipy import stats
 from sklearn.metrics import f1_score
 from statsmodels.stats.multitest import multipletests
@@ -14,7 +16,7 @@ from statsmodels.stats.multitest import multipletests
 from trending_now.catalogue import labels, load_films
 from trending_now.genres.booster import seal
 from trending_now.registry.gate import Gate, GateVerdict, compare_models
-from trending_now.registry.packet import Packet, approve, model_card
+from trending_now.registry.packet import Packet, _plain_text, approve, model_card
 from trending_now.registry.registry import Registry
 from trending_now.registry.stages import RegistryError
 from trending_now.settings import stream
@@ -337,6 +339,32 @@ def test_what_speaks_against_it_is_shown_first_and_noted(tmp_path, paired):
     approve(registry, packet, "Grace", "better")
     for objection in objections:
         assert f"in spite of: {objection}" in registry.history().reason.iloc[-1]
+
+
+def test_a_version_that_a_rollback_took_out_says_so_and_needs_an_override(tmp_path, paired):
+    registry = registered(tmp_path)
+    approve(registry, whole(registry, paired), "Grace", "better")
+    registry.rollback("watch", "clicks fell")
+    packet = whole(registry, paired)
+    assert packet.against() == ("a rollback took it out",)
+    with pytest.raises(RegistryError, match="taken out by a rollback"):
+        approve(registry, packet, "Grace", "better")
+    approve(registry, packet, "Grace", "better", "the page was at fault")
+    said = registry.history().reason.iloc[-1]
+    assert said == "better; in spite of: a rollback took it out; because: the page was at fault"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["__all__ fell", "_x_ y", "cpu_seconds", "- x", "+ x", "1. x", "12) x", "a &lt;b&gt;", "R&D",
+     "5 < 6", "*x*", "-5 degrees", "2012-01-01", "`x`", "# x", "[x](y)", "a\\b"],
+)  # fmt: skip
+def test_markdown_shows_a_text_as_it_is(text):
+    shown = MarkdownIt().render(f"- {_plain_text(text)}\n")
+    page = Elements()
+    page.feed(shown)
+    assert page.found == ["ul", "li"]
+    assert shown == f"<ul>\n<li>{escape(text, quote=False)}</li>\n</ul>\n"
 
 
 def test_a_packet_about_another_champion_is_refused(tmp_path, paired):

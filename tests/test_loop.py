@@ -823,6 +823,8 @@ def spied(path, weeks, **knobs):
     seen, service, tables = set(), Workspace(path), ("films", "events", "history")
     start(service, small(**knobs))
     for week in range(weeks):
+        if week == 4 and people.held_weeks(service):
+            people.release(service, 1, "Ada", "it is fine")
         for step in STEPS.values():
             step.run(Spy(service, step, week, seen))
             kept = {key: it for key, it in service.memory.items() if key[0] in tables}

@@ -65,25 +65,25 @@ def _fail(code, message):
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-10
 @contextmanager
-def _guarded():
+def _guarded(mistakes=ValueError):
     "Turn the errors that a user can mend into plain words and exit codes."
     from trending_now.loop.workspace import WorkspaceError
     from trending_now.registry.stages import RegistryError
     try: yield
     except (WorkspaceError, RegistryError) as e: _fail(3, e)
-    except ValueError as e: _fail(2, e)
+    except mistakes as e: _fail(2, e)
     except OSError as e: _fail(3, f'{e.filename or "a file"}: {e.strerror or e}')
     except (KeyboardInterrupt, typer.Abort):
         _fail(130, 'Interrupted. Run the same command again to go on.')
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-12
 def _settings(path):
-    "Settings from a file, or ValueError in words that say what is wrong with the file."
-    from trending_now.settings import load
+    "Settings from a file, or SettingsError in words that say what is wrong with the file."
+    from trending_now.settings import SettingsError, load
     name = path or 'settings.ini'
     try: return load(path)
-    except OSError as e: raise ValueError(f'{name}: {e.strerror}') from None
-    except UnicodeDecodeError: raise ValueError(f'{name}: not a text file in UTF-8') from None
+    except OSError as e: raise SettingsError(f'{name}: {e.strerror}') from None
+    except UnicodeDecodeError: raise SettingsError(f'{name}: no text file in UTF-8') from None
 
 def _begun(path, settings=None):
     "The workspace at a path; WorkspaceError if nothing, or something else, has begun there."
@@ -130,7 +130,8 @@ def _run(weeks:Annotated[int | None, _WEEKS]=None, workspace:_Folder=_HOME,
          approve:Annotated[Literal['auto', 'ask', 'file'] | None, _APPROVE]=None,
          no_lanes:Annotated[bool, _LANES]=False):
     "Replay the service week by week; a run that was stopped goes on where it was."
-    with _guarded():
+    from trending_now.settings import SettingsError
+    with _guarded(SettingsError):  # any other ValueError is a fault of ours
         knobs = _settings(settings)
         service = _answering(workspace, approve or knobs.registry.approve)
         from trending_now.loop.loop import run
@@ -149,14 +150,15 @@ def _report_of(service, weeks):
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-15
 def _answering(path, approve):
-    "The workspace, with somebody who answers; ValueError if somebody is to and nobody can."
+    "The workspace, with somebody who answers; SettingsError if somebody is to and nobody can."
     from trending_now.loop.workspace import Workspace
+    from trending_now.settings import SettingsError
     workspace = Workspace(path)
     workspace.approval = approve
     if approve != 'ask': return workspace
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise ValueError('approve = ask: there is no terminal to ask at; use --approve file, and '
-                         'answer with `trending-now approve` or `trending-now reject`')
+        raise SettingsError('approve = ask: there is no terminal to ask at; use --approve file, '
+                            'and answer with `trending-now approve` or `trending-now reject`')
     workspace.ask = _asked
     return workspace
 

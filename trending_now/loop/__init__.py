@@ -21,42 +21,41 @@ __all__ = ['WEEKLY', 'LASTING', 'WorkspaceError', 'BusyError', 'put', 'Workspace
            'ask', 'next_week', 'open_requests', 'resting', 'request', 'pause', 'go_on', 'waiting', 'answer',
            'held_weeks', 'release', 'roll_back', 'VARIANTS', 'Trial', 'WeeklyTrial', 'ShadowTrial', 'ShadowWeek',
            'own_events', 'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial', 'Watch',
-           'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool', 'predict', 'of_week', 'serve',
-           'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of', 'trigger', 'status_of', 'last_trained',
-           'curate_week', 'lineage_of', 'plan', 'newest', 'blends', 'chosen', 'train', 'save_model', 'summary_of',
-           'new_model', 'lineup', 'moment_of', 'look', 'gate', 'line_against', 'approve_week', 'packet_of',
-           'open_alerts', 'promote', 'STEPS', 'run_step', 'feeds', 'diagram', 'lane_of', 'run_lane', 'beside',
-           'run_lanes', 'run', 'done', 'year_table', 'digest', 'lanes_table', 'f1', 'summary', 'difference', 'in_words',
-           'verdict', 'quarters', 'plot_lost', 'plot_policies', 'plot_clicks', 'stages_table', 'versions_table',
-           'decisions_table', 'alerts_table', 'set_aside', 'firings', 'people_table', 'lost_clicks', 'trials_table',
-           'plot_timeline', 'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of',
-           'Proposal', 'propose', 'Review', 'review']
+           'PlanError', 'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool', 'predict', 'of_week',
+           'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of', 'trigger', 'status_of',
+           'last_trained', 'news', 'curate_week', 'lineage_of', 'Plan', 'plan', 'newest', 'blends', 'chosen', 'train',
+           'save_model', 'summary_of', 'new_model', 'lineup', 'send_away', 'moment_of', 'look', 'gate', 'line_against',
+           'approve_week', 'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds', 'diagram',
+           'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest', 'lanes_table', 'f1',
+           'summary', 'difference', 'in_words', 'verdict', 'quarters', 'plot_lost', 'plot_policies', 'plot_clicks',
+           'stages_table', 'versions_table', 'decisions_table', 'alerts_table', 'set_aside', 'firings', 'people_table',
+           'lost_clicks', 'trials_table', 'plot_timeline', 'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence',
+           'review_due', 'evidence_of', 'Proposal', 'propose', 'Review', 'review']
 
 # %% ../../nbs/8_families/12_loop_names.ipynb #loo-04
-from .workspace import WEEKLY, LASTING, WorkspaceError, BusyError, put
-from .workspace import Workspace, hold, settings_of, start
+from .workspace import WEEKLY, LASTING, WorkspaceError, BusyError, put, Workspace
+from .workspace import hold, settings_of, start
 from .views import UndeclaredError, Step, open_registry, Answers, View
 from .arrivals import source_of, last_week, ingest, is_held, learned_from
 from .arrivals import known_until, films_of, films_known, memory_of, write_rows
 from .arrivals import rows_of
-from .people import KINDS, ask, next_week, open_requests, resting, request
-from .people import pause, go_on, waiting, answer, held_weeks, release
-from .people import roll_back
+from .people import KINDS, ask, next_week, open_requests, resting, request, pause
+from .people import go_on, waiting, answer, held_weeks, release, roll_back
 from .trials import VARIANTS, Trial, WeeklyTrial, ShadowTrial, ShadowWeek
 from .visitor_trials import own_events, trial_metrics, VisitorTrial, CanaryTrial
 from .visitor_trials import ABTrial
 from .mixed_trials import InterleavingTrial
 from .watching import Watch
-from .planning import plan_trial, trial_from_state
+from .planning import PlanError, plan_trial, trial_from_state
 from .serving import THRESHOLD, model_of, pool, predict, of_week, serve
 from .serving import is_visible, shown, events_of, evaluate_week, layer_of
-from .updating import trigger, status_of, last_trained, curate_week, lineage_of
-from .updating import plan, newest, blends, chosen, train, save_model
-from .updating import summary_of, new_model
-from .lineups import lineup, moment_of, look
+from .updating import trigger, status_of, last_trained, news, curate_week
+from .updating import lineage_of, Plan, plan, newest, blends, chosen, train
+from .updating import save_model, summary_of, new_model
+from .lineups import lineup, send_away, moment_of, look
 from .deciding import gate, line_against, approve_week, packet_of, open_alerts
 from .deciding import promote
-from .steps import STEPS, run_step, feeds, diagram
+from .steps import STEPS, run_step, run_weeks, feeds, diagram
 from .lanes import lane_of, run_lane, beside, run_lanes
 from .loop import run, done, year_table, digest
 from .compared import lanes_table, f1, summary, difference, in_words, verdict
@@ -77,15 +76,16 @@ _all_ = [
     'request', 'pause', 'go_on', 'waiting', 'answer', 'held_weeks', 'release', 'roll_back',
     'VARIANTS', 'Trial', 'WeeklyTrial', 'ShadowTrial', 'ShadowWeek', 'own_events',
     'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial', 'Watch',
-    'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool', 'predict', 'of_week',
-    'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of', 'trigger',
-    'status_of', 'last_trained', 'curate_week', 'lineage_of', 'plan', 'newest', 'blends',
-    'chosen', 'train', 'save_model', 'summary_of', 'new_model', 'lineup', 'moment_of', 'look',
-    'gate', 'line_against', 'approve_week', 'packet_of', 'open_alerts', 'promote', 'STEPS',
-    'run_step', 'feeds', 'diagram', 'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done',
-    'year_table', 'digest', 'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict',
-    'quarters', 'plot_lost', 'plot_policies', 'plot_clicks', 'stages_table', 'versions_table',
-    'decisions_table', 'alerts_table', 'set_aside', 'firings', 'people_table', 'lost_clicks',
-    'trials_table', 'plot_timeline', 'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence',
-    'review_due', 'evidence_of', 'Proposal', 'propose', 'Review', 'review',
+    'PlanError', 'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool', 'predict',
+    'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of',
+    'trigger', 'status_of', 'last_trained', 'news', 'curate_week', 'lineage_of', 'Plan', 'plan',
+    'newest', 'blends', 'chosen', 'train', 'save_model', 'summary_of', 'new_model', 'lineup',
+    'send_away', 'moment_of', 'look', 'gate', 'line_against', 'approve_week', 'packet_of',
+    'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds', 'diagram', 'lane_of',
+    'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest', 'lanes_table', 'f1',
+    'summary', 'difference', 'in_words', 'verdict', 'quarters', 'plot_lost', 'plot_policies',
+    'plot_clicks', 'stages_table', 'versions_table', 'decisions_table', 'alerts_table',
+    'set_aside', 'firings', 'people_table', 'lost_clicks', 'trials_table', 'plot_timeline',
+    'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of',
+    'Proposal', 'propose', 'Review', 'review',
 ]

@@ -7,7 +7,7 @@ __all__ = ['source_of', 'last_week', 'ingest', 'is_held', 'learned_from', 'known
            'write_rows', 'rows_of']
 
 # %% ../../nbs/7_operating/15_arrivals.ipynb #ar-04
-import shutil
+import math, shutil
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, vstack
@@ -111,7 +111,7 @@ def _makers(view, week):
 
 def _past_readings(view):
     "What the latest weeks before this one show, those that are held left out."
-    good = [week for week in range(view.week) if not is_held(view, week)][-_RECENT:]
+    good = [week for week in range(view.week) if not is_held(view, week, view.week - 1)][-_RECENT:]
     mine = [Reading(**view.read('reading', week)['reading']) for week in good]
     return (view.remember('first readings', lambda: _first_readings(view)) + mine)[-_RECENT:]
 
@@ -125,11 +125,21 @@ def _first_readings(view):
     return [read_week(films, _makers(view, 0)) for films in spans]
 
 # %% ../../nbs/7_operating/15_arrivals.ipynb #ar-10
-def is_held(view, week)->bool:
+def is_held(
+    view,
+    week:int,    # Service week
+    at:int=None, # As things stood at the end of this one; None: by now
+)->bool:
     "Whether nobody may learn from a week, since it was strange and no person has released it."
     if not view.read('reading', week)['held']: return False
-    return not any(asked['kind'] == 'release' and asked['week'] == week
-                   for asked in view.read('requests'))
+    papers = [asked['number'] for asked in view.read('requests')
+              if asked['kind'] == 'release' and asked['week'] == week]
+    return not papers or papers[0] > _seen_by(view, at)
+
+def _seen_by(view, week):
+    "The last request that a week's decision has seen; before it is made: whatever is there."
+    if week is None or not view.has('trigger', week): return math.inf
+    return view.read('trigger', week)['seen']
 
 def learned_from(
     view,
@@ -137,7 +147,7 @@ def learned_from(
 )->list:      # Week numbers
     "The weeks that may be learned from at the end of a week: labels are there, nobody doubts them."
     told = range(week + 1 - view.settings.replay.label_weeks)
-    return [earlier for earlier in told if not is_held(view, earlier)]
+    return [earlier for earlier in told if not is_held(view, earlier, week)]
 
 def known_until(
     view,

@@ -11,7 +11,7 @@ import pandas as pd
 from ..diners.visitors import service_time
 from .loop import done
 from .views import open_registry
-from .workspace import Workspace
+from .workspace import Workspace, settings_of
 from ..registry.stages import RegistryError, fold
 
 # %% ../../nbs/7_operating/25_chronicle.ipynb #ch-11
@@ -85,11 +85,12 @@ def _read(workspace, name, week):
     "An artefact of a week; an empty one if it was not written."
     return workspace.read(name, week) if workspace.has(name, week) else {}
 
-def _interval(table):
+def _interval(gate, level):
     "What the gate saw, in words."
-    rows = [row for row in table if 'micro_f1' in row.values()]
-    said = 'micro-F1 {difference:+.3f} ({low:+.3f} to {high:+.3f}) on {films} films'
-    return said.format(**rows[0]) if rows else ''
+    rows = [row for row in gate['table'] if 'micro_f1' in row.values()]
+    said = ('micro-F1 {difference:+.3f} ({low:+.3f} to {high:+.3f}, level {level:.0%}) on {films} '
+            'films, against {over}')
+    return said.format(**rows[0], level=level, over=gate['over']) if rows else ''
 
 def _of_trigger(told, gate):
     if told['held']: yield 'training held back', '', 'the triggers', told['held'], ''
@@ -97,10 +98,10 @@ def _of_trigger(told, gate):
     if fired: yield ('training begun', gate.get('version', ''), f"trigger: {fired['trigger']}",
                      fired['reason'], '')
 
-def _of_gate(gate):
+def _of_gate(gate, level):
     what = 'gate passed' if gate.get('passed') else 'gate refused'
     if gate: yield (what, gate['version'], 'the gate', '; '.join(gate['reasons']),
-                    _interval(gate['table']))
+                    _interval(gate, level))
 
 def _of_trial(told):
     decision = told['decision']
@@ -118,17 +119,17 @@ def _of_outcome(told):
 
 def _of_week(workspace, week):
     "All decisions of a week, in the order of its steps."
-    gate = _read(workspace, 'gate', week)
+    gate, level = _read(workspace, 'gate', week), settings_of(workspace).registry.level
     kinds = ('trial', _of_trial), ('approval', _of_approval), ('outcome', _of_outcome)
     for name, told in kinds: yield from told(workspace.read(name, week))
-    yield from (*_of_trigger(workspace.read('trigger', week), gate), *_of_gate(gate))
+    yield from (*_of_trigger(workspace.read('trigger', week), gate), *_of_gate(gate, level))
 
 def _by_hand(workspace):
     "(week, event) of what somebody did in the registry who was not the loop."
     for week, event in _dated(workspace):
         by_loop = re.match(r'\d+-', event.key) or event.key.startswith('first')
         if event.kind in ('move', 'promote', 'rollback', 'note') and not by_loop:
-            yield week, event
+            yield max(0, week - 1), event  # from the week after on it holds
 
 # %% ../../nbs/7_operating/25_chronicle.ipynb #ch-20
 def decisions_table(
@@ -183,14 +184,16 @@ def _acted(workspace, paper):
         answer, told = workspace.read('approval', week), workspace.read('trigger', week)
         acted = number in told['asked'] if kind == 'trigger' else told['seen'] >= number
         if kind in _SAID: acted = (answer['state'], answer['version']) == (_SAID[kind], about)
-        if acted and (kind != 'trigger' or told['fired']): return week
+        if acted and (kind != 'trigger' or workspace.has('trained', week)): return week
 
 def _what(workspace, week, kind):
     "What a week did about a request."
     if week is None: return 'waits'
     if kind in _SAID: return workspace.read('outcome', week)['what']
-    trained = _read(workspace, 'gate', week).get('version')
-    if kind == 'trigger': return trained or workspace.read('trigger', week)['held'] or 'nothing new'
+    gate = _read(workspace, 'gate', week)
+    if kind == 'trigger' and gate:
+        return f"{gate['version']}, {'which passed' if gate['passed'] else 'refused by'} the gate"
+    if kind == 'trigger': return workspace.read('trigger', week)['held'] or 'nothing new'
     return {'release': 'learned from it', 'pause': 'rested', 'resume': 'went on'}[kind]
 
 def _at_the_terminal(workspace):
@@ -214,8 +217,11 @@ def alerts_table(
     "What should have made somebody look."
     rows = [(week, *row) for week in range(done(workspace))
             for row in (*_strange(workspace, week), *_harm(workspace, week))]
+    rows += [(week, 'rolled back by hand', event.over, event.reason)
+             for week, event in _by_hand(workspace) if event.kind == 'rollback']
     rows += [(done(workspace) - 1, *row) for row in _tampered(workspace)]
-    return pd.DataFrame(rows, columns=['week', 'what', 'about', 'why'])
+    table = pd.DataFrame(rows, columns=['week', 'what', 'about', 'why'])
+    return table.sort_values('week', kind='stable', ignore_index=True)
 
 def set_aside(
     workspace:Workspace,

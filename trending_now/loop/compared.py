@@ -10,7 +10,7 @@ __all__ = ['lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict', 
 import numpy as np
 import pandas as pd
 from .. import checks
-from ..genres.scores import f1_from_counts, over_fits
+from ..genres.scores import f1_from_counts
 from .lanes import lane_of
 from .loop import done, year_table
 from .workspace import Workspace, settings_of
@@ -66,10 +66,11 @@ def difference(
     n_boot:int=2000,    # Bootstrap repeats
     rng=None,           # Generator or seed; None: a fixed one
 )->tuple:               # (micro-F1 of a minus b, low, high), 95% percentile interval
-    """How much better one lane is than another, by a paired bootstrap over weeks and years.
+    """How much better one lane is than another, by a paired bootstrap over blocks of weeks and over
+    years.
 
-    ValueError for fewer than two weeks, years of unequal length, or an unknown lane (Efron and
-    Tibshirani 1993, ch. 8; Owen 2007).
+    ValueError for fewer than two weeks, years of unequal length, or an unknown lane (Politis and
+    Romano 1992; Owen 2007).
     """
     counts = [_counts_of(table, lane) for lane in (a, b)]
     rng = checks.generator(stream(7, 'difference') if rng is None else rng)
@@ -87,11 +88,19 @@ def _counts_of(table, lane):
     return weeks[['tp', 'fp', 'fn']].to_numpy(float).reshape(len(sizes), -1, 3)
 
 def _drawn(of_a, of_b, n_boot, rng):
-    "Differences in years that are made by drawing weeks, and years if there are several."
-    if len(of_a) > 1: return np.subtract(*over_fits(np.stack([of_a, of_b]), n_boot, rng)[1].T)
-    weeks = of_a.shape[1]
-    weights = rng.multinomial(weeks, np.full(weeks, 1/weeks), n_boot)
-    return _score(weights @ of_a[0]) - _score(weights @ of_b[0])
+    "Differences in years that are made by drawing blocks of weeks, and years if there are several."
+    n, weeks = of_a.shape[:2]
+    years, often = rng.multinomial(n, np.full(n, 1/n), n_boot), _in_blocks(weeks, n_boot, rng)
+    def scores(counts): return _score(np.einsum('by,bw,ywk->bk', years, often, counts))
+    return scores(of_a) - scores(of_b)
+
+def _in_blocks(weeks, n_boot, rng, most=4):
+    "How often each week is drawn, in blocks of neighbours: (n_boot, weeks)."
+    block = min(most, max(1, weeks//3))
+    starts = rng.integers(0, weeks, (n_boot, -(-weeks//block)))
+    drawn = (starts[:, :, None] + np.arange(block)).reshape(n_boot, -1)[:, :weeks] % weeks
+    flat = drawn + weeks*np.arange(n_boot)[:, None]
+    return np.bincount(flat.ravel(), minlength=n_boot*weeks).reshape(n_boot, weeks)
 
 def _score(counts): return f1_from_counts(*np.moveaxis(counts, -1, 0))
 

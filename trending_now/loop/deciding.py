@@ -9,7 +9,7 @@ __all__ = ['gate', 'line_against', 'approve_week', 'packet_of', 'open_alerts', '
 import numpy as np
 from ..catalogue import labels
 from .arrivals import films_of, is_held, learned_from
-from .lineups import moment_of
+from .lineups import moment_of, send_away
 from .people import resting
 from .serving import THRESHOLD, of_week
 from .updating import lineage_of, summary_of
@@ -35,16 +35,17 @@ def gate(view):
     version = registry.register(view.read('model'), metrics, summary_of(lineage_of(view)),
                                 by='the loop', reason=why, at=at, run=run,
                                 key=f'{view.week}-register')
-    paired, verdict = _verdict(view, view.week)
+    over = view.read('outcome')['champion']  # a watch may have gone back in this week
+    paired, verdict = _verdict(view, view.week, over)
     _let_through(view, version, verdict)
     table = [] if paired is None else paired.table.to_dict('records')
-    view.write('gate', {'version': version, 'passed': verdict.passed,
+    view.write('gate', {'version': version, 'over': over, 'passed': verdict.passed,
                         'reasons': list(verdict.reasons), 'table': table})
     view.discard('model')
 
-def _verdict(view, week):
+def _verdict(view, week, champion):
     "(Paired or None, GateVerdict) as of the end of a week; all may pass where there is no gate."
-    paired, verdict = line_against(view, week)
+    paired, verdict = line_against(view, week, champion)
     if view.settings.registry.gate: return paired, verdict
     return paired, GateVerdict(True, ('there is no gate',))
 
@@ -67,9 +68,8 @@ def _replaced(view, version, passed):
     return [older for older in waiting
             if older != version and older not in view.read('lineup')['versions']]
 
-def line_against(view, week)->tuple: # (Paired or None, GateVerdict)
-    "The line of candidates against the champion, as of the end of a week."
-    champion = view.read('lineup', week)['champion']
+def line_against(view, week, champion)->tuple: # (Paired or None, GateVerdict)
+    "The line of candidates against a champion, as of the end of a week."
     weeks = _seen_by_both(view, week, champion)
     if not weeks: return None, GateVerdict(False, ('no week yet that both have predicted',))
     knobs, films = view.settings.registry, films_of(view, weeks)
@@ -87,7 +87,7 @@ def _seen_by_both(view, week, champion):
     weeks = [told for told in learned_from(view, week) if told >= first]
     def both(told):
         line = view.read('lineup', told)
-        return line['runner'] not in ('', champion) and line['champion'] == champion
+        return line['runner'] not in ('', champion) and champion in line['versions']
     return [told for told in weeks if both(told)]
 
 # %% ../../nbs/7_operating/20_deciding.ipynb #de-12
@@ -143,17 +143,17 @@ def _by_asking(view, packet):
                              'nobody is asked here; use `--approve file`')
     yes, by, why = view.workspace.ask(packet)
     return {'state': 'approved' if yes else 'rejected', 'by': by, 'why': why,
-            'override': why if packet.missing() else ''}  # what is missing stood first
+            'override': why if packet.missing() or packet.banned else ''}  # both stood first
 
 # %% ../../nbs/7_operating/20_deciding.ipynb #de-12b
 def packet_of(view, waits)->Packet: # waits: version, week since when, decision of its trial
     "What a person needs to say yes or no, from what the weeks before have found out."
     version, since = waits['version'], waits['since']
     made = view.registry.get(version).metrics['week']
-    paired, verdict = _verdict(view, made if view.settings.registry.gate else since)
+    champion = view.read('lineup', since)['champion']
+    paired, verdict = _verdict(view, made if view.settings.registry.gate else since, champion)
     return Packet.of(view.registry, version, paired=paired, verdict=verdict,
-                     champion=view.read('lineup', since)['champion'],
-                     online=Decision(**waits['decision']),
+                     champion=champion, online=Decision(**waits['decision']),
                      agreement=_agreement(view, version, since), alerts=open_alerts(view),
                      cost=view.read('cost', made))
 
@@ -193,16 +193,9 @@ def _promoted(view, answer):
         approve(view.registry, packet_of(view, answer), answer['by'], answer['why'],
                 answer.get('override', ''), at=moment_of(view, 1), key=f'{view.week}-promote')
     except RegistryError as refused: return _dropped(view, version, str(refused), 'refused')
-    _send_away(view, over)
+    send_away(view, over, moment_of(view, 1))
     return {'what': 'promoted', 'version': version, 'over': over, 'why': answer['why'],
             'by': answer['by']}
-
-def _send_away(view, over):
-    "Candidates that wait have beaten a champion that serves no more."
-    for stage in ('staging-candidate', 'validated-for-staging'):
-        for version in view.registry.versions(stage):
-            view.registry.move(version, 'archived', 'the loop', f'it was compared with {over}',
-                               at=moment_of(view, 1), key=f'{view.week}-{version}-away')
 
 def _dropped(view, version, why, what, by='the loop'):
     "The version is archived."
@@ -228,4 +221,5 @@ def _rolled_back(view, version, why):
                                        key=f'{view.week}-rollback')
     except RegistryError as refused:
         return {'what': 'nothing', 'version': version, 'why': str(refused)}
+    send_away(view, version, moment_of(view, 1))
     return {'what': 'rolled back', 'version': version, 'to': back, 'why': why, 'by': 'the watch'}

@@ -6,7 +6,7 @@
 __all__ = ['run', 'done', 'year_table', 'digest']
 
 # %% ../../nbs/7_operating/23_loop.ipynb #lo-04
-import hashlib, re
+import hashlib, math, re
 import pandas as pd
 from tqdm.auto import tqdm
 from .. import checks
@@ -17,7 +17,7 @@ from .steps import run_weeks
 from .planning import plan_trial
 from .views import open_registry
 from .workspace import Workspace, hold, settings_of, start
-from ..settings import Settings, lane, load
+from ..settings import Settings, SettingsError, lane, load
 
 # %% ../../nbs/7_operating/23_loop.ipynb #lo-05
 def run(
@@ -29,7 +29,7 @@ def run(
 )->pd.DataFrame:            # A row a week, see `year_table`
     """Run the service up to a week, going on where an earlier run stopped.
 
-    WorkspaceError if the folder is in use or has other settings; ValueError, before anything is
+    WorkspaceError if the folder is in use or has other settings; SettingsError, before anything is
     written, for weeks beyond the films and for knobs with which a trial or a lane cannot be.
     """
     if not isinstance(workspace, Workspace): workspace = Workspace(workspace)
@@ -37,7 +37,8 @@ def run(
         begun = workspace.has('settings')
         settings = settings or (settings_of(workspace) if begun else load())
         weeks = settings.loop.weeks if weeks is None else weeks
-        _check(settings, source_of(workspace), weeks)
+        try: _check(settings, source_of(workspace), weeks)
+        except ValueError as e: raise SettingsError(str(e)) from e
         start(workspace, settings)
         with beside(workspace, weeks, lanes, progress):
             run_weeks(workspace, tqdm(range(weeks), 'service weeks', unit='week',
@@ -61,13 +62,17 @@ def _check_clock(clock, films, weeks):
     most = reach(films, clock.start, clock.months_per_week)
     checks.whole('weeks', weeks, 1, most, of='weeks, where the films end,')
 
+def _different(diners):
+    "How many different visitors a week is expected to have, if all come alike."
+    return diners.visitors*-math.expm1(-diners.visits_per_week/diners.visitors)
+
 def _check_trials(settings):
     "ValueError for trials that could not come to an end with the visitors that are expected."
     knobs, diners = settings.trials, settings.diners
-    visits = diners.visits_per_week
+    visits, expected = diners.visits_per_week, _different(diners)
     for test, weeks in ((knobs.test, knobs.max_weeks), ('watch', knobs.watch_weeks)):
         plan_trial('trial', test=test, risk=knobs.risk, effect=knobs.effect, margin=knobs.margin,
-                   visitors_per_week=min(diners.visitors, visits), visits_per_week=visits,
+                   visitors_per_week=expected, visits_per_week=visits,
                    alpha=knobs.alpha, max_weeks=weeks, min_units=knobs.min_units,
                    holdback=knobs.holdback, need='no harm')
 
@@ -84,7 +89,7 @@ def year_table(
     workspace:Workspace,
     weeks=None, # How many weeks; None: all that are done
 )->pd.DataFrame: # A row for each week
-    "week, month, films, champion, tp, fp, fn, f1, visits, clicks, corrections, trial, cpu, ..."
+    "week, month, films, champion, tp, fp, fn, f1, views, clicks, corrections, trial, cpu, ..."
     return pd.DataFrame([_row(workspace, week)
                          for week in range(done(workspace) if weeks is None else weeks)])
 
@@ -96,11 +101,12 @@ def _row(workspace, week):
     tp, fp, fn = (sum(scores['versions'][champion][name]) for name in ('tp', 'fp', 'fn'))
     seen, told = scores['visitors']['all'], workspace.read('trial', week)
     cost = workspace.read('cost', week) if workspace.has('cost', week) else {'cpu_seconds': 0.}
+    line = workspace.read('lineup', week)
     return {'week': week, 'month': str(month), 'films': scores['films'], 'champion': champion,
             'tp': tp, 'fp': fp, 'fn': fn, 'f1': 2*tp/max(1, 2*tp + fp + fn),
             'views': seen['exposure'], 'clicks': seen['click'], 'corrections': seen['correction'],
             'trial': told.get('kind', ''), 'action': (told['decision'] or {}).get('action', ''),
-            'outcome': workspace.read('outcome', week)['what'],
+            'outcome': workspace.read('outcome', week)['what'], 'incident': line['incident'],
             'trained': workspace.has('trained', week), 'cpu': cost['cpu_seconds']}
 
 # %% ../../nbs/7_operating/23_loop.ipynb #lo-14
@@ -117,5 +123,5 @@ def digest(
         if not path.is_file() or path.name in _MEASURED: continue
         if name.parts[0] in ('lanes', 'registry', 'reviews'): continue
         total.update(f'{name.as_posix()} '.encode() + hashlib.sha256(path.read_bytes()).digest())
-    total.update(open_registry(workspace).history().to_json().encode())
+    total.update(open_registry(workspace).history().to_json(date_format='iso').encode())
     return total.hexdigest()

@@ -23,7 +23,7 @@ from ..settings import stream
 class InterleavingTrial(WeeklyTrial):
     "Pages mixed of both, one vote a visitor; ValueError for rules that cannot be kept."
     need:str = 'win'           # or 'no harm': passes where a loss beyond the margin is excluded
-    margin:float = .1          # Lead of the champion, in votes, that 'no harm' must exclude
+    margin:float = .1          # Votes for the champion above one half that 'no harm' must exclude
     mixes:int = 64             # Mixed pages a week, in pairs: an even number
     min_units:int = 60         # Visitors needed
     alpha:float = .05          # Chance that it takes nothing for a difference
@@ -126,9 +126,10 @@ def _decide(self:InterleavingTrial, votes, at):
     level = self._level(at, self.alpha)
     if not level: return 'hold', ['no look is open yet']
     found = preference(votes.wins_b, votes.wins_a, votes.ties, level)
-    said = [f'lead of the candidate {found.delta:+.1%} ({found.low:+.1%} to {found.high:+.1%}), '
+    share, low, high = (.5 + gain for gain in (found.delta, found.low, found.high))
+    said = [f'votes for the candidate {share:.1%} ({low:.1%} to {high:.1%}), '
             f'{sum(votes)} visitors']
     if found.low > 0: return 'pass', ['the candidate is preferred', *said]
     if self.need == 'no harm' and found.low > -self.margin and found.high > 0:
-        return 'pass', [f'a lead of the champion by {self.margin:.0%} is excluded', *said]
+        return 'pass', [f'a share of {.5 + self.margin:.0%} for the champion is excluded', *said]
     return ('halt', ['the champion is preferred', *said]) if found.high < 0 else ('hold', said)

@@ -73,9 +73,9 @@ def _first_without(workspace, artefact):
 
 # %% ../../nbs/7_operating/16_people.ipynb #pe-18
 def open_requests(view, kind)->list: # Requests
-    "Requests of a kind that no week before has acted on."
-    told = [view.read('trigger', week) for week in range(view.week)]
-    acted = {number for week in told if week['fired'] for number in week['asked']}
+    "Requests of a kind that no week before has acted on: it has fired for them and trained."
+    weeks = [week for week in range(view.week) if view.has('trained', week)]
+    acted = {number for week in weeks for number in view.read('trigger', week)['asked']}
     return [paper for paper in view.read('requests')
             if paper['kind'] == kind and paper['number'] not in acted]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 from .chronicle import alerts_table, decisions_table, people_table, set_aside
 from .chronicle import versions_table
-from .compared import lanes_table, plot_clicks, plot_lost, plot_policies
-from .compared import summary, verdict
+from .compared import difference, lanes_table, plot_clicks, plot_lost
+from .compared import plot_policies, summary, verdict
 from .loop import done, year_table
 from .timeline import plot_timeline, trials_table
-from .workspace import Workspace, WorkspaceError
+from .workspace import Workspace, WorkspaceError, settings_of
 from ..show import svg
 
 # %% ../../nbs/7_operating/27_report.ipynb #rp-07
@@ -26,7 +26,7 @@ def told(
 
 def _did(workspace):
     year, versions = year_table(workspace), versions_table(workspace)
-    what = decisions_table(workspace).what
+    what = decisions_table(workspace).what.replace('rollback by hand', 'rolled back')
     trained, passed, promoted, back = (
         int((what == name).sum())
         for name in ('training begun', 'gate passed', 'promoted', 'rolled back'))
@@ -89,7 +89,9 @@ _PAGE = """<!doctype html>
 <div class="box">{{ timeline|safe }}</div>
 {% for sentence in told %}<p>{{ sentence }}</p>
 {% endfor %}
-<p class="note">Films and models are real; the visitors are simulated.</p>
+<p class="note">A replay: films, models and decisions are real; the visitors, the editor and the
+incidents are simulated. A week of the service has the films of some months; reasons are dated by
+the service's own clock, which begins in January 2024.</p>
 {% for part in parts %}
 <h2>{{ part.title }}</h2>
 {% if part.note %}<p class="note">{{ part.note }}</p>{% endif %}
@@ -130,7 +132,8 @@ _ROUTINE = 'training begun', 'gate refused', 'trial: hold'
 _TRIAL = ['kind', 'version', 'over', 'first', 'last', 'champion', 'candidate', 'mixed', 'decision',
           'lost', 'low', 'high', 'why']
 _LOST = ('Visitors on each side; clicks that were lost against the page before, with a 95% '
-         'interval: below 0 the new page earned more. In interleaved trials an upper bound.')
+         'interval: below 0 the new page earned more. In interleaved trials an upper bound of its '
+         'size; and there the decision counts visitors and not clicks, so the two may differ.')
 
 def _got(year):
     "What visitors got, by quarter."
@@ -147,6 +150,17 @@ def _costs(year, versions):
     fate = versions.fate.str.split(':').str[0]
     table = pd.DataFrame({'became': fate, 'versions': 1, 'cpu_seconds': cpu})
     return table.groupby('became', sort=False).sum().reset_index()
+
+def _incidents(workspace):
+    "What was staged: (week, what, about)."
+    staged, lines = settings_of(workspace).incidents, _lineups(workspace)
+    rows = [(week, line['incident'].replace('_', ' '), line['affected'])
+            for week, line in enumerate(lines) if line['incident']]
+    for what, week in (('broken import', staged.broken_import), ('request', staged.request)):
+        if 0 <= week < len(lines): rows.append((week, what, 'films' if what != 'request' else ''))
+    return pd.DataFrame(sorted(rows), columns=['week', 'incident', 'about'])
+
+def _lineups(workspace): return [workspace.read('lineup', week) for week in range(done(workspace))]
 
 def _aside(rows):
     "What was quarantined: a row for each week and reason, with one film as an example."
@@ -165,12 +179,20 @@ def _figure(plot, *given):
     plt.close(figure)
     return drawn
 
+def _lanes(table):
+    "What each lane reached, and how far the service was ahead."
+    rows = [('service', *[float('nan')]*3)]
+    rows += [(lane, *difference(table, 'service', lane)) for lane in table.lane.unique()[1:]]
+    ahead = pd.DataFrame(rows, columns=['lane', 'difference', 'from', 'to'])
+    return summary(table).astype({'trained': int, 'versions': int}).merge(ahead, on='lane')
+
 def _beside(table):
     "The part on the lanes; none without any."
     if table.lane.nunique() < 2: return []
     figures = [_figure(plot, table) for plot in (plot_lost, plot_policies, plot_clicks)]
-    note = 'The same films and visitors, with the same luck, under other policies.'
-    return [_part('Beside the lanes', summary(table), note, figures)]
+    note = ('The same films and visitors, with the same luck, under other policies. `difference`: '
+            'micro-F1 of the service less that of the lane, with a 95% interval.')
+    return [_part('Beside the lanes', _lanes(table), note, figures)]
 
 def _parts(workspace):
     "The sections of the page, in order."
@@ -183,8 +205,11 @@ def _parts(workspace):
               more=decisions),
         _part('Trials', trials_table(workspace)[_TRIAL], _LOST),
         _part('What the visitors got', _got(year)),
-        _part('Costs', _costs(year, versions), 'CPU seconds of the trainings on this machine.'),
+        _part('Costs', _costs(year, versions),
+              'CPU seconds of the trainings on this machine, without the first model.'),
         _part('Alerts', alerts_table(workspace)),
+        _part('Incidents of the replay', _incidents(workspace),
+              'What the simulation did to the service, which it did not know.'),
         _part('What people asked for and decided', people_table(workspace)),
         *_beside(lanes_table(workspace)),
         _part('Versions', versions[versions.fate != 'refused by the gate'], more=versions),

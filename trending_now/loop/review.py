@@ -21,7 +21,9 @@ class Evidence:
     "What the rules may look at."
     settings:Settings   # Of the service
     lanes:pd.DataFrame  # lane, difference (service minus lane, micro-F1), low, high, says
-    gates:pd.DataFrame  # week, passed, difference, low, high, cpu; NaN where nothing was compared
+    gates:pd.DataFrame  # Of a year: week, passed, difference, low, high (of the log loss), f1,
+                        # f1_low, cpu; NaN where nothing was compared
+    first:int=0         # First week of what `lanes` says
 
 def review_due(week:int)->bool:
     "Whether a review is due at the end of a week: every fourth."
@@ -35,17 +37,20 @@ def evidence_of(
     "How the service did beside its lanes, and what the gate said, in the weeks up to one."
     table = lanes_table(workspace)
     span = range(max(0, week + 1 - weeks), week + 1)
-    gates = [_gate(workspace, at) for at in span if workspace.has('gate', at)]
-    columns = ['week', 'passed', 'difference', 'low', 'high', 'cpu']
+    gates = [_gate(workspace, at) for at in range(max(0, week - 51), week + 1)
+             if workspace.has('gate', at)]
+    columns = ['week', 'passed', 'difference', 'low', 'high', 'f1', 'f1_low', 'cpu']
     return Evidence(settings_of(workspace), _beside(table[table.week.isin(span)]),
-                    pd.DataFrame(gates, columns=columns))
+                    pd.DataFrame(gates, columns=columns), span.start)
 
 # %% ../../nbs/7_operating/28_review.ipynb #rv-08
 def _gate(workspace, week):
     "What the gate said, as a row."
     told = workspace.read('gate', week)
-    rows = [row for row in told['table'] if 'micro_f1' in row.values()]
-    seen = [rows[0][name] for name in ('difference', 'low', 'high')] if rows else [float('nan')]*3
+    rows = {row['value']: row for row in told['table']}
+    asked = [('log_loss', name) for name in ('difference', 'low', 'high')]
+    asked += [('micro_f1', 'difference'), ('micro_f1', 'low')]
+    seen = [rows[score][name] if rows else float('nan') for score, name in asked]
     return week, told['passed'], *seen, workspace.read('cost', week)['cpu_seconds']
 
 def _beside(table):
@@ -53,7 +58,8 @@ def _beside(table):
     rows, lanes = [], table.lane.unique() if table.week.nunique() > 1 else []
     for lane in lanes[1:]:
         gain, low, high = difference(table, 'service', lane)
-        rows.append((lane, gain, low, high, f'{in_words(low, high)} {lane}'))
+        said = in_words(low, high) if low < high else 'the same as'
+        rows.append((lane, gain, low, high, f'{said} {lane}'))
     return pd.DataFrame(rows, columns=['lane', 'difference', 'low', 'high', 'says'])
 
 # %% ../../nbs/7_operating/28_review.ipynb #rv-13
@@ -69,6 +75,8 @@ class Proposal:
 RARER = {'0 0 * * 1': '0 0 1 * *', '0 0 1 * *': '0 0 1 */3 *'} # Weekly, monthly, quarterly
 
 # %% ../../nbs/7_operating/28_review.ipynb #rv-14
+_OFF = {'schedule': '', 'volume': 0, 'f1_floor': 0., 'f1_drop': 0., 'drift': 'off'}
+
 def _of_lane(seen, lane):
     "The row of a lane, or None."
     rows = seen.lanes[seen.lanes.lane == lane]
@@ -81,9 +89,12 @@ def _worse_than(seen, lane):
     return f'service less {lane}: {row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})'
 
 def _no_retraining(seen):
-    "The lane that never trains is better."
-    said, now = _worse_than(seen, 'never'), seen.settings.triggers.schedule
-    if said and now: return 'triggers.schedule', now, '', said
+    "The lane that never trains is better: one of the triggers that are on is switched off."
+    said, knobs = _worse_than(seen, 'never'), seen.settings.triggers
+    on = [name for name, off in _OFF.items() if getattr(knobs, name) != off]
+    if said and on:
+        return (f'triggers.{on[0]}', str(getattr(knobs, on[0])), str(_OFF[on[0]]),
+                f'{said}; triggers that are on: {", ".join(on)}')
 
 def _all_history(seen):
     "The lane that learns from all history is better, and the service does not."
@@ -99,19 +110,20 @@ def _rarer_schedule(seen, enough=8):
         f'the last {enough} candidates were refused; they cost {last.cpu.sum():.0f} CPU seconds')
 
 def _longer_gate(seen, enough=6):
-    "Most candidates looked better, and too few films could show it."
+    "Most candidates looked better by the gate's criterion, and too few films could show it."
     knobs, judged = seen.settings.registry, seen.gates.dropna().tail(8)
     unshown = judged[(judged.difference > 0) & (judged.low <= 0) & ~judged.passed.astype(bool)]
     if len(unshown) < enough or knobs.gate_weeks >= 26: return None
     return 'registry.gate_weeks', str(knobs.gate_weeks), str(min(26, 2*knobs.gate_weeks)), (
-        f'{len(unshown)} of {len(judged)} candidates were ahead (by '
+        f'{len(unshown)} of {len(judged)} candidates were ahead in log loss (by '
         f'{unshown.difference.mean():+.3f} on average) and could not show it')
 
 def _shorter_gate(seen, enough=4):
-    "All candidates pass, and would with half of the films."
+    "All candidates pass, and would with half of the films: intervals are 1.4 times as long then."
     knobs, judged = seen.settings.registry, seen.gates.dropna().tail(8)
-    reach = judged.difference - 2**.5*(judged.difference - judged.low)
-    if len(judged) < enough or not judged.passed.all() or reach.min() <= 0: return None
+    win = judged.difference - 2**.5*(judged.difference - judged.low) > knobs.win
+    safe = judged.f1 - 2**.5*(judged.f1 - judged.f1_low) > -knobs.margin
+    if len(judged) < enough or not (judged.passed & win & safe).all(): return None
     if knobs.gate_weeks < 8: return None
     return 'registry.gate_weeks', str(knobs.gate_weeks), str(knobs.gate_weeks//2), (
         f'all {len(judged)} candidates passed, and would have with half of the films')
@@ -142,17 +154,26 @@ class Review:
     @property
     def sentences(self)->tuple:
         "Candidates, cost and proposal, in words."
-        gates, p = self.seen.gates, self.proposal
+        p, first = self.proposal, self.seen.first
+        gates = self.seen.gates[self.seen.gates.week >= first]
         refused = gates[~gates.passed.astype(bool)]
-        said = (f'{len(gates)} candidates were trained for {gates.cpu.sum():.0f} CPU seconds; the '
-                f'gate refused {len(refused)}, which cost {refused.cpu.sum():.0f} of them.')
-        if p is None: return said, 'No rule speaks for a change.'
+        said = (f'Weeks {first} to {self.week}: {len(gates)} candidates were trained for '
+                f'{gates.cpu.sum():.0f} CPU seconds; the gate refused {len(refused)}, which cost '
+                f'{refused.cpu.sum():.0f} of them.')
+        if p is None: return said, self._no_change()
         return said, (f'Proposal ({p.rule}): {p.knob} = {p.then or "(none)"}, now {p.now}. '
                       f'Evidence: {p.why}. To accept it, edit the settings of the next workspace.')
 
+    def _no_change(self):
+        "That no rule speaks, also where a lane did better."
+        lanes = self.seen.lanes
+        better = ', '.join(lanes.lane[lanes.high < 0])
+        though = f', though the service did worse than {better}' if better else ''
+        return f'No rule speaks for a change{though}.'
+
     def _table(self):
         rows = self.seen.lanes[['lane', 'difference', 'low', 'high', 'says']].values.tolist()
-        return ['lane', 'service less lane', 'low', 'high', 'the service is'], rows
+        return ['lane', 'micro-F1, service less lane', 'low (95%)', 'high', 'the service is'], rows
 
     def _repr_markdown_(self):
         head, rows = self._table()

@@ -16,16 +16,19 @@ from .views import Step, View
 from .workspace import Workspace
 
 # %% ../../nbs/7_operating/21_steps.ipynb #st-05
-_LEARNED = 'films@all', 'reading@all', 'requests', 'history' # What the features remember
-_JUDGED = 'films@all', 'reading@all', 'requests', 'lineup@all', 'proba@all', 'cost@all', 'trial'
+# Which weeks may be learned from; since when, the triggers of the weeks say
+_HELD = 'reading@all', 'requests'
+_LEARNED = 'films@all', 'history', *_HELD # What the features remember
+_JUDGED = ('films@all', *_HELD, 'trigger@all', 'lineup@all', 'proba@all', 'cost@all', 'trial')
 
 _WEEK = (
-    Step('ingest', ingest, _LEARNED, ('history', 'films', 'quarantine', 'reading')),
+    Step('ingest', ingest, (*_LEARNED, 'trigger@-1'),
+         ('history', 'films', 'quarantine', 'reading')),
     Step('lineup', lineup,
          ('history', 'requests', 'lineup@all', 'trial@-1', 'outcome@-1', 'approval@-1',
           'events@all'),
          ('first', 'lineup', 'registry')),
-    Step('predict', predict, (*_LEARNED, 'lineup', 'registry'), ('rows', 'proba')),
+    Step('predict', predict, (*_LEARNED, 'trigger@-1', 'lineup', 'registry'), ('rows', 'proba')),
     Step('serve', serve, ('films@all', 'lineup@all', 'proba@all', 'events@all', 'layer@all'),
          ('events', 'layer')),
     Step('evaluate', evaluate_week,
@@ -36,11 +39,12 @@ _WEEK = (
          ('packet', 'packet_page', 'approval')),
     Step('promote', promote, (*_JUDGED, 'approval'), ('outcome', 'registry')),
     Step('trigger', trigger,
-         (*_LEARNED, 'scores@all', 'trained@all', 'cost@all', 'trigger@all'), ('trigger',)),
-    Step('curate', curate_week, (*_LEARNED, 'trigger', 'registry'), ('lineage',)),
-    Step('train', train, (*_LEARNED, 'lineage', 'registry'), ('model', 'trained', 'cost')),
+         (*_LEARNED, 'trigger@all', 'scores@all', 'trained@all', 'cost@all'), ('trigger',)),
+    Step('curate', curate_week, (*_LEARNED, 'trigger@all', 'registry'), ('lineage',)),
+    Step('train', train, (*_LEARNED, 'trigger', 'trigger@-1', 'lineage', 'registry'),
+         ('model', 'trained', 'cost')),
     Step('gate', gate,
-         ('films@all', 'reading@all', 'requests', 'lineup@all', 'proba@all', 'trigger', 'lineage',
+         ('films@all', *_HELD, 'trigger', 'lineup@all', 'proba@all', 'outcome', 'lineage',
           'trained', 'cost', 'model'),
          ('gate', 'registry')))
 STEPS = {step.name: step for step in _WEEK}

@@ -233,7 +233,8 @@ def _decide(self:ShadowTrial, week, at):
         raise ValueError(f'stats = {week!r}: expected a ShadowWeek')
     if week.failed: return 'halt', [f'no finite answer for {week.failed} of {week.answers} films']
     if not week.answers: return 'hold', ['no film to answer for']
-    said = [f'agreement {week.agreement:.0%}, latency ratio {week.latency_ratio:.2g}']
+    said = [f'agreement {week.agreement:.0%}']
+    if not np.isnan(week.latency_ratio): said.append(f'latency ratio {week.latency_ratio:.2g}')
     if week.agreement < self.agreement:
         return 'hold', [f'agreement below {self.agreement:.0%}', *said]
     if week.latency_ratio > self.latency:

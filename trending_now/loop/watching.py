@@ -25,7 +25,7 @@ class Watch(VisitorTrial):
     margin:float = 0.          # Loss of clicks a view that is tolerated, as a share
     guard_margin:float = 0.    # Rise of corrections a click that is tolerated, as a share
     min_units:int = 30         # Visitors that each group needs
-    min_events:int = 10        # Visitors that make a difference, in the smaller group
+    min_events:int = 10        # Visitors that make a difference, as expected in the smaller group
     alpha:float = .05          # Chance of a false rollback in the whole watch
 
     def __post_init__(self):
@@ -56,19 +56,20 @@ def _worse(metric, reading, margin):
 @patch
 def _decide(self:Watch, table, at):
     if doubt := self._doubts(table, 1 - self.holdback, self.min_units): return doubt
-    counted, said, harm = table[table.arm >= 0], [], []
+    counted, said, few, harm = table[table.arm >= 0], [], [], []
     level = self._level(at, self.alpha/2, 'pocock', False) # of two metrics, and one side
     for metric, margin in zip(trial_metrics(), (self.margin, self.guard_margin)):
         reading = read(metric, *groups(metric, counted), level)
         if reading.events < self.min_events:
-            said.append(f'{metric.name}: too few events')
+            few.append(f'{metric.name}: too few events')
             continue
         z, bound = _worse(metric, reading, margin), reading.critical
         old, new = reading.control.mean, reading.treatment.mean
         said.append(f'{metric.name}: {old:.3g} before, {new:.3g} now '
                     f'(z of the loss {z:.2f}, bound {bound:.2f})')
         if z > bound: harm.append(f'harm: {said[-1]}')
-    return ('halt', harm) if harm else ('hold', [_NO_HARM, *said])
+    if not said: return 'hold', few
+    return ('halt', harm) if harm else ('hold', [_NO_HARM, *said, *few])
 
 @patch
 def _last_word(self:Watch, reasons):

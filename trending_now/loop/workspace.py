@@ -96,8 +96,8 @@ class Workspace:
         path, # Its folder, which need not be there
     ):
         self.path, self.memory = Path(path), {}
-        self.service = None  # Workspace of the service, for a lane
-        self.given = None    # The same, if it has taken in the same films and first model
+        self.service = None  # Workspace of the service beside which this one runs to compare
+        self.given = None    # The same, if it takes in the same films and has the same first model
         self.approval = ''   # auto, ask or file; '': as in the settings
         self.ask = None      # Function that asks the person at the terminal
 
@@ -129,7 +129,7 @@ class Workspace:
         return table
 
     def _keep_latest(self, name, most=8):
-        "Forget the tables of a name that were read longest ago."
+        "Forget the tables of a name that were read first."
         known = [key for key in self.memory if isinstance(key, tuple) and key[0] == name]
         for key in known[:-most]: del self.memory[key]
 
@@ -155,9 +155,9 @@ class Workspace:
         return [{'number': int(paper.stem), **self._read(paper)} for paper in papers]
 
     def _read(self, path):
+        if not path.exists():
+            raise WorkspaceError(f'{path}: no such file; run the steps before it')
         try: return _READ[path.suffix](path)
-        except FileNotFoundError:
-            raise WorkspaceError(f'{path}: no such file; run the steps before it') from None
         except Exception as e:
             raise WorkspaceError(f'{path} is damaged ({type(e).__name__}: {e}); restore it, or '
                                  'delete it and run the same command again') from e

@@ -50,8 +50,8 @@ def compare_models(
     """What the challenger gains over the champion, film for film, with bootstrap intervals.
 
     A sample draws films, and scores both models on the same draw; differences in log loss are
-    turned so that above 0 is better. ValueError for shapes that do not fit, labels other than 0
-    and 1, probabilities outside [0, 1]. Efron and Tibshirani (1993).
+    turned so that above 0 is better; tags, 0 or 1, have no log loss. ValueError for shapes that do
+    not fit, labels other than 0 and 1, probabilities outside [0, 1]. Efron and Tibshirani (1993).
 
     Examples
     --------
@@ -68,9 +68,9 @@ def compare_models(
     counts = np.stack([confusion(y, old >= threshold), confusion(y, new >= threshold)], axis=1)
     checks.one_of('criterion', criterion, ('micro_f1', 'log_loss'))
     rows = _rows(counts, films, n_boot, rng, level)
-    rows.insert(2, _loss_row(y, old, new, level))
+    rows[2:2] = _loss_rows(y, old, new, level)
     table = pd.DataFrame(rows, columns=_HEAD)
-    asked = table[table.value == criterion].iloc[0]
+    asked = _asked_row(table, criterion)
     found = Difference(asked.difference, asked.low, asked.high)
     return Paired(found, table, level, criterion)
 
@@ -105,14 +105,21 @@ def _losses(y, proba):
     p = np.clip(proba, 1e-6, 1 - 1e-6)
     return -(y*np.log(p) + (1 - y)*np.log(1 - p)).sum(axis=1)
 
-def _loss_row(y, old, new, level):
-    "The row of the log loss: a mean over films, whose interval needs no samples."
+def _loss_rows(y, old, new, level):
+    "The row of the log loss, a mean over films, whose interval needs no samples; none for tags."
+    if not any(((0 < proba) & (proba < 1)).any() for proba in (old, new)): return []
     before, after = _losses(y, old), _losses(y, new)
     spared = before - after
     gain, se = float(spared.mean()), float(spared.std(ddof=1)/np.sqrt(len(y)))
     reach = float(ndtri((1 + level)/2))*se
     means = float(before.mean()), float(after.mean())
-    return 'all', 'log_loss', len(y), *means, gain, gain - reach, gain + reach, se
+    return [('all', 'log_loss', len(y), *means, gain, gain - reach, gain + reach, se)]
+
+def _asked_row(table, criterion):
+    "The row of the criterion; ValueError if there is none."
+    rows = table[table.value == criterion]
+    if len(rows): return rows.iloc[0]
+    raise ValueError(f'criterion = {criterion!r}: expected probabilities, not tags of 0 and 1')
 
 def _rows(counts, films, n_boot, rng, level):
     "A row for each score and slice; counts (films, 2, 3, 12)."

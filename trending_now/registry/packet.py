@@ -30,6 +30,7 @@ class Packet:
     online:object = None      # The trial's last decision: `action`, `share`, `reasons`
     rollback:str = ''         # The version that a rollback would go to
     alerts:tuple = None       # Open alerts; () if there are none, None if nobody has looked
+    banned:bool = False       # A rollback took it out
 
     @classmethod
     def of(cls,
@@ -45,7 +46,8 @@ def _from_registry(registry, model):
     "Fields of a packet that the registry knows."
     champion = registry.champion() or ''
     return {'version': model.version, 'champion': champion, 'lineage': model.lineage,
-            'cost': _cost(model), 'rollback': _verified(registry, champion)}
+            'cost': _cost(model), 'rollback': _verified(registry, champion),
+            'banned': model.version in registry.standing().barred}
 
 def _cost(model):
     "What the registered metrics say about the training's cost, or None."
@@ -79,7 +81,7 @@ def missing(self:Packet)->tuple: # Names of parts; () if the packet is complete
 @patch
 def against(self:Packet)->tuple: # Sentences; () if nothing speaks against it
     "What speaks against a yes, in the packet's own words."
-    said = []
+    said = ['a rollback took it out'] if self.banned else []
     if self.verdict is not None and not self.verdict.passed: said.append('the gate refused it')
     action = getattr(self.online, 'action', '')
     if action and action != 'pass': said.append(f'the trial ended with {action}')
@@ -178,8 +180,14 @@ def to_html(self:Packet)->str: # Needs no other file and no network
 # %% ../../nbs/7_operating/07_packet.ipynb #pk-to-markdown
 def _plain_text(text):
     "A text that Markdown shows as it is, in one line."
-    one_line = ' '.join(str(text).split())
-    return re.sub(r'([\\`*\[\]<>#~])', r'\\\1', one_line)
+    text = ' '.join(str(text).split())
+    text = re.sub(r'([\\`*\[\]<>#~]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_]))', r'\\\1', text)
+    return re.sub(r'^([-+]|\d+(?=[.)]))', _no_list, text)
+
+def _no_list(begin):
+    "What would begin a list as plain text."
+    mark = begin[0]
+    return f'{mark}\\' if mark.isdigit() else f'\\{mark}'
 
 def _list_markdown(lines): return '\n'.join(f'- {_plain_text(line)}' for line in lines)
 
@@ -211,15 +219,16 @@ def approve(
     packet:Packet,     # What the person has seen
     by:str,            # The person
     reason:str,        # Why
-    override:str='',   # Why an incomplete packet is enough
+    override:str='',   # Why an incomplete packet is enough, or a rollback is taken back
     *,
     at=None,           # Moment; None: now
     key:str='',        # Names this approval: a second one with this key changes nothing
 )->str:                # The version, now champion
     """Promote a version on a person's word.
 
-    RegistryError for an incomplete packet without an `override`, and where the champion is not the
-    packet's any more; what was missing, and what spoke against it, is written into the history.
+    RegistryError without an `override` for an incomplete packet and for a version that a rollback
+    took out, and where the champion is not the packet's any more; what was missing, and what spoke
+    against it, is written into the history.
     ValueError without a name or a reason.
     """
     checks.text('by', by), checks.text('reason', reason)
@@ -228,7 +237,8 @@ def approve(
         raise RegistryError(f'the packet of {packet.version} lacks {missing}: complete it, or give '
                             'an override that says why it is promoted without')
     notes = [reason, *(f'in spite of: {objection}' for objection in packet.against())]
-    if missing: notes.append(f'without {missing}, because: {override}')
+    without = f'without {missing}, ' if missing else ''
+    if override: notes.append(f'{without}because: {override}')
     return registry.promote(packet.version, by, '; '.join(notes), over=packet.champion,
                             override=override, at=at, key=key)
 

@@ -107,18 +107,20 @@ def _known(standing, version):
     known = ', '.join(standing.stages) or 'none yet'
     raise RegistryError(f'there is no version {version!r}; known: {known}')
 
-def _earlier(events, key, kind, version=''):
+def _earlier(events, key, kind, version='', stage=''):
     "The event with this key, or None; RegistryError if the key stands for something else."
     found = with_key(events, key)
-    if found is None or (found.kind == kind and version in ('', found.version)): return found
-    raise RegistryError(f'key {key!r} stands for {found.kind} {found.version}, '
-                        f'and cannot stand for {kind} {version} too')
+    if found is None: return None
+    wanted, there = (kind, version, stage), (found.kind, found.version, found.stage)
+    if all(a in ('', b) for a, b in zip(wanted, there)): return found
+    raise RegistryError(f'key {key!r} stands for {" ".join(there).strip()}, and cannot stand for '
+                        f'{" ".join(wanted).strip()} too')
 
 @patch
 def _add(self:Registry, kind, version, *, stage='', by, reason='', at, key='', payload=None):
     "Append an event that needs no look at the history."
     event = Event(kind, version, stage, by, reason, _moment(at), key=key, payload=payload or {})
-    return self.store.append(lambda events: _earlier(events, key, kind, version) or event)
+    return self.store.append(lambda events: _earlier(events, key, kind, version, stage) or event)
 
 # %% ../../nbs/7_operating/04_registry.ipynb #rg-20
 @patch
