@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from trending_now import cli
 from trending_now.catalogue import load_films
 from trending_now.claims import page_of
-from trending_now.loop import arrivals, deciding, lanes, loop, people, updating, workspace
+from trending_now.loop import arrivals, deciding, lanes, lineups, loop, people, updating
+from trending_now.loop import workspace
 from trending_now.loop.lanes import lane_of, run_lane
 from trending_now.loop.steps import STEPS, run_step
 from trending_now.loop.views import UndeclaredError, View, open_registry
@@ -575,6 +576,82 @@ def test_a_request_while_a_killed_run_is_down_acts_once(tmp_path, films):
 
 def call_person(path, verb, *args, why="a reason"):
     return call(verb, *args, "--why", why, "--by", "Ada", "--workspace", path)
+
+
+UNTRIGGERED = {"TRIGGERS_SCHEDULE": "", "TRIGGERS_VOLUME": "0", "TRIGGERS_F1_FLOOR": "0"}
+UNTRIGGERED |= {"TRIGGERS_DRIFT": "off"}
+
+
+def test_a_request_is_open_until_a_week_has_trained_for_it(tmp_path):
+    service = Workspace(tmp_path)
+    start(service, small(REPLAY_LABEL_WEEKS="2", **UNTRIGGERED))
+    people.request(service, "Ada", "the comedies are mislabelled")
+    table = loop.run(service, None, 5, progress=False, lanes=False)
+    assert table.trained.tolist() == [False, False, True, False, False], "week 0 is known in week 2"
+    assert set(updating.lineage_of(View(service, STEPS["train"], 2)).rows) == {
+        *service.read("films", 0).film_id}  # fmt: skip
+
+
+def test_a_released_week_is_learned_and_old_lineages_stay_true(tmp_path):
+    service = Workspace(tmp_path)
+    knobs = small(INCIDENTS_BROKEN_IMPORT="1", RETRAINING_STRATEGY="stateful")
+    loop.run(service, knobs, 4, progress=False, lanes=False)
+    assert [week for week, _ in people.held_weeks(service)] == [1]
+    people.release(service, 1, "Ada", "it is fine")
+    loop.run(service, None, 6, progress=False, lanes=False)
+    for week, wanted in ((2, {2}), (3, {3}), (4, {1, 4}), (5, {5})):
+        view = View(service, STEPS["train"], week)
+        lineage = updating.lineage_of(view)
+        learned = {*lineage.rows}
+        assert learned == {film for at in wanted for film in service.read("films", at).film_id}
+        features = arrivals.memory_of(View(service, STEPS["curate"], week), week + 1)
+        lineage.verify(arrivals.films_of(view, sorted(wanted)), features=features)
+
+
+def test_a_trial_that_measured_visitors_forbid_does_not_stop_the_service(tmp_path, monkeypatch):
+    monkeypatch.setattr(lineups, "_visitors", lambda view: 3)
+    table = loop.run(tmp_path, small(TRIALS_TEST="canary", TRIALS_MIN_UNITS="200"),
+                     5, progress=False, lanes=False)  # fmt: skip
+    said = [Workspace(tmp_path).read("lineup", week)["no_trial"] for week in range(5)]
+    assert "min_units = 200: visitors_per_week = 3" in said[4] and not said[0]
+    assert table.champion.eq("v1").all() and "CanaryTrial" not in table.trial.tolist()
+
+
+def test_after_a_rollback_the_gate_compares_with_whoever_serves_again(whole):
+    service = Workspace(whole)
+    (back,) = [w for w in range(WEEKS) if service.read("outcome", w)["what"] == "rolled back"]
+    gone, serves = (service.read("outcome", back)[name] for name in ("version", "champion"))
+    assert service.read("lineup", back)["champion"] == gone != serves
+    told = service.read("gate", back)
+    assert told["over"] == serves
+    both = deciding._seen_by_both(View(service, STEPS["gate"], back), back, serves)
+    assert told["table"][0]["films"] == sum(len(service.read("films", w)) for w in both)
+    waiting = open_registry(service).versions("validated-for-staging")
+    assert not [v for v in waiting if open_registry(service).get(v).metrics["week"] < back]
+
+
+def test_candidates_do_not_outlive_a_champion_that_a_person_takes_back(tmp_path):
+    service = Workspace(tmp_path)
+    loop.run(service, small(INCIDENTS_STALE_ROWS="-1"), 5, progress=False, lanes=False)
+    registry = open_registry(service)
+    waits = [v for stage in ("staging-candidate", "validated-for-staging")
+             for v in registry.versions(stage)]  # fmt: skip
+    assert waits, "somebody waits"
+    people.roll_back(service, "Ada", "the wrong one")
+    loop.run(service, None, 6, progress=False, lanes=False)
+    assert {open_registry(service).stage(v) for v in waits} == {"archived"}
+
+
+def test_an_error_of_ours_is_code_1_with_a_traceback(tmp_path, monkeypatch):
+    def broken(view):
+        raise ValueError("operands could not be broadcast")
+
+    monkeypatch.setitem(STEPS, "serve", replace(STEPS["serve"], run=broken))
+    knobs = {f"TRENDING_NOW_{name}": text for name, text in SMALL.items()}
+    found = CliRunner().invoke(
+        cli.app, ["run", "--weeks", "1", "--no-lanes", "--workspace", str(tmp_path)], env=knobs
+    )
+    assert found.exit_code == 1 and isinstance(found.exception, ValueError)
 
 
 def test_a_request_waits_until_the_service_goes_on_and_the_budget_allows_it(tmp_path):

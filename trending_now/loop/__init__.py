@@ -23,12 +23,12 @@ __all__ = ['WEEKLY', 'LASTING', 'WorkspaceError', 'BusyError', 'put', 'Workspace
            'own_events', 'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial', 'Watch',
            'PlanError', 'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool', 'predict', 'of_week',
            'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of', 'trigger', 'status_of',
-           'last_trained', 'news', 'curate_week', 'lineage_of', 'Plan', 'plan', 'newest', 'blends', 'chosen', 'train',
+           'last_trained', 'news', 'curate_week', 'lineage_of', 'plan', 'newest', 'blends', 'chosen', 'train',
            'save_model', 'summary_of', 'new_model', 'lineup', 'send_away', 'moment_of', 'look', 'gate', 'line_against',
            'approve_week', 'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds', 'diagram',
            'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest', 'lanes_table', 'f1',
            'summary', 'difference', 'in_words', 'verdict', 'quarters', 'plot_lost', 'plot_policies', 'plot_clicks',
-           'stages_table', 'versions_table', 'decisions_table', 'alerts_table', 'set_aside', 'firings', 'people_table',
+           'stages_table', 'versions_table', 'decisions_table', 'alerts_table', 'set_aside', 'people_table',
            'lost_clicks', 'trials_table', 'plot_timeline', 'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence',
            'review_due', 'evidence_of', 'Proposal', 'propose', 'Review', 'review']
 
@@ -50,8 +50,8 @@ from .planning import PlanError, plan_trial, trial_from_state
 from .serving import THRESHOLD, model_of, pool, predict, of_week, serve
 from .serving import is_visible, shown, events_of, evaluate_week, layer_of
 from .updating import trigger, status_of, last_trained, news, curate_week
-from .updating import lineage_of, Plan, plan, newest, blends, chosen, train
-from .updating import save_model, summary_of, new_model
+from .updating import lineage_of, plan, newest, blends, chosen, train, save_model
+from .updating import summary_of, new_model
 from .lineups import lineup, send_away, moment_of, look
 from .deciding import gate, line_against, approve_week, packet_of, open_alerts
 from .deciding import promote
@@ -61,7 +61,7 @@ from .loop import run, done, year_table, digest
 from .compared import lanes_table, f1, summary, difference, in_words, verdict
 from .compared import quarters, plot_lost, plot_policies, plot_clicks
 from .chronicle import stages_table, versions_table, decisions_table
-from .chronicle import alerts_table, set_aside, firings, people_table
+from .chronicle import alerts_table, set_aside, people_table
 from .timeline import lost_clicks, trials_table, plot_timeline
 from .report import told, write_report
 from .review import RARER, REVIEW_RULES, Evidence, review_due, evidence_of
@@ -78,14 +78,14 @@ _all_ = [
     'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial', 'Watch',
     'PlanError', 'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool', 'predict',
     'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of',
-    'trigger', 'status_of', 'last_trained', 'news', 'curate_week', 'lineage_of', 'Plan', 'plan',
-    'newest', 'blends', 'chosen', 'train', 'save_model', 'summary_of', 'new_model', 'lineup',
-    'send_away', 'moment_of', 'look', 'gate', 'line_against', 'approve_week', 'packet_of',
-    'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds', 'diagram', 'lane_of',
-    'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest', 'lanes_table', 'f1',
-    'summary', 'difference', 'in_words', 'verdict', 'quarters', 'plot_lost', 'plot_policies',
-    'plot_clicks', 'stages_table', 'versions_table', 'decisions_table', 'alerts_table',
-    'set_aside', 'firings', 'people_table', 'lost_clicks', 'trials_table', 'plot_timeline',
-    'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of',
-    'Proposal', 'propose', 'Review', 'review',
+    'trigger', 'status_of', 'last_trained', 'news', 'curate_week', 'lineage_of', 'plan', 'newest',
+    'blends', 'chosen', 'train', 'save_model', 'summary_of', 'new_model', 'lineup', 'send_away',
+    'moment_of', 'look', 'gate', 'line_against', 'approve_week', 'packet_of', 'open_alerts',
+    'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds', 'diagram', 'lane_of', 'run_lane',
+    'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest', 'lanes_table', 'f1', 'summary',
+    'difference', 'in_words', 'verdict', 'quarters', 'plot_lost', 'plot_policies', 'plot_clicks',
+    'stages_table', 'versions_table', 'decisions_table', 'alerts_table', 'set_aside',
+    'people_table', 'lost_clicks', 'trials_table', 'plot_timeline', 'told', 'write_report',
+    'RARER', 'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of', 'Proposal', 'propose',
+    'Review', 'review',
 ]

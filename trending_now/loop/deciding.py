@@ -40,6 +40,7 @@ def gate(view):
     _let_through(view, version, verdict)
     table = [] if paired is None else paired.table.to_dict('records')
     view.write('gate', {'version': version, 'over': over, 'passed': verdict.passed,
+                        'level': view.settings.registry.level,
                         'reasons': list(verdict.reasons), 'table': table})
     view.discard('model')
 

@@ -8,7 +8,7 @@ __all__ = ['lost_clicks', 'trials_table', 'plot_timeline']
 # %% ../../nbs/7_operating/26_timeline.ipynb #tl-04
 import numpy as np
 import pandas as pd
-from .chronicle import alerts_table, decisions_table, firings, stages_table
+from .chronicle import alerts_table, decisions_table, stages_table
 from .loop import done
 from .workspace import Workspace
 from ..registry.stages import STAGES
@@ -135,7 +135,7 @@ def _draw_strips(ax, workspace, gap):
     "Below the lines: triggers, held weeks and incidents."
     alerts, weeks = alerts_table(workspace), range(done(workspace))
     happened = {
-        'triggers': firings(workspace).query('trigger != "held back"').week.tolist(),
+        'triggers': [week for week in weeks if workspace.read('trigger', week)['fired']],
         'held weeks': sorted({*alerts.week[alerts.what == 'week held']}),
         'incidents': [week for week in weeks if workspace.read('lineup', week)['incident']]}
     for k, name in enumerate(_STRIPS):
