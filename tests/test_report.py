@@ -54,7 +54,13 @@ def model(folder, text):
 
 
 WEEK = {
-    "lineup": {"champion": "v1", "versions": ["v1"], "incident": "", "affected": ""},
+    "lineup": {
+        "champion": "v1",
+        "versions": ["v1"],
+        "no_trial": "",
+        "incident": "",
+        "affected": "",
+    },
     "trial": {"state": None, "decision": None},
     "approval": {"state": "none", "version": ""},
     "outcome": {"what": "nothing", "champion": "v1"},
@@ -281,6 +287,13 @@ def test_a_rollback_by_hand_is_an_alert_and_counts_as_taken_back(made):
     assert alerts.week.tolist() == [5] and alerts.about.tolist() == ["v4"]
     assert alerts.why.tolist() == ["I had not looked well"]
     assert "2 were taken back" in told(made)[0]
+
+
+def test_a_trial_that_cannot_be_is_an_alert(made):
+    path = made.file("lineup", 4)
+    path.write_text(path.read_text().replace('"no_trial": ""', '"no_trial": "too few visitors"'))
+    alerts = chronicle.alerts_table(made).query('what == "no trial"')
+    assert alerts.values.tolist() == [[4, "no trial", "week 4", "too few visitors"]]
 
 
 def test_alerts_name_the_week_the_version_and_the_reason(made):

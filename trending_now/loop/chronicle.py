@@ -150,8 +150,10 @@ def _strange(workspace, week):
     for why, rows in collections.Counter(lost).items(): yield 'rows set aside', f'rows: {rows}', why
 
 def _harm(workspace, week):
-    "(what, about, why) of a week's trial."
+    "(what, about, why) of a week's trial, or of one that cannot be."
     told, outcome = workspace.read('trial', week), workspace.read('outcome', week)
+    why = workspace.read('lineup', week)['no_trial']
+    if why: yield 'no trial', f'week {week}', why
     if told['state'] and told['decision']['action'] == 'halt':
         yield f"{told['kind']} halted", told['version'], '; '.join(told['decision']['reasons'])
     if outcome['what'] in ('rolled back', 'refused'):
