@@ -172,8 +172,9 @@ class Review:
         return f'No rule speaks for a change{though}.'
 
     def _table(self):
-        rows = self.seen.lanes[['lane', 'difference', 'low', 'high', 'says']].values.tolist()
-        return ['lane', 'micro-F1, service less lane', 'low (95%)', 'high', 'the service is'], rows
+        rows = [[row.lane, f'{row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})', row.says]
+                for row in self.seen.lanes.itertuples()]
+        return ['lane', 'micro-F1, service less lane (95%)', 'the service is'], rows
 
     def _repr_markdown_(self):
         head, rows = self._table()
