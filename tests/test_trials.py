@@ -15,7 +15,7 @@ from trending_now.catalogue import labels, load_films
 from trending_now.diners import Diners, build_page, corrupt, join_pages, unit_ids
 from trending_now.interleaving import Votes, preference
 from trending_now.loop.mixed_trials import InterleavingTrial
-from trending_now.loop.planning import plan_trial, trial_from_state
+from trending_now.loop.planning import PlanError, plan_trial, trial_from_state
 from trending_now.loop.trials import VARIANTS, ShadowTrial, ShadowWeek, Trial
 from trending_now.loop.visitor_trials import ABTrial, CanaryTrial
 from trending_now.loop.watching import Watch
@@ -538,12 +538,21 @@ def test_each_step_of_a_canary_has_its_visitors_within_a_week(visitors_per_week,
         (dict(test="watch", holdback=0.01), "1% of visitors_per_week"),
         (dict(test="interleaving", min_units=5000), "min_units = 5000"),
         (dict(test="auto", effect=0.01), "effect = 0.01"),
+        (dict(test="ab", need="no harm", margin=0.001), "margin = 0.001"),
+        (dict(test="interleaving", need="no harm", margin=0.001), "margin = 0.001"),
+        (dict(test="interleaving", min_units=5000), "100% of visitors_per_week = "),
+        (dict(test="canary", max_weeks=1, min_units=20), "max_weeks = 1"),
         (dict(test="auto", visitors_per_week=3, visits_per_week=5), "visitors_per_week = 3"),
     ],
 )
 def test_a_plan_that_cannot_move_is_refused_with_the_number_in_its_way(options, word):
-    with pytest.raises(ValueError, match=word):
+    with pytest.raises(PlanError, match=word):
         plan_trial("v2", **TRAFFIC | options)
+
+
+def test_where_no_harm_is_to_be_shown_the_effect_is_not_asked():
+    wish = dict(test="ab", need="no harm", margin=0.5, effect=0.01)
+    assert plan_trial("v2", **TRAFFIC | wish).need == "no harm"
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,8 @@ def _trigger(why:_Why, by:_By=None, workspace:_Folder=_HOME,
     with _guarded():
         from trending_now.loop.people import request
         week = request(_begun(workspace, settings), _by(by), why)
-        _say(f'Week {week} will retrain, unless the service rests or the budget is spent.')
+        _say(f'Week {week} will retrain, or a later one: not while the service rests, the budget '
+             'is spent or nothing is new.')
 
 @app.command('approve')
 def _approve(version:str, why:_Why, by:_By=None, override:_Override='', workspace:_Folder=_HOME,

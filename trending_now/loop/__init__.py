@@ -21,8 +21,8 @@ __all__ = ['WEEKLY', 'LASTING', 'WorkspaceError', 'BusyError', 'put', 'Workspace
            'ask', 'next_week', 'open_requests', 'resting', 'request', 'pause', 'go_on', 'waiting', 'answer',
            'held_weeks', 'release', 'roll_back', 'VARIANTS', 'Trial', 'WeeklyTrial', 'ShadowTrial', 'ShadowWeek',
            'own_events', 'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial', 'Watch',
-           'PlanError', 'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool', 'predict', 'of_week',
-           'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of', 'trigger', 'status_of',
+           'PlanError', 'TrialTerms', 'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool', 'predict',
+           'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of', 'trigger', 'status_of',
            'last_trained', 'news', 'curate_week', 'lineage_of', 'plan', 'newest', 'blends', 'chosen', 'train',
            'save_model', 'summary_of', 'new_model', 'lineup', 'send_away', 'moment_of', 'look', 'gate', 'line_against',
            'approve_week', 'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds', 'diagram',
@@ -46,7 +46,7 @@ from .visitor_trials import own_events, trial_metrics, VisitorTrial, CanaryTrial
 from .visitor_trials import ABTrial
 from .mixed_trials import InterleavingTrial
 from .watching import Watch
-from .planning import PlanError, plan_trial, trial_from_state
+from .planning import PlanError, TrialTerms, plan_trial, trial_from_state
 from .serving import THRESHOLD, model_of, pool, predict, of_week, serve
 from .serving import is_visible, shown, events_of, evaluate_week, layer_of
 from .updating import trigger, status_of, last_trained, news, curate_week
@@ -76,16 +76,16 @@ _all_ = [
     'request', 'pause', 'go_on', 'waiting', 'answer', 'held_weeks', 'release', 'roll_back',
     'VARIANTS', 'Trial', 'WeeklyTrial', 'ShadowTrial', 'ShadowWeek', 'own_events',
     'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial', 'Watch',
-    'PlanError', 'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool', 'predict',
-    'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of',
-    'trigger', 'status_of', 'last_trained', 'news', 'curate_week', 'lineage_of', 'plan', 'newest',
-    'blends', 'chosen', 'train', 'save_model', 'summary_of', 'new_model', 'lineup', 'send_away',
-    'moment_of', 'look', 'gate', 'line_against', 'approve_week', 'packet_of', 'open_alerts',
-    'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds', 'diagram', 'lane_of', 'run_lane',
-    'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest', 'lanes_table', 'f1', 'summary',
-    'difference', 'in_words', 'verdict', 'quarters', 'plot_lost', 'plot_policies', 'plot_clicks',
-    'stages_table', 'versions_table', 'decisions_table', 'alerts_table', 'set_aside',
-    'people_table', 'lost_clicks', 'trials_table', 'plot_timeline', 'told', 'write_report',
-    'RARER', 'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of', 'Proposal', 'propose',
-    'Review', 'review',
+    'PlanError', 'TrialTerms', 'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool',
+    'predict', 'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week',
+    'layer_of', 'trigger', 'status_of', 'last_trained', 'news', 'curate_week', 'lineage_of',
+    'plan', 'newest', 'blends', 'chosen', 'train', 'save_model', 'summary_of', 'new_model',
+    'lineup', 'send_away', 'moment_of', 'look', 'gate', 'line_against', 'approve_week',
+    'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds', 'diagram',
+    'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest',
+    'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict', 'quarters', 'plot_lost',
+    'plot_policies', 'plot_clicks', 'stages_table', 'versions_table', 'decisions_table',
+    'alerts_table', 'set_aside', 'people_table', 'lost_clicks', 'trials_table', 'plot_timeline',
+    'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of',
+    'Proposal', 'propose', 'Review', 'review',
 ]
