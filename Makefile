@@ -5,6 +5,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
+# llama-cpp-python is compiled: for any processor of this kind, and without what reads pictures
+export CMAKE_ARGS ?= -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF
 .DEFAULT_GOAL := help
 .PHONY: help run test check lab docs bench clean
 
@@ -24,6 +26,7 @@ help: ## show this list
 # torch first and by itself: asked for along with others, pip may take a build with several GB of
 # GPU libraries
 .venv/.all: .venv/.base
+	bash tools/install_system.sh compiler
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
 	$(PIP) -e '.[all]'
 	@touch $@

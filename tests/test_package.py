@@ -112,7 +112,8 @@ def needed(names):
 
 def needed_here():
     "All that a fresh environment holds besides the project itself."
-    return needed(declared() & set(INSTALLED)) - {"trending-now"}
+    installer = {"pip"}  # is there before
+    return needed(declared() & set(INSTALLED)) - {"trending-now"} - installer
 
 
 def test_what_is_needed_is_pinned():

@@ -10,8 +10,8 @@ from conftest import ROOT
 from notebooks import PACKAGE
 
 HEAVY = (
-    "torch transformers xgboost sklearn river matplotlib wandb dvc openai airflow pyspark "
-    "fastapi duckdb statsmodels scipy.stats"
+    "torch transformers xgboost sklearn river matplotlib wandb dvc openai llama_cpp airflow "
+    "pyspark fastapi duckdb statsmodels scipy.stats"
 ).split()
 SOURCES = sorted(p for p in (ROOT / PACKAGE).rglob("*.py") if p.name != "_modidx.py")
 FACADES = [p for p in SOURCES if p.name == "__init__.py" and p.parent.name != PACKAGE]
@@ -99,6 +99,7 @@ ORDER = [
     "triggers curation retraining",
     "ab rollouts interleaving",
     "bandits policies",
+    "prompts",
     "registry",
     "loop",
     "cli",

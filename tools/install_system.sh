@@ -1,32 +1,37 @@
 #!/usr/bin/env bash
-# Install the one system package that the tests need: Chromium, for the docs site. Does nothing where there is a browser.
+# Install what the tests need from the system: Chromium for the docs site, and with `compiler` a C++ compiler for the local language model. Does nothing where it is there.
 #
-# usage: tools/install_system.sh [--help]
-# Looks at the variable CHROMIUM, then for chromium, chromium-browser and google-chrome on PATH. Installs with apt-get, as root or with sudo.
+# usage: tools/install_system.sh [compiler | --help]
+# Looks at the variables CHROMIUM and CXX, then for the usual names on PATH. Installs with apt-get, as root or with sudo.
 set -euo pipefail
 
-fail() { echo "$1 The tests of the docs site open every page in Chromium: please install it, or name it in the variable CHROMIUM." >&2; exit 1; }
+fail() { echo "$1 $why" >&2; exit 1; }
 
 case "${1:-}" in
-  '') ;;
+  '')
+    variable=CHROMIUM given=${CHROMIUM:-} names='chromium chromium-browser google-chrome' package=chromium
+    why='The tests of the docs site open every page in Chromium: please install it, or name it in the variable CHROMIUM.' ;;
+  compiler)
+    variable=CXX given=${CXX:-} names='c++ g++ clang++' package='g++'
+    why='The local language model is compiled: please install a C++ compiler, or name it in the variable CXX.' ;;
   -h|--help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "unknown argument: $1 (see --help)" >&2; exit 2 ;;
 esac
 
-if [ -n "${CHROMIUM:-}" ]; then
-  if [ -x "$CHROMIUM" ]; then exit 0; fi
-  fail "CHROMIUM=$CHROMIUM is not a program."
+if [ -n "$given" ]; then
+  if command -v "${given%% *}" >/dev/null; then exit 0; fi
+  fail "$variable=$given is not a program."
 fi
-for name in chromium chromium-browser google-chrome; do
+for name in $names; do
   if command -v "$name" >/dev/null; then exit 0; fi
 done
 
-command -v apt-get >/dev/null || fail 'There is no Chromium and no apt-get.'
+command -v apt-get >/dev/null || fail "There is no $package and no apt-get."
 if [ "$(id -u)" = 0 ]; then root=()
 elif command -v sudo >/dev/null; then root=(sudo)
-else fail 'There is no Chromium, and installing it with apt-get needs root or sudo.'
+else fail "There is no $package, and installing it with apt-get needs root or sudo."
 fi
 export DEBIAN_FRONTEND=noninteractive
-echo 'Installing Chromium with apt-get, once' >&2
+echo "Installing $package with apt-get, once" >&2
 ${root[@]+"${root[@]}"} apt-get update -q || fail 'apt-get update failed.'
-${root[@]+"${root[@]}"} apt-get install -y -q --no-install-recommends chromium || fail 'apt-get could not install chromium.'
+${root[@]+"${root[@]}"} apt-get install -y -q --no-install-recommends "$package" || fail "apt-get could not install $package."

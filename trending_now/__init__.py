@@ -14,6 +14,7 @@ part can be used by itself:
     interleaving  two rankings in one list: merging, credit for clicks, preference
     bandits       policies that learn while they choose, worlds to try them in, off-policy estimates
     policies      a layer between model and page that follows the clicks within the week
+    prompts       language models asked and replayed, prompts as versions, reviews of known truth
     registry      versions of a model, what happened to each, who is champion, and what it takes
     loop          the service week by week: its steps, its workspace, its report
 

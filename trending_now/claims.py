@@ -193,7 +193,8 @@ def page_of(
 )->str:        # Path below `book`; a name that sorts last where there is no such page
     "The page that exports a module: after the number, its name is the module's last part."
     book = Path(book) if book else _book()
-    other_names = {'settings': 'ground_rules', 'cli': 'command_line'}
+    other_names = {'settings': 'ground_rules', 'cli': 'command_line',
+                   'prompts.versions': 'prompts'}
     name = other_names.get(module, module.split('.')[-1])
     found = sorted(book.glob(f'[0-9]_*/[0-9][0-9]_{name}.ipynb')) if book else []
     return found[0].relative_to(book).as_posix() if found else f'{name}.ipynb'
