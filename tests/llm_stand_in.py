@@ -65,6 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(200, completion("A fine film."), cut=20)
         elif what == "unfinished":
             self.reply(200, completion("A fine fi", finish=None))
+        elif what == "filtered":
+            self.reply(200, completion("", finish="content_filter"))
         elif what == "empty":
             self.reply(200, completion("  "))
         elif what == "no choices":

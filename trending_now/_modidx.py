@@ -3090,6 +3090,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'trending_now/prompts/client.py'),
                                              'trending_now.prompts.client._line': ( '5_prompts/client.html#_line',
                                                                                     'trending_now/prompts/client.py'),
+                                             'trending_now.prompts.client._openai': ( '5_prompts/client.html#_openai',
+                                                                                      'trending_now/prompts/client.py'),
                                              'trending_now.prompts.client._seconds': ( '5_prompts/client.html#_seconds',
                                                                                        'trending_now/prompts/client.py'),
                                              'trending_now.prompts.client.model_file': ( '5_prompts/client.html#model_file',

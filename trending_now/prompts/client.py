@@ -157,7 +157,10 @@ class LocalServer:
     def __enter__(self):
         self.port, self._log = _free_port(), tempfile.TemporaryFile()
         self.url = f'http://127.0.0.1:{self.port}/v1'
-        self._process = subprocess.Popen(self._command(), stdout=self._log, stderr=self._log)
+        # In the environment: arguments can be read by every user of the machine
+        environment = {**os.environ, 'API_KEY': self.key}
+        self._process = subprocess.Popen(self._command(), stdout=self._log, stderr=self._log,
+                                         env=environment)
         try: self._wait()
         except BaseException:
             self._stop()
@@ -175,7 +178,7 @@ def _free_port():
 @patch
 def _command(self:LocalServer):
     options = {'model': model_file(), 'model_alias': MODEL, 'host': '127.0.0.1',
-               'port': self.port, 'api_key': self.key, 'n_ctx': self.context,
+               'port': self.port, 'n_ctx': self.context,
                'n_threads': self.threads, 'n_threads_batch': self.threads, 'seed': 7,
                'interrupt_requests': False, 'verbose': False}
     given = [str(part) for name, value in options.items() for part in (f'--{name}', value)]
@@ -280,6 +283,14 @@ class _Failure(Exception):
         super().__init__(kind)
         self.kind, self.after = kind, after
 
+def _openai():
+    "The package; ModuleNotFoundError that says how to get it."
+    try: import openai
+    except ModuleNotFoundError as e:
+        raise ModuleNotFoundError(f"{e.name} is missing: asking needs the extra 'llm' "
+                                  "(pip install 'trending-now[llm]')") from None
+    return openai
+
 def _seconds(headers):
     "What retry-after asks for, in seconds from 0; None if nothing that can be read."
     try: asked = float(headers.get('retry-after', 'nan'))
@@ -293,8 +304,10 @@ def _form(schema, own):
             'json_schema': {'name': 'answer', 'schema': schema, 'strict': True}}
 
 def _check_answer(request, choice):
-    "_Failure for an answer that is none: cut off, empty, malformed."
+    "_Failure for an answer that is none: a refusal, cut off, empty, malformed."
     text, finish = choice.message.content or '', choice.finish_reason
+    if finish == 'content_filter' or getattr(choice.message, 'refusal', None):
+        raise _Failure('refusal')
     if finish not in ('stop', 'length'): raise _Failure('cut off')
     if not text.strip(): raise _Failure('empty')
     if request.schema is None: return
@@ -306,7 +319,7 @@ def _check_answer(request, choice):
 @patch
 def _once(self:Client, request):
     "An `Answer` from a single request; _Failure if another may help, Refused if none will."
-    import openai
+    openai = _openai()
     options = {} if request.schema is None else {
         'response_format': _form(request.schema, self.own_schema)}
     begun = time.perf_counter()
@@ -319,6 +332,7 @@ def _once(self:Client, request):
         raise _Failure('rate limit', _seconds(e.response.headers)) from None
     except openai.InternalServerError: raise _Failure('server error') from None
     except openai.APIStatusError as e:
+        if e.status_code in (408, 409): raise _Failure('server error') from None
         raise Refused(f'{self.url} answered {e.status_code} to {request.about!r}: '
                       f'{e.message[:200]}') from None
     except (openai.APIResponseValidationError, ValueError): raise _Failure('malformed') from None
@@ -334,9 +348,8 @@ def _once(self:Client, request):
 def _server(self:Client):
     "The connection; its own retries are off, since they would leave no trace."
     if getattr(self, '_connection', None) is None:
-        from openai import OpenAI
-        self._connection = OpenAI(base_url=self.url, api_key=self._key or 'none',
-                                  timeout=self.timeout, max_retries=0)
+        self._connection = _openai().OpenAI(base_url=self.url, api_key=self._key or 'none',
+                                            timeout=self.timeout, max_retries=0)
     return self._connection
 
 # %% ../../nbs/5_prompts/02_client.ipynb #cl-ask-code
