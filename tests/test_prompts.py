@@ -3,6 +3,7 @@ reviews that give orders."""
 
 import json, os, signal, subprocess, sys, threading, time
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from llm_stand_in import stand_in
@@ -20,6 +21,9 @@ from trending_now.prompts import (
     Request,
     Variable,
     clean,
+    first_wins,
+    judge_prompt,
+    judge_report,
     leaks,
     tags_schema,
 )
@@ -294,3 +298,26 @@ def test_cleaning_twice_changes_nothing_more(text):
 def test_a_template_never_reads_what_was_filled_in():
     prompt = Prompt("x", "$a and $b", {"a": Variable(), "b": Variable()})
     assert prompt.request(a="$b", b="${a}").messages[0]["content"] == "$b and ${a}"
+
+
+def test_a_judge_that_follows_the_position_is_found_out_and_a_good_one_is_not():
+    rng = np.random.default_rng(7)
+    follows = judge_report(rng.random(200) < 0.9, rng.random(200) < 0.1)
+    good = [rng.random(200) < 0.97 for _ in range(4)]
+    assert [doubt.split(":")[0] for doubt in follows.doubts()][:2] == ["accuracy", "order"]
+    assert judge_report(*good).doubts() == []
+    few = judge_report(*(rights[:5] for rights in good))
+    assert len(few.doubts()) == 4  # five pairs show nothing
+
+
+def test_a_verdict_belongs_to_the_summary_wherever_it_is_shown():
+    pairs = [(["Fine."], "right", "wrong")] * 3
+    says = [f'says {{"better": "{letter}"}}' for letter in "AAB"]
+    for swapped, wanted in ((False, [True, True, False]), (True, [False, False, True])):
+        with stand_in(*says) as server:
+            client = client_of(server, at_once=1)
+            client.answers.get = lambda key: None  # three times the same question
+            found = first_wins(client, judge_prompt(), pairs, swapped=swapped)
+        shown = server.asked[0]["messages"][0]["content"]
+        assert ("Summary A: wrong" in shown) == swapped
+        assert found.tolist() == wanted

@@ -18,7 +18,7 @@ prompts.read_claims(answer.text)
 __all__ = ['ASPECTS', 'NOUNS', 'PLAIN', 'SLANG', 'film_quality', 'slang_share', 'write_reviews', 'agreed', 'read_claims',
            'SummaryScore', 'score_summary', 'MODEL', 'Request', 'Answer', 'KeptAnswers', 'model_file', 'LocalServer',
            'NotKept', 'Refused', 'Client', 'clean', 'Variable', 'Prompt', 'PromptDiff', 'HOSTILE', 'VIBES',
-           'tags_schema', 'leaks']
+           'tags_schema', 'leaks', 'judge_prompt', 'first_wins', 'Share', 'JudgeReport', 'judge_report']
 
 # %% ../../nbs/8_families/13_prompt_names.ipynb #prm-04
 from .reviews import ASPECTS, NOUNS, PLAIN, SLANG, film_quality, slang_share
@@ -28,11 +28,13 @@ from .client import MODEL, Request, Answer, KeptAnswers, model_file, LocalServer
 from .client import NotKept, Refused, Client
 from .versions import clean, Variable, Prompt, PromptDiff, HOSTILE, VIBES
 from .versions import tags_schema, leaks
+from .judges import judge_prompt, first_wins, Share, JudgeReport, judge_report
 
 # %% ../../nbs/8_families/13_prompt_names.ipynb #prm-05
 _all_ = [
     'ASPECTS', 'NOUNS', 'PLAIN', 'SLANG', 'film_quality', 'slang_share', 'write_reviews', 'agreed',
     'read_claims', 'SummaryScore', 'score_summary', 'MODEL', 'Request', 'Answer', 'KeptAnswers',
     'model_file', 'LocalServer', 'NotKept', 'Refused', 'Client', 'clean', 'Variable', 'Prompt',
-    'PromptDiff', 'HOSTILE', 'VIBES', 'tags_schema', 'leaks',
+    'PromptDiff', 'HOSTILE', 'VIBES', 'tags_schema', 'leaks', 'judge_prompt', 'first_wins',
+    'Share', 'JudgeReport', 'judge_report',
 ]
