@@ -69,15 +69,7 @@ class Answer:
 
 # %% ../../nbs/5_prompts/02_client.ipynb #cl-answers-code
 class KeptAnswers:
-    """Answers by the name of their question, in a file of JSON lines or in memory.
-
-    Examples
-    --------
-    >>> kept = KeptAnswers()
-    >>> kept.add('k1', Answer('Hello.', 'stop', 5, 2, .3), 'greeting')
-    >>> kept.get('k1').text, len(kept)
-    ('Hello.', 1)
-    """
+    "Answers by the name of their question, in a file of JSON lines or in memory."
     def __init__(self,
         path=None, # The file, made with the first answer; None: in memory
     ):
