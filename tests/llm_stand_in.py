@@ -75,11 +75,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(200, b"<html>gateway</html>")
         elif what.startswith("says "):
             self.reply(200, completion(what.removeprefix("says ")))
-        elif what.startswith("429"):
-            after = what.partition(" ")[2]
-            self.reply(429, error, [("retry-after", after)] if after else [])
         else:
-            self.reply(int(what), error)
+            status, _, more = what.partition(" ")
+            if status == "401":  # some servers quote the key that they refuse
+                error["error"]["message"] = f"no such {more}"
+            self.reply(int(status), error, [("retry-after", more)] if more else [])
 
 
 class StandIn:

@@ -1,7 +1,7 @@
 """Prompts: the client before a server that misbehaves, the real model, replay, versions, and
 reviews that give orders."""
 
-import json, os, signal, subprocess, sys, threading, time
+import email.utils, json, os, signal, subprocess, sys, threading, time
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def client_of(server, **options):
     "A client that does not really wait; what it would have waited is in `.waits`."
     waits = []
     options = {"timeout": 60, "rng": 7, "sleep": waits.append, "fallback": "no summary"} | options
-    client = Client(server.url, "key", "stand-in", **options)
+    client = Client(server.url, "key", **({"model": "stand-in"} | options))
     client.waits = waits
     return client
 
@@ -103,13 +103,43 @@ def test_what_will_be_as_wrong_the_next_time_is_refused_at_once(status):
     assert len(server.asked) == 1 and client.waits == []
 
 
-@pytest.mark.parametrize("asked, low, high", [("7", 7, 7), ("3600", 30, 30), ("soon", 0.25, 0.75),
-                                              ("-1", 0.25, 0.75), ("nan", 0.25, 0.75)])  # fmt: skip
+RETRY_AFTER = [
+    ("7", 7.25, 7.75),
+    ("3600", 30, 30),
+    ("soon", 0.25, 0.75),
+    ("-1", 0.25, 0.75),
+    ("nan", 0.25, 0.75),
+]
+
+
+@pytest.mark.parametrize("asked, low, high", RETRY_AFTER)
 def test_it_waits_as_long_as_the_server_asks_and_never_for_ever(asked, low, high):
     with stand_in(f"429 {asked}") as server:
         client = client_of(server)
         client.ask(HELLO)
     assert low <= client.waits[0] <= high
+
+
+def test_retry_after_may_be_a_date_and_come_with_another_status():
+    later = email.utils.formatdate(time.time() + 20, usegmt=True)
+    for what in (f"429 {later}", f"503 {later}"):
+        with stand_in(what) as server:
+            client = client_of(server)
+            client.ask(HELLO)
+        assert 0.75 < client.waits[0] <= 20.75
+
+
+def test_a_refusal_of_the_server_is_an_event_and_does_not_quote_the_key():
+    with stand_in("401 key") as server:
+        client = client_of(server)
+        with pytest.raises(Refused) as refused:
+            client.ask(HELLO)
+    assert "key" not in str(refused.value) and client.failures().to_dict() == {"refused": 1}
+
+
+def test_a_prompt_is_not_asked_of_another_model_without_a_word():
+    with pytest.raises(ValueError, match="written for large"):
+        Client().ask(Request(HELLO.messages, model="large"))
 
 
 def test_it_waits_longer_after_each_try_and_not_all_clients_alike():
@@ -303,10 +333,11 @@ def test_a_template_never_reads_what_was_filled_in():
 def test_a_judge_that_follows_the_position_is_found_out_and_a_good_one_is_not():
     rng = np.random.default_rng(7)
     follows = judge_report(rng.random(200) < 0.9, rng.random(200) < 0.1)
-    good = [rng.random(200) < 0.97 for _ in range(4)]
+    right, swapped, one, again, words = (rng.random(200) < 0.97 for _ in range(5))
+    good = right, swapped, (one, again), words
     assert [doubt.split(":")[0] for doubt in follows.doubts()][:2] == ["accuracy", "order"]
     assert judge_report(*good).doubts() == []
-    few = judge_report(*(rights[:5] for rights in good))
+    few = judge_report(right[:5], swapped[:5], (one[:5], again[:5]), words[:5])
     assert len(few.doubts()) == 4  # five pairs show nothing
 
 
@@ -315,7 +346,7 @@ def test_a_verdict_belongs_to_the_summary_wherever_it_is_shown():
     says = [f'says {{"better": "{letter}"}}' for letter in "AAB"]
     for swapped, wanted in ((False, [True, True, False]), (True, [False, False, True])):
         with stand_in(*says) as server:
-            client = client_of(server, at_once=1)
+            client = client_of(server, at_once=1, model=MODEL)
             client.answers.get = lambda key: None  # three times the same question
             found = first_wins(client, judge_prompt(), pairs, swapped=swapped)
         shown = server.asked[0]["messages"][0]["content"]

@@ -9,6 +9,7 @@ __all__ = ['MODEL', 'Request', 'Answer', 'KeptAnswers', 'model_file', 'LocalServ
 import json, os, secrets, socket, subprocess, sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,7 @@ class Request:
     parameters:dict = field(default_factory=dict) # temperature, max_tokens, seed and the like
     schema:dict|None = None # JSON schema that the answer has to follow; None: free text
     about:str = ''       # For people; not part of the question
+    model:str = ''       # The model that it was written for; '': any
 
     def __post_init__(self):
         fine = self.messages and all(
@@ -60,6 +62,12 @@ class Answer:
     seconds:float    # From question to answer, as measured when it was asked
     tries:int = 1    # Requests that it took
 
+    @property
+    def whole(self)->str: # '' if not one sentence was finished
+        "What may be shown: the text, or its finished sentences where max_tokens cut it off."
+        if self.finish != 'length': return self.text
+        return self.text[:max(map(self.text.rfind, '.!?')) + 1]
+
     def cost(self,
         per_million_in,  # Price of a million tokens of question
         per_million_out, # Price of a million tokens of answer
@@ -75,6 +83,7 @@ class KeptAnswers:
     ):
         self.path = None if path is None else Path(path)
         self._rows, self._lock = {}, threading.Lock()
+        self._whole = None # Bytes of the file before a torn last line; None: there is none
         if self.path and self.path.exists(): self._load()
 
     def __len__(self): return len(self._rows)
@@ -97,31 +106,42 @@ class KeptAnswers:
             self._rows[key] = {'about': about, 'key': key, 'answer': asdict(answer)}
             if self.path:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._drop_torn()
                 with self.path.open('a', encoding='utf-8') as file:
                     file.write(_line(self._rows[key]))
 
     def tidy(self):
-        "Write the file anew, in order of what the answers are about, each once."
-        rows = sorted(self._rows.values(), key=lambda row: (row['about'], row['key']))
-        new = self.path.with_suffix('.tmp')
-        new.write_text(''.join(map(_line, rows)), encoding='utf-8')
-        new.replace(self.path)
+        "Write the file anew, in order of what the answers are about; ValueError without a file."
+        if self.path is None: raise ValueError('path = None: expected a file to tidy')
+        with self._lock:
+            rows = sorted(self._rows.values(), key=lambda row: (row['about'], row['key']))
+            new = self.path.with_suffix('.tmp')
+            new.write_text(''.join(map(_line, rows)), encoding='utf-8')
+            new.replace(self.path)
+            self._whole = None
 
 # %% ../../nbs/5_prompts/02_client.ipynb #cl-answers-load
 def _line(row): return json.dumps(row, ensure_ascii=False) + '\n'
 
 @patch
 def _load(self:KeptAnswers):
-    "Read the file; ValueError that names a line that is none, unless it is a torn last one."
-    text = self.path.read_text(encoding='utf-8')
-    lines = text.splitlines()
+    "Read the file; ValueError that names a line that is none. A torn last line is left alone."
+    content = self.path.read_bytes()
+    *lines, rest = content.split(b'\n')
+    if rest: self._whole = len(content) - len(rest)
     for number, line in enumerate(lines, 1):
         try: row = json.loads(line)
         except ValueError:
-            if number == len(lines) and not text.endswith('\n'): return self.tidy()
-            raise ValueError(f'{self.path}, line {number}: expected JSON, '
-                             f'not {line[:40]!r}') from None
+            raise ValueError(f'{self.path}, line {number}: expected JSON, not {line[:40]!r}; '
+                             'delete the line, and its answer is asked again') from None
         self._rows[row['key']] = row
+
+@patch
+def _drop_torn(self:KeptAnswers):
+    "Cut a torn last line off, before the first line is added; whoever only reads writes nothing."
+    if self._whole is None: return
+    os.truncate(self.path, self._whole)
+    self._whole = None
 
 # %% ../../nbs/5_prompts/02_client.ipynb #cl-server-code
 MODEL = 'SmolLM2-135M-Instruct'
@@ -284,9 +304,12 @@ def _openai():
     return openai
 
 def _seconds(headers):
-    "What retry-after asks for, in seconds from 0; None if nothing that can be read."
-    try: asked = float(headers.get('retry-after', 'nan'))
-    except ValueError: return None
+    "What retry-after asks for, as seconds or as a date; None if nothing that can be read."
+    text = headers.get('retry-after', '')
+    try: asked = float(text)
+    except ValueError:
+        try: asked = parsedate_to_datetime(text).timestamp() - time.time()
+        except (TypeError, ValueError): return None
     return asked if 0 <= asked < float('inf') else None
 
 def _form(schema, own):
@@ -322,11 +345,12 @@ def _once(self:Client, request):
     except openai.APIConnectionError: raise _Failure('no connection') from None
     except openai.RateLimitError as e:
         raise _Failure('rate limit', _seconds(e.response.headers)) from None
-    except openai.InternalServerError: raise _Failure('server error') from None
+    except openai.InternalServerError as e:
+        raise _Failure('server error', _seconds(e.response.headers)) from None
     except openai.APIStatusError as e:
         if e.status_code in (408, 409): raise _Failure('server error') from None
-        raise Refused(f'{self.url} answered {e.status_code} to {request.about!r}: '
-                      f'{e.message[:200]}') from None
+        said = e.message[:200].replace(self._key or 'none', '...') # some servers quote the key
+        raise Refused(f'{self.url} answered {e.status_code} to {request.about!r}: {said}') from None
     except (openai.APIResponseValidationError, ValueError): raise _Failure('malformed') from None
     seconds = time.perf_counter() - begun
     if not getattr(found, 'choices', None): raise _Failure('malformed')
@@ -350,6 +374,9 @@ def ask(self:Client,
     request:Request, # The question
 )->Answer:           # Kept, fresh, or the fallback
     "An answer; NotKept where a replay has none, Refused for what the server will never answer."
+    if request.model not in ('', self.model):
+        raise ValueError(f'{request.about!r} was written for {request.model}: expected a client of '
+                         f'that model, not of {self.model}')
     key = request.key(self.model)
     kept = self.answers.get(key)
     if kept is not None: return kept
@@ -358,6 +385,9 @@ def ask(self:Client,
                       'once with a server, see LocalServer')
     for number in range(1, self.tries + 1):
         try: answer = replace(self._once(request), tries=number)
+        except Refused:
+            self._alert(request, 'refused', self.tries)
+            raise
         except _Failure as failure:
             self._alert(request, failure.kind, number)
             if number < self.tries: self.sleep(self._pause(number, failure.after))
@@ -368,10 +398,10 @@ def ask(self:Client,
 
 @patch
 def _pause(self:Client, number, after):
-    "Seconds to wait after a try; at least what the server asked for, at most `longest`."
+    "Seconds to wait after a try: its own, after what the server asked for; at most `longest`."
     with self._lock: jitter = self._rng.uniform(.5, 1.5)
     own = self.wait*2**(number - 1)*jitter
-    return min(max(own, after or 0.), self.longest)
+    return min((after or 0.) + own, self.longest)
 
 # %% ../../nbs/5_prompts/02_client.ipynb #cl-events
 @patch
@@ -395,7 +425,10 @@ def ask_many(self:Client,
     requests,           # Requests, in order
     progress:bool=True, # Show a bar
 )->list:                # An `Answer` each, in the same order
-    "Answers to all; interrupted and called again, it asks only what is not kept yet."
+    """Answers to all; interrupted and called again, it asks only what is not kept yet.
+
+    An interruption waits for the requests that are under way, and keeps their answers.
+    """
     from tqdm.auto import tqdm
     requests = list(requests)
     pool = ThreadPoolExecutor(self.at_once)

@@ -7,7 +7,7 @@ __all__ = ['judge_prompt', 'first_wins', 'Share', 'JudgeReport', 'judge_report']
 
 # %% ../../nbs/5_prompts/04_judges.ipynb #jd-imp
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import numpy as np
 from fastcore.basics import patch
 from .. import checks
@@ -18,14 +18,13 @@ def judge_prompt(
     template:str='Reviews of a film:\n$reviews\n\nSummary A: $first\nSummary B: $second\n\n'
                  'Which summary says what the reviews say, A or B?',
     temperature:float=0., # 0: always the same answer
-    seed:int=7,           # Of the draws at a temperature above 0
 )->Prompt:                # Variables reviews, first and second; its answer names A or B
     "A prompt that asks which of two summaries is better."
     form = {'type': 'object', 'properties': {'better': {'enum': ['A', 'B']}},
             'required': ['better'], 'additionalProperties': False}
     variables = {'reviews': Variable(300, 8), 'first': Variable(400), 'second': Variable(400)}
     return Prompt('judge', template, variables, schema=form,
-                  parameters={'temperature': temperature, 'max_tokens': 16, 'seed': seed})
+                  parameters={'temperature': temperature, 'max_tokens': 16, 'seed': 7})
 
 # %% ../../nbs/5_prompts/04_judges.ipynb #jd-ask
 def first_wins(
@@ -33,16 +32,22 @@ def first_wins(
     judge:Prompt,   # From `judge_prompt`
     pairs,          # (reviews, one summary, the other) each
     swapped=False,  # Show the other summary first
+    seed=None,      # Of the draws of the first pair, counted up; None: the judge's, for all
 )->np.ndarray:      # (pairs,) True where the judge chose the summary named first in the pair
     """What a judge says of pairs, whichever of the two it was shown first.
 
-    ValueError where an answer is a fallback: a verdict that was never given is none.
+    ValueError without pairs, and where an answer is a fallback: a verdict that was never given
+    is none.
     """
+    if not len(pairs): raise ValueError('pairs is empty: expected at least one')
     requests = []
     for number, (reviews, one, other) in enumerate(pairs):
         first, second = (other, one) if swapped else (one, other)
-        requests.append(judge.request(f'judge {judge.hash}, pair {number:03}', reviews=reviews,
-                                      first=first, second=second))
+        request = judge.request(f'judge {judge.hash}, pair {number:03}', reviews=reviews,
+                                first=first, second=second)
+        if seed is not None:
+            request = replace(request, parameters={**request.parameters, 'seed': seed + number})
+        requests.append(request)
     answers = client.ask_many(requests, progress=False)
     silent = [number for number, answer in enumerate(answers) if answer.finish == 'fallback']
     if silent: raise ValueError(f'no verdict on pairs {silent}: ask again later')
@@ -84,7 +89,7 @@ class JudgeReport:
 def judge_report(
     right,          # (pairs,) whether the judge was right, the pairs as they are
     right_swapped,  # (pairs,) the same with the two summaries swapped
-    again=None,     # (pairs,) the same as `right`, asked again
+    again=None,     # (2, pairs) asked twice, at a temperature above 0
     words=None,     # (pairs,) the same as `right`, in other words
     rng=7,          # Seed of the order
 )->JudgeReport:
@@ -97,14 +102,18 @@ def judge_report(
     >>> found.order.value, found.accuracy.low < .5 < found.accuracy.high
     (0.0, True)
     """
-    parts = {'right': right, 'right_swapped': right_swapped, 'again': again, 'words': words}
+    one_time, other_time = (None, None) if again is None else again
+    parts = {'right': right, 'right_swapped': right_swapped, 'again': one_time,
+             'asked again': other_time, 'words': words}
     given = {name: _flags(name, part) for name, part in parts.items() if part is not None}
     if len({len(part) for part in given.values()}) > 1:
         sizes = {name: len(part) for name, part in given.items()}
         raise ValueError(f'pairs: {sizes}: expected as many in each')
     one, other = given['right'], given['right_swapped']
     drawn = np.where(checks.generator(rng).random(len(one)) < .5, one, other)
-    same = {name: _wilson(one == given[name]) for name in ('again', 'words') if name in given}
+    same = {}
+    if again is not None: same['again'] = _wilson(given['again'] == given['asked again'])
+    if words is not None: same['words'] = _wilson(one == given['words'])
     return JudgeReport(_wilson(drawn), _wilson(one == other), **same)
 
 def _flags(name, values):

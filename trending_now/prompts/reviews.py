@@ -110,7 +110,7 @@ _ASPECT_OF = {word: aspect for aspect in ASPECTS
               for word in (*NOUNS[aspect], *_ALSO[aspect])}
 _PRAISE = set('wonderful excellent superb joy well good great strong beautiful brilliant amazing '
               'fantastic exceptional impressive stunning outstanding perfect best enjoyable '
-              'slaps fire hard killed sick'.split())
+              'slaps fire killed sick'.split())
 _BLAME = set('weak poor disappointing terrible bad dull slow worst lacking lacked lacks awful '
              'boring mediocre mid flopped cringe nothing cooked'.split())
 _CLAUSE = re.compile(r'[.;:!?]|\bbut\b|\bwhile\b|\bhowever\b|\balthough\b')
@@ -122,7 +122,8 @@ def _opinion(words):
     found = 0
     for place, word in enumerate(words):
         turned = -1 if _NOT & set(words[max(0, place - 3):place]) else 1
-        if word in _PRAISE: found = turned
+        goes_hard = word == 'hard' and words[max(0, place - 1)] in ('went', 'goes', 'go')
+        if word in _PRAISE or goes_hard: found = turned
         elif word in _BLAME: found = -turned
         elif word in ('work', 'worked') and turned < 0: found = -1
     return found
@@ -131,7 +132,7 @@ def _clause_claims(clause):
     "(aspect, opinion) of each claim in a clause."
     waiting, last = [], 0
     for part in re.split(r',|\band\b', clause):
-        words = re.findall(r"[a-z']+", part)
+        words = re.findall(r"[a-z']+", part.replace('’', "'"))
         waiting += dict.fromkeys(_ASPECT_OF[word] for word in words if word in _ASPECT_OF)
         opinion = _opinion(words)
         if not opinion: continue

@@ -19,6 +19,9 @@ from .client import MODEL, Request
 # %% ../../nbs/5_prompts/03_prompts.ipynb #pv-clean
 _MARKS = re.compile(r'<\|[^|<>]*\|>|\[/?INST\]|<</?SYS>>|</?s>|#{3,}')
 
+def _is_seen(c): # neither a control sign nor one that only varies the sign before it
+    return unicodedata.category(c)[0] != 'C' and not 0xE0100 <= ord(c) <= 0xE01EF
+
 def clean(
     text:str,        # What somebody wrote
     limit:int=300,   # Characters that are let through
@@ -32,9 +35,8 @@ def clean(
     """
     if not isinstance(text, str): raise ValueError(f'text = {text!r}: expected a text')
     limit = checks.whole('limit', limit, 1)
-    text = unicodedata.normalize('NFKC', text)
-    text = ''.join(' ' if c.isspace() else c for c in text
-                   if c.isspace() or unicodedata.category(c)[0] != 'C')
+    text = unicodedata.normalize('NFKC', text[:20*limit]) # beyond that nobody means it well
+    text = ''.join(' ' if c.isspace() else c for c in text if c.isspace() or _is_seen(c))
     while _MARKS.search(text): text = _MARKS.sub(' ', text)
     text = ' '.join(text.split())
     return text if len(text) <= limit else text[:limit - 1].rstrip() + '…'
@@ -105,7 +107,7 @@ def request(self:Prompt,
     question = {'role': 'user', 'content': Template(self.template).substitute(texts)}
     system = [{'role': 'system', 'content': self.role}] if self.role else []
     return Request((*system, question), self.parameters, self.schema,
-                   about or f'{self.name} {self.hash}')
+                   about or f'{self.name} {self.hash}', self.model)
 
 # %% ../../nbs/5_prompts/03_prompts.ipynb #pv-diff-code
 def _lines(prompt):
@@ -115,7 +117,7 @@ def _lines(prompt):
              for name in ('name', 'model', 'parameters', 'variables', 'schema')}
     lines = [f'{name}: {value}' for name, value in plain.items()]
     for name in ('role', 'template'):
-        lines += [f'{name}:', *(f'  {line}' for line in record[name].splitlines())]
+        lines += [f'{name}:', *(f'  {line}' for line in record[name].split('\n'))]
     return lines
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ VIBES = ('funny', 'romantic', 'scary', 'tense', 'moving', 'thrilling', 'dreamlik
 def tags_schema(
     n:int=3, # Tags of a film
 )->dict:     # JSON schema
-    "An answer with `n` tags of the closed list, and nothing else."
+    "An answer with `n` tags of the closed list, and nothing else; the same may come twice."
     tags = {'type': 'array', 'items': {'enum': [*VIBES]}, 'minItems': n, 'maxItems': n}
     return {'type': 'object', 'properties': {'tags': tags}, 'required': ['tags'],
             'additionalProperties': False}
@@ -218,8 +220,8 @@ def leaks(
     >>> leaks('I never tell the name of anybody', prompt, run=4)
     'never tell the name'
     """
-    own = Template(f'{prompt.role}\n{prompt.template}').substitute(
-        dict.fromkeys(prompt.variables, '\n'))
+    own = prompt.role + '\n' + Template(prompt.template).substitute(
+        dict.fromkeys(prompt.variables, ''))
     own, found = _words(own), _words(text)
     runs = {tuple(own[i:i + run]) for i in range(len(own) - run + 1)}
     for i in range(len(found) - run + 1):
