@@ -189,6 +189,20 @@ def test_a_guardrail_can_stop_or_hold_a_winner(log):
     )
 
 
+@pytest.mark.parametrize(
+    "lift, held, told", [(0.5, True, False), (0.16, True, True), (0.5, False, True)]
+)
+def test_a_stop_that_only_a_guardrail_put_off_is_not_called_flattered(lift, held, told):
+    # Beyond its bound at the first reading already, it is no test that stopped at the third
+    arm, spread = np.repeat([0, 1], 750), np.tile(stats.norm.ppf((np.arange(750) + 0.5) / 750), 2)
+    units = pd.DataFrame({"arm": arm, "clicks": 2 + lift * arm + spread, "views": 5 + spread / 9})
+    views = ab.Metric("views", ab.count("exposure"), margin=0.1)
+    looks = ab.Experiment("g", clicks, 1000, (views,) if held else (), looks=4)
+    report = ab.analyse_units(looks, units, [0.25, 0.5])
+    assert report.decision == "ship"
+    assert any("flatters" in reason for reason in report.reasons) == told
+
+
 def test_a_mismatch_or_mixed_units_make_it_invalid(log):
     lost = log[~((log.variant == "treatment") & log.unit.str.endswith(("1", "2", "3")))]
     assert (

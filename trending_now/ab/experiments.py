@@ -324,6 +324,12 @@ def _concluded(experiment, known, done, broken):
     decision, variant = _overall(experiment, known, decisions)
     return decision, variant, decisions, [*reasons, *_all_cautions(experiment, known)]
 
+def _held_up(z, look):
+    "Whether an earlier reading was probably beyond its bound, and only a guardrail held the test."
+    earlier = np.array(look.so_far[:-1])
+    expected = z*np.sqrt(earlier/look.so_far[-1]) # a sum that grew evenly until now
+    return bool((expected > look.bounds[:-1]).any())
+
 def _unbiased(experiment, known, look):
     "What an early stop of a plan with looks has found, without the bias of stopping."
     said = []
@@ -331,6 +337,7 @@ def _unbiased(experiment, known, look):
         c, control = v.main.comparison, abs(v.main.control.mean)
         if not look.bounds or v.state not in ('better', 'worse') or not control: continue
         z = math.copysign(c.statistic, 1)
+        if v.guards and _held_up(z, look): continue
         level = family_level(experiment.weights, experiment.alpha, experiment.looks)
         found = after_stopping(z, look.so_far, look.bounds, abs(c.difference)/z/control, level)
         sign = math.copysign(1, c.difference)
