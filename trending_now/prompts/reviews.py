@@ -66,6 +66,7 @@ def write_reviews(
     week:int=0,   # Service week: it decides how much slang there is
     n:int=4,      # Reviews a film
     seed:int=7,   # Same seed, same reviews
+    opinions=None, # Week whose opinions they tell, in the words of `week`; None: its own
 )->pd.DataFrame:  # A row a review: film_id, week, text, told ({aspect: 1 or -1})
     """Reviews of films by simulated visitors; ValueError for a week below 0, or no reviews.
 
@@ -77,9 +78,10 @@ def write_reviews(
     ['film_id', 'week', 'text', 'told']
     """
     week, n = checks.whole('week', week), checks.whole('n', n, 1, of='reviews')
+    opinions = week if opinions is None else checks.whole('opinions', opinions)
     slang, rows = float(slang_share(week)), []
     for film, quality in zip(films.film_id, film_quality(films, seed)):
-        rng = stream(seed, 'reviews', film, week)
+        rng = stream(seed, 'reviews', film, opinions)
         rows += [(film, week, *_review(quality, slang, rng)) for _ in range(n)]
     return pd.DataFrame(rows, columns=['film_id', 'week', 'text', 'told'])
 

@@ -67,6 +67,7 @@ class Prompt:
     parameters:dict = field(
         default_factory=lambda: {'temperature': 0., 'max_tokens': 48, 'seed': 7})
     schema:dict|None = None # JSON schema of the answer; None: free text
+    examples:tuple = ()  # (values of the variables, the answer) each: shown before, as a talk
 
     def __post_init__(self):
         checks.text('name', self.name)
@@ -75,10 +76,15 @@ class Prompt:
         if not template.is_valid() or {*template.get_identifiers()} != {*self.variables}:
             raise ValueError(f'template asks for {template.get_identifiers()}: expected '
                              f'{[*self.variables]}, as in variables')
+        if not all({*values} == {*self.variables} for values, _ in self.examples):
+            raise ValueError(f'examples = {self.examples!r}: expected pairs of values for '
+                             f'{[*self.variables]} and an answer')
 
     def record(self)->dict: # Plain JSON values
         "All that an answer depends on, and the name."
-        return asdict(self)
+        record = asdict(self)
+        if not self.examples: del record['examples']
+        return record
 
     @property
     def hash(self)->str: # 12 hexadecimal digits
@@ -96,17 +102,23 @@ def _filled(name, variable, value):
     return '\n'.join(f'- {clean(text, variable.limit)}' for text in [*value][:variable.most])
 
 @patch
+def _question(self:Prompt, values):
+    "The template filled in, as a message."
+    if {*values} != {*self.variables}:
+        raise ValueError(f'values for {[*values]}: expected {[*self.variables]}')
+    texts = {name: _filled(name, self.variables[name], value) for name, value in values.items()}
+    return {'role': 'user', 'content': Template(self.template).substitute(texts)}
+
+@patch
 def request(self:Prompt,
     about:str='', # For people
     **values,     # A text for each variable, or a list of texts
 )->Request:
     "The question to the model, its input cleaned and bounded; ValueError for other variables."
-    if {*values} != {*self.variables}:
-        raise ValueError(f'values for {[*values]}: expected {[*self.variables]}')
-    texts = {name: _filled(name, self.variables[name], value) for name, value in values.items()}
-    question = {'role': 'user', 'content': Template(self.template).substitute(texts)}
-    system = [{'role': 'system', 'content': self.role}] if self.role else []
-    return Request((*system, question), self.parameters, self.schema,
+    talk = [{'role': 'system', 'content': self.role}] if self.role else []
+    for shown, answer in self.examples:
+        talk += [self._question(shown), {'role': 'assistant', 'content': answer}]
+    return Request((*talk, self._question(values)), self.parameters, self.schema,
                    about or f'{self.name} {self.hash}', self.model)
 
 # %% ../../nbs/5_prompts/03_prompts.ipynb #pv-diff-code
@@ -118,6 +130,8 @@ def _lines(prompt):
     lines = [f'{name}: {value}' for name, value in plain.items()]
     for name in ('role', 'template'):
         lines += [f'{name}:', *(f'  {line}' for line in record[name].split('\n'))]
+    for values, answer in prompt.examples:
+        lines += [f'example: {json.dumps(values, sort_keys=True)}', f'  answer: {answer}']
     return lines
 
 @dataclass(frozen=True)
@@ -162,7 +176,8 @@ def load(cls:Prompt,
     check_seal(folder)
     record = json.loads((Path(folder)/'prompt.json').read_text(encoding='utf-8'))
     variables = {name: Variable(**its) for name, its in record.pop('variables').items()}
-    return cls(variables=variables, **record)
+    examples = tuple((values, answer) for values, answer in record.pop('examples', ()))
+    return cls(variables=variables, examples=examples, **record)
 
 # %% ../../nbs/5_prompts/03_prompts.ipynb #pv-hostile-list
 HOSTILE = (
