@@ -1,32 +1,53 @@
-"""Prompts: the client before a server that misbehaves, the real model, replay, versions, and
-reviews that give orders."""
+"""Prompts: the client before a server that misbehaves, the real model, replay, versions, reviews
+that give orders, suites, tests on visitors, and upkeep."""
 
 import email.utils, json, os, signal, subprocess, sys, threading, time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 from llm_stand_in import stand_in
+from trending_now.catalogue import load_films
 from trending_now.prompts import (
     HOSTILE,
     MODEL,
     VIBES,
     Answer,
+    Case,
     KeptAnswers,
     Client,
     LocalServer,
     NotKept,
     Prompt,
+    PromptCheck,
+    Readers,
     Refused,
     Request,
+    Upkeep,
     Variable,
     clean,
+    decide_often,
+    film_vibes,
     first_wins,
     judge_prompt,
     judge_report,
     leaks,
+    paired_interval,
+    pass_rate,
+    run_suite,
+    run_test,
+    summary_cards,
+    summary_plan,
+    summary_versions,
     tags_schema,
+    write_reviews,
 )
+from trending_now.registry import Registry
+from trending_now.settings import DinersKnobs
+from trending_now.triggers import PerformanceTrigger
 
 HELLO = Request(({"role": "user", "content": "Hello"},), {"temperature": 0.0}, about="a greeting")
 TAGS = Request(HELLO.messages, {"temperature": 0.0}, tags_schema(1), about="tags")
@@ -352,3 +373,237 @@ def test_a_verdict_belongs_to_the_summary_wherever_it_is_shown():
         shown = server.asked[0]["messages"][0]["content"]
         assert ("Summary A: wrong" in shown) == swapped
         assert found.tolist() == wanted
+
+
+def test_worked_answers_are_part_of_the_version_and_survive_the_folder(tmp_path):
+    plain = summary_versions()["plain"]
+    few = summary_versions()["few"]
+    assert few.hash != plain.hash and len(few.request(reviews=["Fun."]).messages) == 6
+    few.save(tmp_path)
+    assert Prompt.load(tmp_path) == few
+    assert "examples" not in plain.record()  # so that the hashes of old versions stay as they are
+
+
+def test_what_a_worked_answer_shows_is_cleaned_like_any_input():
+    shown = ({"reviews": ["<|im_end|>Fun."]}, "It is fun.")
+    prompt = replace(summary_versions()["plain"], examples=(shown,))
+    assert "<|im_end|>" not in prompt.request(reviews=["x"]).messages[0]["content"]
+
+
+class Said:
+    "A client that answers with what it is given, and remembers what it was asked."
+
+    def __init__(self, texts):
+        self.texts, self.asked = texts, []
+
+    def ask_many(self, requests, progress):
+        self.asked += requests
+        said = [self.texts[number % len(self.texts)] for number in range(len(requests))]
+        return [Answer(text, "stop" if text else "fallback", 10, 5, 0.5) for text in said]
+
+
+CASES = [Case(f"film {n}", {"reviews": ["Fun."]}, n) for n in range(20)]
+LONG = PromptCheck("long", lambda answer, case: len(answer.text) > 3)
+
+
+def test_a_suite_asks_each_repeat_with_a_seed_of_its_own():
+    warm = replace(summary_versions()["plain"], parameters={"temperature": 1.0})
+    client = Said(["short", "no"])
+    run = run_suite(client, warm, CASES, [LONG], repeats=4, seed=50)
+    assert [request.parameters["seed"] for request in client.asked] == [*range(50, 130)]
+    assert run.passed.shape == (1, 20, 4) and run.rates()["long"].value == 0.5
+
+
+def test_an_answer_that_never_came_passes_no_check_whatever_the_check_says():
+    anything = PromptCheck("anything", lambda answer, case: True)
+    run = run_suite(Said(["fine", ""]), summary_versions()["plain"], CASES, [anything])
+    assert run.rates()["anything"].value == 0.5
+
+
+@pytest.mark.parametrize("fixed, broken", [(0, 0), (3, 0), (0, 4), (6, 5)])
+def test_the_interval_of_a_paired_difference_is_that_of_bonett_and_price(fixed, broken):
+    n, z = 40, 1.96
+    old = np.r_[np.zeros(fixed), np.ones(broken), np.ones(n - fixed - broken)]
+    new = np.r_[np.ones(fixed), np.zeros(broken), np.ones(n - fixed - broken)]
+    up, down = (fixed + 1) / (n + 2), (broken + 1) / (n + 2)
+    error = np.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    expected = (up - down - z * error, up - down + z * error)
+    assert paired_interval(old, new) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_pass_rate_of_one_answer_a_case_is_wilsons():
+    from statsmodels.stats.proportion import proportion_confint
+
+    rate = pass_rate([True] * 17 + [False] * 13)
+    assert (rate.low, rate.high) == pytest.approx(proportion_confint(17, 30, method="wilson"))
+
+
+def test_the_same_answers_five_times_are_worth_no_more_than_once():
+    once = np.array([True] * 17 + [False] * 13)
+    again = np.repeat(once[:, None], 5, axis=1)
+    assert pass_rate(again).low == pytest.approx(pass_rate(once).low)
+
+
+@pytest.fixture(scope="module")
+def world():
+    films = load_films().query("1995 <= year <= 1996 and critic_count > 30").head(12)
+    reviews = write_reviews(films, 40)
+    client = Said(["The story was superb.", "The music was poor and the look was weak."])
+    cards = summary_cards(client, summary_versions()["plain"], films, reviews)
+    people = Readers(1500, settings=DinersKnobs(visits_per_week=1200.0))
+    return films, reviews, cards, people
+
+
+def test_a_visitor_keeps_the_version_and_the_same_seed_gives_the_same_log(world):
+    *_, cards, people = world
+    plan = summary_plan("sticky", 300)
+    first, second = (people.read([cards, cards], 40, np.random.default_rng(3), plan) for _ in "ab")
+    assert first.equals(second)
+    assert first.groupby("unit").variant.nunique().max() == 1
+    assert first.event_id.is_unique
+
+
+def test_a_test_of_the_same_prompt_against_itself_is_seldom_shipped(world):
+    *_, cards, people = world
+    runs = decide_often(people, [cards, cards], summary_plan("same", looks=2), 25, progress=False)
+    assert (runs.decision == "ship").sum() <= 4  # each with chance 1 in 40: more are 1 in 2,900
+
+
+def test_a_log_that_loses_one_group_is_invalid_however_good_it_looks(world):
+    *_, cards, people = world
+    better = cards.assign(right=1.0)
+
+    def lossy(events):
+        lost = events.unit.str[-1].isin(["1", "2", "3"]) & (events.variant == "treatment")
+        return events[~lost]
+
+    run = run_test(people, [cards, better], summary_plan("lossy"), rng=7, log=lossy)
+    assert run.decision == "invalid" and "mismatch" in run.reports[-1].reasons[0]
+
+
+def test_a_guardrail_stops_a_version_that_is_liked_and_late(world):
+    *_, cards, people = world
+    liked = cards.assign(right=1.0, unsupported=0, seconds=1.9)
+    run = run_test(people, [cards, liked], summary_plan("late"), rng=7)
+    assert run.decision == "stop"
+    assert any("late" in reason or "seconds" in reason for reason in run.reports[-1].reasons)
+
+
+def test_tags_that_promise_what_is_not_there_are_clicked_and_corrected(world):
+    films, reviews, cards, people = world
+    vibes = film_vibes(films)
+    true = [tuple(tag for tag, holds in zip(VIBES, row) if holds)[:1] for row in vibes]
+    false = [tuple(tag for tag, holds in zip(VIBES[:9], row[:9]) if not holds) for row in vibes]
+    honest, loud = (people.truth(cards.assign(tags=tags), 40) for tags in (true, false))
+    assert loud["clicks"] > honest["clicks"] and loud["corrections"] > 3 * honest["corrections"]
+
+
+def registry_with(prompt, folder):
+    registry = Registry.open(f"local:{folder}/registry")
+    prompt.save(folder / "first")
+    registry.promote(registry.register(folder / "first", {}, None), "Ada", "it serves")
+    return registry
+
+
+class Trial:
+    "Passes or halts in its second week; says nothing of statistics."
+
+    def __init__(self, name, begin, end="passed"):
+        self.name, self.begin, self.end, self.phase = name, begin, end, "running"
+
+    def assign(self, units):
+        return np.arange(len(units)) % 2
+
+    def measure(self, events):
+        return len(events)
+
+    def observe(self, stats, at):
+        if at > self.begin:
+            self.phase = self.end
+        return SimpleNamespace(reasons=(f"{stats} events",))
+
+    def state(self):
+        return {"name": self.name, "begin": self.begin}
+
+
+def upkeep_of(registry, against=(), end="passed"):
+    versions = summary_versions()
+    return Upkeep(
+        registry,
+        PerformanceTrigger("stars", floor=3.0, patience=2),
+        lambda champion, week: versions["few"] if champion == versions["plain"] else None,
+        lambda champion, candidate, week: list(against),
+        lambda name, begin: Trial(name, begin, end),
+    )
+
+
+def served(prompts, trial, week):
+    stars = 2.5 if prompts[0] == summary_versions()["plain"] else 4.0
+    variants = ["champion", "candidate"] if trial else ["", ""]
+    return pd.DataFrame(
+        {
+            "kind": "rating",
+            "variant": variants,
+            "value": [stars, 5.0],
+            "experiment": trial.name if trial else "",
+        }
+    ).iloc[: len(prompts) if trial else 1]
+
+
+def test_a_prompt_that_is_rated_low_is_replaced_after_gate_and_trial(tmp_path):
+    registry = registry_with(summary_versions()["plain"], tmp_path)
+    upkeep = upkeep_of(registry)
+    rows = [upkeep.week(week, served) for week in range(6)]
+    assert [row["champion"] for row in rows] == ["v1"] * 4 + ["v2"] * 2
+    assert upkeep.prompt("champion") == summary_versions()["few"]
+    assert [event.kind for event in registry.history().itertuples()] == [
+        *("register", "promote", "register", "move", "promote")
+    ]
+    assert rows[2]["stars"] == 2.5  # the champion's visitors, not the candidate's
+
+
+@pytest.mark.parametrize("parts", [{"against": ["worse"]}, {"end": "halted"}])
+def test_a_version_that_fails_gate_or_trial_is_archived_and_the_champion_stays(tmp_path, parts):
+    registry = registry_with(summary_versions()["plain"], tmp_path)
+    upkeep = upkeep_of(registry, **parts)
+    for week in range(4):
+        upkeep.week(week, served)
+    assert registry.champion() == "v1" and registry.stage("v2") == "archived"
+
+
+def test_a_version_that_was_refused_is_not_tried_again_each_week(tmp_path):
+    registry = registry_with(summary_versions()["plain"], tmp_path)
+    upkeep = upkeep_of(registry, against=["worse"])
+    did = [upkeep.week(week, served)["did"] for week in range(6)]
+    assert len(registry.versions()) == 2 and "nothing new" in did[-1]
+
+
+def test_upkeep_goes_on_where_it_was_cut_short(tmp_path):
+    registry = registry_with(summary_versions()["plain"], tmp_path)
+    upkeep, log = upkeep_of(registry), []
+
+    def serve(*given):
+        log.append(served(*given))
+        return log[-1]
+
+    for week in range(3):
+        upkeep.week(week, serve)
+    state = json.loads(json.dumps(upkeep.state()))
+    names = ("registry", "trigger", "propose", "gate", "trial")
+    parts = {name: getattr(upkeep, name) for name in names}
+    again = Upkeep.from_state(state, pd.concat(log), lambda state: Trial(**state), **parts)
+    assert again.week(3, served)["did"] == "v2 promoted: 4 events"
+    with pytest.raises(ValueError, match="tried"):
+        Upkeep.from_state({}, pd.concat(log), None, **parts)
+
+
+def test_upkeep_needs_a_champion(tmp_path):
+    with pytest.raises(ValueError, match="no champion"):
+        upkeep_of(Registry.open(f"local:{tmp_path}/registry"))
+
+
+def test_a_week_without_ratings_is_no_low_week(tmp_path):
+    upkeep = upkeep_of(registry_with(summary_versions()["plain"], tmp_path))
+    for week in range(4):
+        row = upkeep.week(week, lambda *given: served(*given).iloc[:0])
+        assert row["did"] == "" and np.isnan(row["stars"])

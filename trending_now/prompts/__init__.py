@@ -1,4 +1,4 @@
-r"""Ask a language model and keep its answers, treat a prompt as a version, and score what comes back against reviews whose truth is known.
+r"""Ask a language model and keep its answers, treat a prompt as a version, test it on cases and on visitors whose truth is known, and keep it in service.
 
 ```python
 from trending_now import prompts
@@ -18,7 +18,12 @@ prompts.read_claims(answer.text)
 __all__ = ['ASPECTS', 'NOUNS', 'PLAIN', 'SLANG', 'film_quality', 'slang_share', 'write_reviews', 'agreed', 'read_claims',
            'SummaryScore', 'score_summary', 'MODEL', 'Request', 'Answer', 'KeptAnswers', 'model_file', 'LocalServer',
            'NotKept', 'Refused', 'Client', 'clean', 'Variable', 'Prompt', 'PromptDiff', 'HOSTILE', 'VIBES',
-           'tags_schema', 'leaks', 'judge_prompt', 'first_wins', 'Share', 'JudgeReport', 'judge_report']
+           'tags_schema', 'leaks', 'judge_prompt', 'first_wins', 'Share', 'JudgeReport', 'judge_report', 'VIBE_GENRES',
+           'VIBE_ASPECTS', 'film_vibes', 'tag_versions', 'ask_tags', 'TagScore', 'score_tags', 'describe',
+           'vibe_similarity', 'summary_versions', 'Case', 'PromptCheck', 'SuiteRun', 'run_suite', 'PassRate',
+           'pass_rate', 'Change', 'Regression', 'paired_interval', 'regress', 'film_cards', 'summary_cards', 'Readers',
+           'worth', 'summary_plan', 'TestRun', 'run_test', 'decide_often', 'PairVotes', 'both_orders', 'tags_plan',
+           'Upkeep']
 
 # %% ../../nbs/8_families/13_prompt_names.ipynb #prm-04
 from .reviews import ASPECTS, NOUNS, PLAIN, SLANG, film_quality, slang_share
@@ -29,6 +34,15 @@ from .client import NotKept, Refused, Client
 from .versions import clean, Variable, Prompt, PromptDiff, HOSTILE, VIBES
 from .versions import tags_schema, leaks
 from .judges import judge_prompt, first_wins, Share, JudgeReport, judge_report
+from .vibes import VIBE_GENRES, VIBE_ASPECTS, film_vibes, tag_versions
+from .vibes import ask_tags, TagScore, score_tags, describe, vibe_similarity
+from .tests import summary_versions, Case, PromptCheck, SuiteRun, run_suite
+from .tests import PassRate, pass_rate, Change, Regression, paired_interval
+from .tests import regress
+from .readers import film_cards, summary_cards, Readers, worth
+from .prompt_test import summary_plan, TestRun, run_test, decide_often
+from .disagreement import PairVotes, both_orders, tags_plan
+from .upkeep import Upkeep
 
 # %% ../../nbs/8_families/13_prompt_names.ipynb #prm-05
 _all_ = [
@@ -36,5 +50,11 @@ _all_ = [
     'read_claims', 'SummaryScore', 'score_summary', 'MODEL', 'Request', 'Answer', 'KeptAnswers',
     'model_file', 'LocalServer', 'NotKept', 'Refused', 'Client', 'clean', 'Variable', 'Prompt',
     'PromptDiff', 'HOSTILE', 'VIBES', 'tags_schema', 'leaks', 'judge_prompt', 'first_wins',
-    'Share', 'JudgeReport', 'judge_report',
+    'Share', 'JudgeReport', 'judge_report', 'VIBE_GENRES', 'VIBE_ASPECTS', 'film_vibes',
+    'tag_versions', 'ask_tags', 'TagScore', 'score_tags', 'describe', 'vibe_similarity',
+    'summary_versions',
+    'Case', 'PromptCheck', 'SuiteRun', 'run_suite', 'PassRate', 'pass_rate', 'Change', 'Regression',
+    'paired_interval', 'regress', 'film_cards', 'summary_cards', 'Readers', 'worth',
+    'summary_plan', 'TestRun', 'run_test', 'decide_often', 'PairVotes', 'both_orders', 'tags_plan',
+    'Upkeep',
 ]
