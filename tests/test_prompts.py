@@ -597,6 +597,32 @@ def test_upkeep_goes_on_where_it_was_cut_short(tmp_path):
         Upkeep.from_state({}, pd.concat(log), None, **parts)
 
 
+def test_a_trial_ends_when_somebody_else_replaces_its_champion(tmp_path):
+    registry = registry_with(summary_versions()["plain"], tmp_path)
+    upkeep = upkeep_of(registry)
+    for week in range(3):
+        upkeep.week(week, served)
+    summary_versions()["guided"].save(tmp_path / "theirs")
+    registry.promote(registry.register(tmp_path / "theirs", {}, None), "Ben", "it reads well")
+    assert upkeep.week(3, served)["champion"] == "v3" and upkeep.running is None
+    assert registry.champion() == "v3" and registry.stage("v2") == "archived"
+
+
+def test_a_week_that_is_done_again_registers_nothing_twice(tmp_path):
+    registry = registry_with(summary_versions()["plain"], tmp_path)
+    for _ in range(2):  # the second time, nothing is known but the registry
+        upkeep = upkeep_of(registry)
+        upkeep.stars = [2.5]
+        upkeep.week(1, served)
+    assert len(registry.versions()) == 2
+
+
+def test_the_champion_is_not_tried_against_itself(tmp_path):
+    upkeep = upkeep_of(registry_with(summary_versions()["plain"], tmp_path))
+    upkeep.propose = lambda champion, week: champion
+    assert "nothing new" in [upkeep.week(week, served)["did"] for week in range(2)][-1]
+
+
 def test_upkeep_needs_a_champion(tmp_path):
     with pytest.raises(ValueError, match="no champion"):
         upkeep_of(Registry.open(f"local:{tmp_path}/registry"))

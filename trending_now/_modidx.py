@@ -3244,6 +3244,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'trending_now/prompts/upkeep.py'),
                                              'trending_now.prompts.upkeep.Upkeep.__init__': ( '5_prompts/upkeep.html#upkeep.__init__',
                                                                                               'trending_now/prompts/upkeep.py'),
+                                             'trending_now.prompts.upkeep.Upkeep._drop': ( '5_prompts/upkeep.html#upkeep._drop',
+                                                                                           'trending_now/prompts/upkeep.py'),
                                              'trending_now.prompts.upkeep.Upkeep._look': ( '5_prompts/upkeep.html#upkeep._look',
                                                                                            'trending_now/prompts/upkeep.py'),
                                              'trending_now.prompts.upkeep.Upkeep._watch': ( '5_prompts/upkeep.html#upkeep._watch',

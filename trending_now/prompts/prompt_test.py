@@ -91,11 +91,11 @@ def run_test(
 def decide_often(
     people, cards, plan, # As for `run_test`
     repeats:int,         # Tests
-    seed:int=7,          # Of all luck
+    seed:int=7,          # Of all luck, with the plan's name
     begin:int=40,        # First service week
     progress:bool=True,  # Show how far it is
 )->pd.DataFrame:         # A row a test: decision, weeks, seen (views of each variant)
-    "Carry out a plan again and again, with other people in the groups each time."
+    "Carry out a plan again and again on the same people, in other groups and moods each time."
     from tqdm.auto import tqdm
     rows = []
     numbers = range(checks.whole('repeats', repeats, 1))

@@ -16,7 +16,7 @@ class Upkeep:
     "The care of a prompt, a week at a time; ValueError for a registry without a champion."
     def __init__(self,
         registry, # Of prompts, with a champion
-        trigger,  # Has check(status); its status.metrics has 'stars', a value a week
+        trigger,  # Has check(status); status.metrics has 'stars', a value for each rated week
         propose,  # Function of (champion, week): a `Prompt`, or None
         gate,     # Function of (champion, candidate, week): reasons against it; [] passes
         trial,    # Function of (name, first week): a trial with assign, measure and observe
@@ -26,7 +26,7 @@ class Upkeep:
         self.registry, self.trigger, self.propose = registry, trigger, propose
         self.gate, self.trial = gate, trial
         self.stars, self.tried = [], [] # since the last promotion: stars a week, hashes
-        self.candidate, self.running, self._log = '', None, []
+        self.candidate, self.against, self.running, self._log = '', '', None, []
 
     def prompt(self,
         version:str, # Or 'champion'
@@ -36,16 +36,25 @@ class Upkeep:
 
     def week(self,
         week:int, # Service week
-        serve,    # Function of (prompts, trial or None, week): the week's Events record
+        serve,    # Function of (prompts, trial or None, week): the week's Events record; in a
+                  # trial, its variants are called champion and candidate
     )->dict:      # week, champion, stars, did
         "Serve a week, look at it, and do what follows."
         champion = self.registry.champion()
+        if self.running and champion != self.against: self._drop(champion)
         versions = [champion, self.candidate] if self.running else [champion]
         events = serve([self.prompt(version) for version in versions], self.running, week)
         stars = _mean_stars(events, self.running)
         if not math.isnan(stars): self.stars.append(stars)
         did = self._look(events, week) if self.running else self._watch(week)
         return {'week': week, 'champion': champion, 'stars': stars, 'did': did}
+
+@patch
+def _drop(self:Upkeep, champion):
+    "End a trial whose champion somebody has replaced: it compares with what is gone."
+    self.registry.move(self.candidate, 'archived', self.running.name,
+                       f'{champion} has become champion, it was compared with {self.against}')
+    self.candidate, self.against, self.running, self.stars = '', '', None, []
 
 def _mean_stars(events, trial):
     "Of the ratings of the champion's summaries."
@@ -61,19 +70,21 @@ def _watch(self:Upkeep, week):
     if firing is None: return ''
     champion = self.prompt('champion')
     candidate = self.propose(champion, week)
-    if candidate is None or candidate.hash in self.tried:
+    if candidate is None or candidate.hash in [champion.hash, *self.tried]:
         return f'{firing.reason}; nothing new to propose'
     self.tried.append(candidate.hash)
+    key = f'upkeep, week {week}, {candidate.hash}' # a week done again writes nothing twice
     with tempfile.TemporaryDirectory() as folder:
         candidate.save(folder)
         version = self.registry.register(folder, {'hash': candidate.hash}, None, by='upkeep',
-                                         reason=firing.reason)
+                                         reason=firing.reason, key=key)
     against = self.gate(champion, candidate, week)
     if against:
-        self.registry.move(version, 'archived', 'gate', '; '.join(against))
+        self.registry.move(version, 'archived', 'gate', '; '.join(against), key=f'{key}, gate')
         return f'{firing.reason}; {version} stopped at the gate: {"; ".join(against)}'
-    self.registry.move(version, 'challenger', 'gate', 'better, and no other check worse')
-    self.candidate, self._log = version, []
+    self.registry.move(version, 'challenger', 'gate', 'nothing speaks against it',
+                       key=f'{key}, gate')
+    self.candidate, self.against, self._log = version, self.registry.champion(), []
     self.running = self.trial(f'{candidate.name} {version}', week + 1)
     return f'{firing.reason}; {version} goes to trial'
 
@@ -90,8 +101,8 @@ def _look(self:Upkeep, events, week):
     if trial.phase == 'halted':
         self.registry.move(version, 'archived', trial.name, said)
         return f'{version} halted: {said}'
-    self.registry.promote(version, trial.name, said, over=self.registry.champion())
-    self.stars, self.tried = [], [] # a new champion is measured from its own first weeks
+    self.registry.promote(version, trial.name, said, over=self.against)
+    self.stars, self.tried, self.against = [], [], '' # a new champion has its own first weeks
     return f'{version} promoted: {said}'
 
 # %% ../../nbs/5_prompts/10_upkeep.ipynb #uk-state-code
@@ -100,7 +111,7 @@ def state(self:Upkeep)->dict: # Plain values, ready for json.dumps
     "All that is known beside the registry and the events."
     trial = self.running.state() if self.running else None
     return {'stars': [*self.stars], 'tried': [*self.tried], 'candidate': self.candidate,
-            'trial': trial}
+            'against': self.against, 'trial': trial}
 
 @patch(cls_method=True)
 def from_state(cls:Upkeep,
@@ -110,12 +121,12 @@ def from_state(cls:Upkeep,
     **parts,    # Of `Upkeep`
 )->'Upkeep':
     "Upkeep as it was; ValueError for a state that is none."
-    known = {'stars', 'tried', 'candidate', 'trial'}
+    known = {'stars', 'tried', 'candidate', 'against', 'trial'}
     if not isinstance(state, dict) or {*state} != known:
-        raise ValueError(f'state = {state!r}: expected stars, tried, candidate and trial')
+        raise ValueError(f'state = {state!r}: expected {", ".join(sorted(known))}')
     new = cls(**parts)
     new.stars, new.tried = [*state['stars']], [*state['tried']]
-    new.candidate = state['candidate']
+    new.candidate, new.against = state['candidate'], state['against']
     if state['trial']:
         new.running = revive(state['trial'])
         new._log = [events[events.experiment == new.running.name]]
