@@ -3230,6 +3230,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'trending_now/prompts/tests.py'),
                                             'trending_now.prompts.tests._requests': ( '5_prompts/tests.html#_requests',
                                                                                       'trending_now/prompts/tests.py'),
+                                            'trending_now.prompts.tests._wilson': ( '5_prompts/tests.html#_wilson',
+                                                                                    'trending_now/prompts/tests.py'),
                                             'trending_now.prompts.tests.paired_interval': ( '5_prompts/tests.html#paired_interval',
                                                                                             'trending_now/prompts/tests.py'),
                                             'trending_now.prompts.tests.pass_rate': ( '5_prompts/tests.html#pass_rate',

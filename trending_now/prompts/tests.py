@@ -10,6 +10,7 @@ __all__ = ['summary_versions', 'Case', 'PromptCheck', 'SuiteRun', 'run_suite', '
 from dataclasses import dataclass, replace
 import numpy as np
 from fastcore.basics import patch
+from scipy.special import ndtri
 from .. import checks
 from .versions import Prompt, Variable
 from ..show import markdown_table
@@ -124,14 +125,20 @@ def pass_rate(
     >>> pass_rate(asked_again).effective
     10.0
     """
-    from statsmodels.stats.proportion import proportion_confint
     passed = np.asarray(passed)
     if passed.dtype != bool or passed.ndim not in (1, 2) or not passed.size:
         raise ValueError(f'passed = {passed!r}: expected True or False for each case')
     by_case = passed.reshape(len(passed), -1).mean(1)
     share, effective = float(by_case.mean()), _effective(by_case, passed.size)
-    low, high = proportion_confint(share*effective, effective, method='wilson')
-    return PassRate(share, float(low), float(high), len(passed), round(effective, 1))
+    low, high = _wilson(share, effective)
+    return PassRate(share, low, high, len(passed), round(effective, 1))
+
+def _wilson(share, n):
+    "Wilson's interval of a share of n answers; n need not be whole."
+    z2 = ndtri(.975)**2
+    middle = (share + z2/(2*n))/(1 + z2/n)
+    half = np.sqrt(z2*(share*(1 - share)/n + z2/(4*n**2)))/(1 + z2/n)
+    return float(max(middle - half, 0)), float(min(middle + half, 1))
 
 def _effective(by_case, answers):
     "How many independent answers have the variance that the cases show."
