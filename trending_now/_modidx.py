@@ -3186,6 +3186,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'trending_now/prompts/reviews.py'),
                                               'trending_now.prompts.reviews.agreed': ( '5_prompts/reviews.html#agreed',
                                                                                        'trending_now/prompts/reviews.py'),
+                                              'trending_now.prompts.reviews.clear_films': ( '5_prompts/reviews.html#clear_films',
+                                                                                            'trending_now/prompts/reviews.py'),
                                               'trending_now.prompts.reviews.film_quality': ( '5_prompts/reviews.html#film_quality',
                                                                                              'trending_now/prompts/reviews.py'),
                                               'trending_now.prompts.reviews.read_claims': ( '5_prompts/reviews.html#read_claims',

@@ -23,12 +23,12 @@ __all__ = ['ASPECTS', 'NOUNS', 'PLAIN', 'SLANG', 'film_quality', 'slang_share', 
            'vibe_similarity', 'summary_versions', 'Case', 'PromptCheck', 'SuiteRun', 'run_suite', 'PassRate',
            'pass_rate', 'Change', 'Regression', 'paired_interval', 'regress', 'film_cards', 'summary_cards', 'Readers',
            'worth', 'summary_plan', 'TestRun', 'run_test', 'decide_often', 'PairVotes', 'both_orders', 'tags_plan',
-           'Upkeep']
+           'Upkeep', 'clear_films']
 
 # %% ../../nbs/8_families/13_prompt_names.ipynb #prm-04
 from .reviews import ASPECTS, NOUNS, PLAIN, SLANG, film_quality, slang_share
 from .reviews import write_reviews, agreed, read_claims, SummaryScore
-from .reviews import score_summary
+from .reviews import score_summary, clear_films
 from .client import MODEL, Request, Answer, KeptAnswers, model_file, LocalServer
 from .client import NotKept, Refused, Client
 from .versions import clean, Variable, Prompt, PromptDiff, HOSTILE, VIBES
@@ -56,5 +56,5 @@ _all_ = [
     'Case', 'PromptCheck', 'SuiteRun', 'run_suite', 'PassRate', 'pass_rate', 'Change', 'Regression',
     'paired_interval', 'regress', 'film_cards', 'summary_cards', 'Readers', 'worth',
     'summary_plan', 'TestRun', 'run_test', 'decide_often', 'PairVotes', 'both_orders', 'tags_plan',
-    'Upkeep',
+    'Upkeep', 'clear_films',
 ]
