@@ -11,7 +11,7 @@ from notebooks import PACKAGE
 
 HEAVY = (
     "torch transformers xgboost sklearn river matplotlib wandb dvc openai llama_cpp airflow "
-    "pyspark fastapi duckdb statsmodels scipy.stats"
+    "pyspark fastapi boto3 duckdb statsmodels scipy.stats"
 ).split()
 SOURCES = sorted(p for p in (ROOT / PACKAGE).rglob("*.py") if p.name != "_modidx.py")
 FACADES = [p for p in SOURCES if p.name == "__init__.py" and p.parent.name != PACKAGE]
@@ -102,6 +102,8 @@ ORDER = [
     "prompts",
     "registry",
     "loop",
+    "delivery",
+    "dags",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split()}

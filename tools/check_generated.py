@@ -18,6 +18,12 @@ WRITE_SETTINGS = f"""
 from pathlib import Path
 from {PACKAGE}.settings import template
 Path('settings.ini').write_text(template(), encoding='utf-8')"""
+WRITE_DELIVERY = f"""
+from pathlib import Path
+from {PACKAGE}.delivery.workflows import delivery_files
+for name, text in delivery_files().items():
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text(text, encoding='utf-8')"""
 ENDING = """
 
 Exit status: 0 everything is current, 1 a file is not (each is named), 2 a generator failed."""
@@ -45,6 +51,8 @@ STEPS = (
          (command("nbdev-export"),), (f"{PACKAGE}/**/*.py",)),
     Step("settings", f"settings.ini from {PACKAGE}.settings.template()",
          (PY, "-c", WRITE_SETTINGS)),
+    Step("delivery", f".github/workflows/ and Dockerfile from {PACKAGE}.delivery",
+         (PY, "-c", WRITE_DELIVERY)),
     Step("sidebar", "nbs/sidebar.yml and nbs/nbdev.yml from the order of the notebooks",
          (PY, "tools/build_docs.py", "--sidebar")),
     Step("readme", "README.md and its figures from nbs/index.ipynb", (PY, "tools/readme.py")),

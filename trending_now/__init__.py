@@ -17,6 +17,7 @@ part can be used by itself:
     prompts       language models asked and replayed, prompts as versions, reviews of known truth
     registry      versions of a model, what happened to each, who is champion, and what it takes
     loop          the service week by week: its steps, its workspace, its report
+    delivery      from the registry to machines: updates, smoke tests, workflows, the way back
 
     catalogue     the films, and the clock that replays their arrival
     settings      every knob of the running system, and random streams with names

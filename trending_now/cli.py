@@ -17,7 +17,7 @@ from rich.table import Table
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-07
 _HELP = ('Trending Now: a film service that retrains itself. Exit codes: 0 done, 1 unexpected, '
-         '2 wrong command or knob, 3 workspace or registry, 130 interrupted.')
+         '2 wrong command or knob, 3 workspace or registry, 4 deployment, 130 interrupted.')
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
 
@@ -289,6 +289,35 @@ def _release(week:int, why:_Why, by:_By=None, workspace:_Folder=_HOME,
         from trending_now.loop.people import release
         release(_begun(workspace, settings), week, _by(by), why)
         _say(f'Week {week} may be learned from.')
+
+# %% ../nbs/7_operating/29_command_line.ipynb #cl-21b
+_MODEL = typer.Option(help='Its files; by default those in the registry of the workspace.')
+
+@app.command('fetch')
+def _fetch(version:str, folder:Path, workspace:_Folder=_HOME,
+    settings:Annotated[Path | None, _SETTINGS]=None):
+    "Copy the files of a version from the registry to FOLDER/VERSION, and check them."
+    with _guarded():
+        from trending_now.delivery.delivery import fetch_version, registry_at
+        registry = registry_at(_settings(settings), workspace)
+        _say(f'{version}: {fetch_version(registry, version, folder)}')
+
+@app.command('deploy')
+def _deploy(environment:Literal['staging', 'production'], version:str,
+    model:Annotated[Path | None, _MODEL]=None, workspace:_Folder=_HOME,
+    settings:Annotated[Path | None, _SETTINGS]=None):
+    "Let an environment's service run a version, or what it ran before if that fails."
+    with _guarded():
+        from trending_now.delivery.delivery import build_target, deploy_version, registry_at
+        from trending_now.delivery.targets import DeliveryError
+        knobs = _settings(settings)
+        files = model or registry_at(knobs, workspace).get(version).folder
+        if files.name != version: raise ValueError(f'{files}: expected a folder named {version}')
+        target = build_target(knobs.delivery, environment, workspace/'services')
+        try: done = deploy_version(target, knobs.delivery, files)
+        except DeliveryError as e: _fail(4, e)
+        if not done.good: _fail(4, f'{environment}: {done.state}: {done.reason}')
+        _say(f'{environment}: {version} {done.state}, {target.url()}')
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-22
 if __name__ == '__main__' and '__file__' in globals(): app()

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['section', 'LANES', 'PREFIX', 'SECTIONS', 'stream', 'SettingsError', 'knob', 'ReplayKnobs', 'GenresKnobs',
            'DinersKnobs', 'drift_threshold', 'TriggersKnobs', 'CurationKnobs', 'RetrainingKnobs', 'PolicyKnobs',
-           'RegistryKnobs', 'TrialsKnobs', 'IncidentsKnobs', 'LoopKnobs', 'Settings', 'lane', 'load', 'template']
+           'RegistryKnobs', 'TrialsKnobs', 'IncidentsKnobs', 'LoopKnobs', 'DeliveryKnobs', 'Settings', 'lane', 'load',
+           'template']
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #2383e7f4
 import configparser, difflib, os, zlib
@@ -57,6 +58,8 @@ def knob(
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #4fa705fa
 _MONTH = r'^(19|20)\d\d-(0[1-9]|1[0-2])$'
+_REPOSITORY = r'^([\w.-]+/[\w.-]+)?$'
+_ADDRESS = r'^https?://[^/]+$'
 
 def _cron_line(text):
     "A cron line as it came, or an empty text; ValueError for anything else."
@@ -325,6 +328,32 @@ class LoopKnobs:
     keep_versions:int = knob(4, 1, 1000, unit='versions',
         doc='former champions whose files are kept; other versions keep lineage and metrics')
 
+@section
+class DeliveryKnobs:
+    "Where versions are deployed, and how an update is judged (page `delivery`)."
+    target:Literal['local', 'ecs', 'apprunner'] = knob('local', unit='one of',
+        doc='what runs the services; local: processes of this machine')
+    staging:str = knob('', unit='local: empty; ecs: CLUSTER/SERVICE; apprunner: ARN',
+        doc='service on which a version is tried before visitors meet it')
+    production:str = knob('', unit='local: empty; ecs: CLUSTER/SERVICE; apprunner: ARN',
+        doc='service that visitors use')
+    staging_url:str = knob('', unit='http(s)://HOST; local: empty',
+        doc='where the staging service answers')
+    production_url:str = knob('', unit='http(s)://HOST; local: empty',
+        doc='where the production service answers')
+    images:str = knob('', unit='repository of images; local: empty',
+        doc='an image is this, a colon and the version')
+    repository:str = knob('', unit='OWNER/NAME; empty: deploy from here', pattern=_REPOSITORY,
+        doc='GitHub repository whose workflows deploy')
+    github:str = knob('https://api.github.com', unit='http(s)://HOST', pattern=_ADDRESS,
+        doc='where the API of GitHub answers')
+    patience:float = knob(900., 1., 7200., unit='seconds',
+        doc='longest time that an update may take')
+    watch_seconds:float = knob(60., 0., 86_400., unit='seconds',
+        doc='how long production is looked at after an update')
+    watch_every:float = knob(10., .05, 3600., unit='seconds',
+        doc='time between two looks')
+
 # %% ../nbs/1_service/12_ground_rules.ipynb #lanes-2
 _PLAIN = ('registry.gate = no; trials.test = none; incidents.request = -1; '
           'triggers.volume = 0; triggers.f1_floor = 0; triggers.drift = off; triggers.schedule =')
@@ -350,6 +379,7 @@ class Settings:
     trials:TrialsKnobs = TrialsKnobs()
     incidents:IncidentsKnobs = IncidentsKnobs()
     loop:LoopKnobs = LoopKnobs()
+    delivery:DeliveryKnobs = DeliveryKnobs()
     lanes:dict[str, str] = Field(default_factory=LANES.copy)
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #c18c5651
@@ -357,11 +387,16 @@ def _schema(cls):
     "The knobs of a section: {name: default, unit, type and bounds}."
     return TypeAdapter(cls).json_schema()['properties']
 
+def _allowed_text(knob):
+    "The same for a knob that is a text."
+    return f"text like {knob['default']} ({knob['unit']})" if knob['default'] else \
+        f"text ({knob['unit']})"
+
 def _allowed(knob):
     "What a knob allows, in words, such as 'a whole number from 1 to 1000 (service weeks)'."
     if 'enum' in knob: return 'one of ' + ', '.join(knob['enum'])
     if knob['type'] == 'boolean': return 'yes or no'
-    if knob['type'] == 'string': return f"text like {knob['default']} ({knob['unit']})"
+    if knob['type'] == 'string': return _allowed_text(knob)
     kind = 'a whole number' if knob['type'] == 'integer' else 'a number'
     return f"{kind} from {knob['minimum']} to {knob['maximum']} ({knob['unit']})"
 
@@ -494,7 +529,7 @@ def _section_lines(name, cls):
     lines = ['', f'# {cls.__doc__}', f'[{name}]']
     for key, knob in _schema(cls).items():
         lines.append(f"# {knob['description']}: {_allowed(knob)}")
-        lines.append(f"{key} = {_as_text(knob['default'])}")
+        lines.append(f"{key} = {_as_text(knob['default'])}".rstrip())
     return lines
 
 def _lane_lines():

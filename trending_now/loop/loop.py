@@ -13,7 +13,7 @@ from .. import checks
 from ..catalogue import before, reach
 from .arrivals import source_of
 from .lanes import beside
-from .steps import run_weeks
+from .steps import STEPS, run_weeks
 from .planning import plan_trial
 from .views import open_registry
 from .workspace import Workspace, hold, settings_of, start
@@ -26,6 +26,7 @@ def run(
     weeks:int=None,         # How many service weeks in all; None: as in the settings
     progress:bool=True,     # Show a progress bar
     lanes:bool=True,        # Run the lanes, too, in a process of their own
+    steps=STEPS,            # What a week consists of
 )->pd.DataFrame:            # A row a week, see `year_table`
     """Run the service up to a week, going on where an earlier run stopped.
 
@@ -42,7 +43,7 @@ def run(
         start(workspace, settings)
         with beside(workspace, weeks, lanes, progress):
             run_weeks(workspace, tqdm(range(weeks), 'service weeks', unit='week',
-                                      disable=not progress))
+                                      disable=not progress), steps)
     return year_table(workspace, weeks)
 
 def _check(settings, films, weeks):
@@ -121,7 +122,7 @@ def digest(
     for path in sorted(workspace.path.rglob('*')):
         name = path.relative_to(workspace.path)
         if not path.is_file() or path.name in _MEASURED: continue
-        if name.parts[0] in ('lanes', 'registry', 'reviews'): continue
+        if name.parts[0] in ('lanes', 'registry', 'reviews', 'services'): continue
         total.update(f'{name.as_posix()} '.encode() + hashlib.sha256(path.read_bytes()).digest())
     total.update(open_registry(workspace).history().to_json(date_format='iso').encode())
     return total.hexdigest()

@@ -13,14 +13,13 @@ from ..catalogue import GENRES, labels
 from ..diners.pages import build_page, join_pages, trending
 from ..diners.visitors import service_time
 from ..diners.visits import Diners, unit_ids
-from ..genres.booster import GenreBooster
 from .arrivals import films_of, memory_of, rows_of, write_rows
 from .mixed_trials import InterleavingTrial
 from .planning import trial_from_state
 from .trials import VARIANTS, ShadowTrial
 from .workspace import WorkspaceError
 from ..policies.layer import Layer, live
-from ..retraining.blend import GenreBlend
+from ..retraining.blend import load_sealed
 from ..settings import stream
 from ..triggers.when import f1_from_corrections
 
@@ -34,8 +33,7 @@ def model_of(
     "The model of a version, checked when it is loaded first; WorkspaceError for a damaged one."
     def load():
         folder = view.registry.get(version).folder
-        kind = GenreBlend if (folder/'blend.json').exists() else GenreBooster
-        try: return kind.load(folder, memory_of(view, view.week))
+        try: return load_sealed(folder, memory_of(view, view.week))
         except (OSError, ValueError) as e:
             raise WorkspaceError(f'{version} in {folder} cannot be used: {e}') from e
     return view.remember(('model', version), load)

@@ -54,20 +54,22 @@ def run_step(
     name:str,  # One of STEPS
     workspace, # `Workspace`, or its folder
     week:int,  # Service week
+    steps=STEPS, # By name
 ):
     "One step of one week; doing it again changes nothing. ValueError for an unknown step."
-    step = STEPS[checks.one_of('step', name, tuple(STEPS))]
+    step = steps[checks.one_of('step', name, tuple(steps))]
     if not isinstance(workspace, Workspace): workspace = Workspace(workspace)
     step.run(View(workspace, step, int(week)))
 
 def run_weeks(
     workspace:Workspace, # Begun, and held by whoever calls
     weeks,               # Numbers, from 0 on
+    steps=STEPS,         # By name, in order
 ):
     "Every step of every week that is not done."
     for week in weeks:
         if workspace.has('done', week): continue
-        for name in STEPS: run_step(name, workspace, week)
+        for name in steps: run_step(name, workspace, week, steps)
         workspace.write('done', week, {'week': week})
 
 # %% ../../nbs/7_operating/21_steps.ipynb #st-18
@@ -104,4 +106,5 @@ def diagram(
         lines.append(f'  {name}["{name}<br><small>{written}</small>"]')
     for name, others in _needed(feeds(steps)).items():
         lines += [f'  {other} --> {name}' for other in others]
-    return '\n'.join([*lines, '  gate -.->|next week| lineup'])
+    if {'gate', 'lineup'} <= {*steps}: lines.append('  gate -.->|next week| lineup')
+    return '\n'.join(lines)

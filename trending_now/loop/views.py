@@ -50,7 +50,7 @@ def open_registry(
 class Answers:
     "A registry that can be asked; UndeclaredError for whatever would change it."
     _verbs = ('get', 'champion', 'challengers', 'stage', 'versions', 'history', 'standing',
-              'verify', 'runs')
+              'verify', 'runs', 'running')
 
     def __init__(self, registry): self._registry = registry
 

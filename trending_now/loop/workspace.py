@@ -64,7 +64,9 @@ WEEKLY = {
     'approval': 'approval.json', 'outcome': 'outcome.json',
     'trigger': 'trigger.json', 'lineage': 'lineage.json', 'model': 'model',
     'trained': 'trained.json', 'cost': 'cost.json',
-    'gate': 'gate.json', 'done': 'done.json'}
+    'gate': 'gate.json', 'release': 'release.json', 'staged': 'staged.json',
+    'smoke': 'smoke.json', 'deployed': 'deployed.json', 'watched': 'watched.json',
+    'undone': 'undone.json', 'done': 'done.json'}
 LASTING = {'settings': 'settings.json', 'history': 'history.parquet', 'requests': 'requests'}
 
 # %% ../../nbs/7_operating/01_workspace.ipynb #ws-11
@@ -100,6 +102,7 @@ class Workspace:
         self.given = None    # The same, if it takes in the same films and has the same first model
         self.approval = ''   # auto, ask or file; '': as in the settings
         self.ask = None      # Function that asks the person at the terminal
+        self.targets = {}    # What runs the services, by environment; {}: as in the settings
 
     def __repr__(self): return f'Workspace({str(self.path)!r})'
 

@@ -308,7 +308,7 @@ def _shown(self:WandbStore, records, record):
     event = record.event
     try:
         if event.kind == 'run': self._show_run(record)
-        elif event.kind not in ('note', 'prune'): self._show_models(records, event)
+        elif event.kind not in ('note', 'deploy', 'prune'): self._show_models(records, event)
     except Exception as e: # the event counts, whatever the display does
         warnings.warn(f'{event.kind} {event.version} is in the history, but the pages of W&B do '
                       f'not show it: {e}', RuntimeWarning, stacklevel=2)

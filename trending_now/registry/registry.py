@@ -310,6 +310,31 @@ def note(self:Registry,
     "Write something about a version into the history."
     self._add('note', version, by=by, reason=checks.text('text', text), at=at, key=key)
 
+# %% ../../nbs/7_operating/04_registry.ipynb #rg-41
+@patch
+def log_deploy(self:Registry,
+    version:str,     # The version
+    environment:str, # Such as staging or production
+    state:str,       # asked, running, refused (another goes on running) or failed
+    by:str,          # Who or what says so
+    reason:str,      # Why
+    *,
+    image:str='',    # What was deployed
+    at=None,         # Moment; None: now
+    key:str='',      # Names this event: a second one with this key changes nothing
+):
+    "Write what came of a deployment; RegistryError for another state, or an unknown version."
+    payload = {'environment': environment, 'state': state, 'image': image}
+    self._add('deploy', version, by=checks.text('by', by), reason=reason, at=at, key=key,
+              payload=payload)
+
+@patch
+def running(self:Registry,
+    environment:str, # Such as staging or production
+)->str:              # '' before the first deployment
+    "The version that was deployed to an environment last, as far as the history knows."
+    return self.standing().running.get(environment, '')
+
 # %% ../../nbs/7_operating/04_registry.ipynb #rg-50
 def _check_race(events, standing, version, over):
     "RegistryError that names who won, if the champion is not the one it was compared with."

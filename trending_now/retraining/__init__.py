@@ -19,8 +19,8 @@ __all__ = ['put_aside', 'Stateless', 'Stateful', 'Hybrid', 'Frozen', 'Metered', 
            'forgetting', 'QuickBooster', 'refresh_leaves', 'Refresh', 'Saving', 'saving', 'Period',
            'calibration_period', 'CatchUp', 'FineTune', 'update', 'shrink_perturb', 'checkpoint_id', 'resume',
            'RowScale', 'linear_rows', 'OnlineLogistic', 'Streamed', 'test_then_learn', 'micro', 'micro_gain',
-           'RiverTagger', 'river_logistic', 'GenreBlend', 'Blend', 'backtest', 'by_start', 'overlap', 'OverStarts',
-           'over_starts', 'cheapest']
+           'RiverTagger', 'river_logistic', 'GenreBlend', 'load_sealed', 'Blend', 'backtest', 'by_start', 'overlap',
+           'OverStarts', 'over_starts', 'cheapest']
 
 # %% ../../nbs/8_families/05_retraining.ipynb #99d72e84
 from .strategies import put_aside, Stateless, Stateful, Hybrid, Frozen
@@ -33,7 +33,7 @@ from .finetune import resume
 from .online import RowScale, linear_rows, OnlineLogistic, Streamed
 from .online import test_then_learn, micro, micro_gain, RiverTagger
 from .online import river_logistic
-from .blend import GenreBlend, Blend
+from .blend import GenreBlend, Blend, load_sealed
 from .backtests import backtest, by_start, overlap, OverStarts
 from .backtests import over_starts, cheapest
 
@@ -44,5 +44,6 @@ _all_ = [
     'saving', 'Period', 'calibration_period', 'CatchUp', 'FineTune', 'update', 'shrink_perturb',
     'checkpoint_id', 'resume', 'RowScale', 'linear_rows', 'OnlineLogistic', 'Streamed',
     'test_then_learn', 'micro', 'micro_gain', 'RiverTagger', 'river_logistic', 'GenreBlend',
+    'load_sealed',
     'Blend', 'backtest', 'by_start', 'overlap', 'OverStarts', 'over_starts', 'cheapest',
 ]
