@@ -31,10 +31,19 @@ help: ## show this list
 	$(PIP) -e '.[all]'
 	@touch $@
 
+# Kubeflow's compiler wants other versions of some libraries: an environment of its own, in which
+# the project's libraries come second
+.venv/.kubeflow: .venv/.all constraints-kubeflow.txt
+	$(PYTHON) -m venv .venv/kubeflow
+	.venv/kubeflow/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-kubeflow.txt
+	$(BIN)/python -c 'import site; print(*site.getsitepackages(), "$(CURDIR)", sep="\n")' > \
+		"$$(.venv/kubeflow/bin/python -c 'import site; print(*site.getsitepackages())')/project.pth"
+	@touch $@
+
 run: .venv/.base ## replay 52 weeks of the film service; the report is in .trending_now/report.html
 	$(BIN)/trending-now run $(ARGS)
 
-test: .venv/.all ## everything that must hold: generated files, style, pages, docs, tests
+test: .venv/.all .venv/.kubeflow ## everything that must hold: generated files, style, pages, docs, tests
 	bash tools/install_system.sh
 	$(BIN)/python tools/check_generated.py
 	$(BIN)/python tools/style.py
@@ -42,10 +51,10 @@ test: .venv/.all ## everything that must hold: generated files, style, pages, do
 	$(BIN)/python tools/build_docs.py
 	$(BIN)/python -m pytest -q tests
 
-check: .venv/.all ## before a commit, in under a minute: what has changed, and its style
+check: .venv/.all .venv/.kubeflow ## before a commit, in under a minute: what has changed, and its style
 	$(BIN)/python tools/check.py $(REV)
 
-lab: .venv/.all ## open the pages in JupyterLab, trusted, beginning with the index
+lab: .venv/.all .venv/.kubeflow ## open the pages in JupyterLab, trusted, beginning with the index
 	$(BIN)/jupyter trust nbs/*.ipynb nbs/*/*.ipynb >/dev/null
 	$(BIN)/jupyter lab nbs/index.ipynb
 

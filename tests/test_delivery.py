@@ -3,7 +3,6 @@ workflows by the tools that attackers' readers use, dispatches over a bad networ
 from the registry to the machines and back."""
 
 import json, os, re, signal, subprocess, sys, threading, time
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,7 +15,7 @@ from trending_now.catalogue import labels, load_films
 from trending_now.delivery import (
     DELIVERED_WEEK, DeliveryError, Deployment, DispatchError, LocalProcess, Rehearsal,
     build_target, delivery_files, deploy_version, dispatch, fetch_version, image_of,
-    go_back, known_answers, roll_out, smoke_test, workflow_files,
+    go_back, known_answers, roll_out, small_settings, smoke_test, workflow_files,
 )  # fmt: skip
 from trending_now.delivery.service import SERVICE, build_service
 from trending_now.genres.booster import GenreBooster
@@ -26,7 +25,7 @@ from trending_now.loop.views import open_registry
 from trending_now.loop.workspace import Workspace, start
 from trending_now.registry.registry import Registry
 from trending_now.registry.stages import RegistryError
-from trending_now.settings import DeliveryKnobs, Settings
+from trending_now.settings import DeliveryKnobs
 
 WEB = (
     sys.executable, "-m", "http.server", "{port}", "--bind", "127.0.0.1", "--directory", "{image}",
@@ -421,21 +420,10 @@ def test_what_cannot_pass_is_not_tried_again(tmp_path):
 
 
 def small(**delivery):
-    "Settings of a service to which something happens in each week."
-    s = Settings(lanes={})
-    quick = {"patience": 60.0, "watch_seconds": 0.0, "watch_every": 0.1, **delivery}
-    return replace(
-        s,
-        genres=replace(s.genres, trees=5),
-        triggers=replace(s.triggers, volume=1, f1_floor=0.0, drift="off", schedule=""),
-        registry=replace(s.registry, level=0.5, margin=0.2),
-        trials=replace(
-            s.trials, test="interleaving", max_weeks=2, watch_weeks=2, min_units=20,
-            effect=0.5, margin=0.49, alpha=0.4,
-        ),
-        incidents=replace(s.incidents, broken_import=-1, wrong_rows=-1, stale_rows=-1, request=-1),
-        delivery=DeliveryKnobs(**quick),
-    )  # fmt: skip
+    "Settings of a service to which something happens in each week, and that waits for nothing."
+    return small_settings(
+        **{"patience": 60.0, "watch_seconds": 0.0, "watch_every": 0.1, **delivery}
+    )
 
 
 class Memory:
@@ -490,7 +478,9 @@ def films(four_weeks, tmp_path, monkeypatch):
         return SmokeReport(url, ("all",), tuple(looks.pop(0) if looks else ()))
 
     monkeypatch.setattr("trending_now.delivery.delivery.smoke_test", asked)
-    monkeypatch.setattr("trending_now.delivery.delivery.known_answers", lambda model: {"Q1": {}})
+    monkeypatch.setattr(
+        "trending_now.delivery.delivery.known_answers", lambda model, films: {"Q1": {}}
+    )
     return workspace
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from trending_now import cli
 from trending_now.catalogue import load_films
 from trending_now.claims import page_of
+from trending_now.delivery.delivery import RELEASE
 from trending_now.loop import arrivals, deciding, lanes, lineups, loop, people, updating
 from trending_now.loop import workspace
 from trending_now.loop.lanes import lane_of, run_lane
@@ -372,7 +373,8 @@ def copied(whole, tmp_path):
 
 def test_every_artefact_that_is_cut_off_is_named(copied):
     found = artefacts(copied)
-    assert set(WEEKLY) - set(found) == {"first", "layer", "model"}
+    released = {artefact for step in RELEASE.values() for artefact in step.writes}
+    assert set(WEEKLY) - set(found) - released == {"first", "layer", "model"}
     for name, (week, file) in found.items():
         if name.startswith("packet"):
             continue  # a text that is cut off is still a text

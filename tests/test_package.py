@@ -78,6 +78,8 @@ FOLDERS = ("tests", "tools", "bench", PACKAGE)
 @pytest.mark.parametrize("folder", [*FOLDERS, "nbs"])
 def test_what_is_imported_is_declared(folder):
     paths = notebooks(ROOT) if folder == "nbs" else sorted((ROOT / folder).rglob("*.py"))
+    # the pipeline's file is for an environment of its own, constraints-kubeflow.txt
+    paths = [path for path in paths if path.parent.name != "kubeflow_files"]
     assert len(paths) > 1
     assert undeclared(paths, declared()) == {}
 

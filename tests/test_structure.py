@@ -14,7 +14,7 @@ HEAVY = (
     "pyspark fastapi boto3 duckdb statsmodels scipy.stats"
 ).split()
 SOURCES = sorted(p for p in (ROOT / PACKAGE).rglob("*.py") if p.name != "_modidx.py")
-FACADES = [p for p in SOURCES if p.name == "__init__.py" and p.parent.name != PACKAGE]
+FACADES = [p for p in SOURCES if p.name == "__init__.py" and p.parent.parent.name == PACKAGE]
 MODULES = [p for p in SOURCES if p.name != "__init__.py"]
 
 

@@ -24,6 +24,15 @@ from {PACKAGE}.delivery.workflows import delivery_files
 for name, text in delivery_files().items():
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     Path(name).write_text(text, encoding='utf-8')"""
+WRITE_ORCHESTRATION = f"""
+from pathlib import Path
+from {PACKAGE}.dags.pipeline import orchestration_files
+for name, text in orchestration_files().items():
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text(text, encoding='utf-8')"""
+# Kubeflow's compiler has an environment of its own
+KUBEFLOW = str(Path(sys.executable).parent.parent / "kubeflow/bin/python")
+PIPELINE = f"{PACKAGE}/dags/kubeflow_files/films_pipeline"
 ENDING = """
 
 Exit status: 0 everything is current, 1 a file is not (each is named), 2 a generator failed."""
@@ -53,6 +62,9 @@ STEPS = (
          (PY, "-c", WRITE_SETTINGS)),
     Step("delivery", f".github/workflows/ and Dockerfile from {PACKAGE}.delivery",
          (PY, "-c", WRITE_DELIVERY)),
+    Step("dags", f"the DAG of Airflow and the pipeline of Kubeflow from {PACKAGE}.dags",
+         (PY, "-c", WRITE_ORCHESTRATION)),
+    Step("pipeline", "the compiled pipeline", (KUBEFLOW, f"{PIPELINE}.py", f"{PIPELINE}.yaml")),
     Step("sidebar", "nbs/sidebar.yml and nbs/nbdev.yml from the order of the notebooks",
          (PY, "tools/build_docs.py", "--sidebar")),
     Step("readme", "README.md and its figures from nbs/index.ipynb", (PY, "tools/readme.py")),

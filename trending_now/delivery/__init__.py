@@ -25,7 +25,7 @@ __all__ = ['ENDS', 'DeliveryError', 'Deployment', 'Target', 'LocalProcess', 'rol
            'dockerfile', 'dockerignore', 'delivery_files', 'REHEARSED', 'Rehearsal', 'DispatchError', 'dispatch_key',
            'WorkflowRun', 'find_run', 'dispatch', 'await_run', 'plan_release', 'build_target', 'image_of',
            'deploy_version', 'registry_at', 'fetch_version', 'stage', 'smoke', 'deploy', 'watch_service', 'undo',
-           'RELEASE', 'DELIVERED_WEEK']
+           'RELEASE', 'DELIVERED_WEEK', 'small_settings']
 
 # %% ../../nbs/8_families/14_delivery_names.ipynb #dln-04
 from .targets import ENDS, DeliveryError, Deployment, Target, LocalProcess
@@ -41,6 +41,7 @@ from .dispatch import WorkflowRun, find_run, dispatch, await_run
 from .delivery import plan_release, build_target, image_of, deploy_version
 from .delivery import registry_at, fetch_version, stage, smoke, deploy
 from .delivery import watch_service, undo, RELEASE, DELIVERED_WEEK
+from .delivery import small_settings
 
 # %% ../../nbs/8_families/14_delivery_names.ipynb #dln-05
 _all_ = [
@@ -51,5 +52,5 @@ _all_ = [
     'delivery_files', 'REHEARSED', 'Rehearsal', 'DispatchError', 'dispatch_key', 'WorkflowRun',
     'find_run', 'dispatch', 'await_run', 'plan_release', 'build_target', 'image_of',
     'deploy_version', 'registry_at', 'fetch_version', 'stage', 'smoke', 'deploy',
-    'watch_service', 'undo', 'RELEASE', 'DELIVERED_WEEK',
+    'watch_service', 'undo', 'RELEASE', 'DELIVERED_WEEK', 'small_settings',
 ]

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['RELEASE', 'DELIVERED_WEEK', 'plan_release', 'build_target', 'image_of', 'deploy_version', 'registry_at',
-           'fetch_version', 'stage', 'smoke', 'deploy', 'watch_service', 'undo']
+           'fetch_version', 'stage', 'smoke', 'deploy', 'watch_service', 'undo', 'small_settings']
 
 # %% ../../nbs/7_operating/35_delivery.ipynb #de-imp
 import os, shutil, time
+from dataclasses import replace
 from pathlib import Path
 from .. import checks
 from .clouds import AppRunnerService, EcsService
@@ -15,12 +16,14 @@ from .dispatch import await_run, dispatch
 from .service import SERVICE, known_answers, smoke_test
 from .targets import Deployment, LocalProcess, roll_out
 from ..genres.booster import check_seal
+from ..loop.arrivals import source_of
 from ..loop.lineups import moment_of, send_away
 from ..loop.steps import STEPS
 from ..loop.views import Step
 from ..loop.workspace import put
 from ..registry.registry import Registry
 from ..registry.stages import RegistryError
+from ..settings import Settings
 
 # %% ../../nbs/7_operating/35_delivery.ipynb #de-plan
 def plan_release(view):
@@ -55,12 +58,13 @@ def image_of(
     return f"{checks.text('[delivery] images', knobs.images)}:{model.name}"
 
 def deploy_version(
-    target, # `Target`
-    knobs,  # Section [delivery] of the settings
-    model,  # Folder of a version, as the registry keeps it
+    target,     # `Target`
+    knobs,      # Section [delivery] of the settings
+    model,      # Folder of a version, as the registry keeps it
+    films=None, # The catalogue, where it has been read already
 )->Deployment:
     "Let a service run a version that answers as its files do, or what it ran before."
-    version, answers = Path(model).name, known_answers(model)
+    version, answers = Path(model).name, known_answers(model, films=films)
     def check(url): return smoke_test(url, version, answers).wrong
     return roll_out(target, image_of(knobs, model), check, knobs.patience)
 
@@ -94,9 +98,14 @@ def _target(view, environment):
 
 def _model(view, version): return view.registry.get(version).folder
 
+def _known(view, version):
+    "What a version should answer."
+    return known_answers(_model(view, version), films=source_of(view.workspace))
+
 def _from_here(view, environment, version):
     "(state, reason) of an update that is made from here."
-    done = deploy_version(_target(view, environment), view.settings.delivery, _model(view, version))
+    done = deploy_version(_target(view, environment), view.settings.delivery,
+                          _model(view, version), source_of(view.workspace))
     if done.good: return 'running', 'it answers as its files do'
     return {'rolled back': 'refused'}.get(done.state, done.state), done.reason
 
@@ -147,7 +156,7 @@ def smoke(view):
 
 def _look(view, environment, version, answers=None):
     "What is wrong with an environment, seen from outside."
-    answers = answers or known_answers(_model(view, version))
+    answers = answers or _known(view, version)
     url = _target(view, environment).url()
     if not url: return [f'{environment} has no address']
     return [*smoke_test(url, version, answers).wrong]
@@ -169,7 +178,7 @@ def watch_service(view):
 
 def _watched(view, version):
     "What is wrong with production in the time in which it is watched."
-    knobs, answers = view.settings.delivery, known_answers(_model(view, version))
+    knobs, answers = view.settings.delivery, _known(view, version)
     until, before = time.monotonic() + knobs.watch_seconds, []
     while True:
         wrong = _look(view, 'production', version, answers)
@@ -201,3 +210,17 @@ _RELEASE = (
     Step('undo', undo, ('watched', 'lineup@all'), ('undone', 'registry')))
 RELEASE = {step.name: step for step in _RELEASE}
 DELIVERED_WEEK = {**STEPS, **RELEASE}
+
+# %% ../../nbs/7_operating/35_delivery.ipynb #de-small
+def small_settings(**delivery)->Settings: # Knobs of the section [delivery]
+    "Settings of a service of five trees to which something happens every week: to try things on."
+    s = Settings(lanes={})
+    return replace(
+        s, genres=replace(s.genres, trees=5),
+        triggers=replace(s.triggers, volume=1, f1_floor=0., drift='off', schedule=''),
+        registry=replace(s.registry, level=.5, margin=.2),
+        trials=replace(s.trials, test='interleaving', max_weeks=2, watch_weeks=2, min_units=20,
+                       effect=.5, margin=.49, alpha=.4),
+        incidents=replace(s.incidents, broken_import=-1, wrong_rows=-1, stale_rows=-1,
+                          request=-1),
+        delivery=replace(s.delivery, **delivery))

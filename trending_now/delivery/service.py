@@ -20,11 +20,13 @@ from ..retraining.blend import load_sealed
 class Tagger:
     "Genres of the films of the catalogue, by one version."
     def __init__(self,
-        folder, # Of the version; its name is the version's
+        folder,     # Of the version; its name is the version's
+        films=None, # The catalogue, where it has been read already
     ):
         self.model, self.version = load_sealed(folder), Path(folder).name
         self.seal = sha256((Path(folder)/'checksums.json').read_bytes()).hexdigest()
-        self.films = load_films().set_index('film_id', drop=False)
+        films = load_films() if films is None else films
+        self.films = films.set_index('film_id', drop=False)
 
     def genres(self,
         film_id:str,
@@ -90,11 +92,12 @@ SERVICE = (sys.executable, '-m', 'trending_now.delivery.service', '{image}', '--
 
 # %% ../../nbs/7_operating/31_service.ipynb #sv-known
 def known_answers(
-    folder,   # Of the version, as the registry keeps it
-    n:int=5,  # How many of the latest films
-)->dict:      # Film -> probability by genre
+    folder,     # Of the version, as the registry keeps it
+    n:int=5,    # How many of the latest films
+    films=None, # The catalogue, where it has been read already
+)->dict:        # Film -> probability by genre
     "What a version says of some films, without a service."
-    tagger = Tagger(folder)
+    tagger = Tagger(folder, films)
     latest = tagger.films.index[-checks.whole('n', n, 1):]
     return {film_id: tagger.genres(film_id) for film_id in latest}
 

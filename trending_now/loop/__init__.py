@@ -25,12 +25,12 @@ __all__ = ['WEEKLY', 'LASTING', 'WorkspaceError', 'BusyError', 'put', 'Workspace
            'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of', 'trigger', 'status_of',
            'last_trained', 'news', 'curate_week', 'lineage_of', 'plan', 'newest', 'blends', 'chosen', 'train',
            'save_model', 'summary_of', 'new_model', 'lineup', 'send_away', 'moment_of', 'look', 'gate', 'line_against',
-           'approve_week', 'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds', 'diagram',
-           'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest', 'lanes_table', 'f1',
-           'summary', 'difference', 'in_words', 'verdict', 'quarters', 'plot_lost', 'plot_policies', 'plot_clicks',
-           'stages_table', 'versions_table', 'decisions_table', 'alerts_table', 'set_aside', 'people_table',
-           'lost_clicks', 'trials_table', 'plot_timeline', 'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence',
-           'review_due', 'evidence_of', 'Proposal', 'propose', 'Review', 'review']
+           'approve_week', 'question', 'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds',
+           'links', 'diagram', 'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest',
+           'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict', 'quarters', 'plot_lost',
+           'plot_policies', 'plot_clicks', 'stages_table', 'versions_table', 'decisions_table', 'alerts_table',
+           'set_aside', 'people_table', 'lost_clicks', 'trials_table', 'plot_timeline', 'told', 'write_report', 'RARER',
+           'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of', 'Proposal', 'propose', 'Review', 'review']
 
 # %% ../../nbs/8_families/12_loop_names.ipynb #loo-04
 from .workspace import WEEKLY, LASTING, WorkspaceError, BusyError, put, Workspace
@@ -53,9 +53,10 @@ from .updating import trigger, status_of, last_trained, news, curate_week
 from .updating import lineage_of, plan, newest, blends, chosen, train, save_model
 from .updating import summary_of, new_model
 from .lineups import lineup, send_away, moment_of, look
-from .deciding import gate, line_against, approve_week, packet_of, open_alerts
+from .deciding import gate, line_against, approve_week, question, packet_of
+from .deciding import open_alerts
 from .deciding import promote
-from .steps import STEPS, run_step, run_weeks, feeds, diagram
+from .steps import STEPS, run_step, run_weeks, feeds, links, diagram
 from .lanes import lane_of, run_lane, beside, run_lanes
 from .loop import run, done, year_table, digest
 from .compared import lanes_table, f1, summary, difference, in_words, verdict
@@ -80,8 +81,9 @@ _all_ = [
     'predict', 'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week',
     'layer_of', 'trigger', 'status_of', 'last_trained', 'news', 'curate_week', 'lineage_of',
     'plan', 'newest', 'blends', 'chosen', 'train', 'save_model', 'summary_of', 'new_model',
-    'lineup', 'send_away', 'moment_of', 'look', 'gate', 'line_against', 'approve_week',
-    'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds', 'diagram',
+    'lineup', 'send_away', 'moment_of', 'look', 'gate', 'line_against', 'approve_week', 'question',
+    'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds', 'links',
+    'diagram',
     'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest',
     'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict', 'quarters', 'plot_lost',
     'plot_policies', 'plot_clicks', 'stages_table', 'versions_table', 'decisions_table',

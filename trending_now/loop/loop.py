@@ -122,7 +122,7 @@ def digest(
     for path in sorted(workspace.path.rglob('*')):
         name = path.relative_to(workspace.path)
         if not path.is_file() or path.name in _MEASURED: continue
-        if name.parts[0] in ('lanes', 'registry', 'reviews', 'services'): continue
+        if name.parts[0] in ('lanes', 'registry', 'reviews', 'runs', 'services'): continue
         total.update(f'{name.as_posix()} '.encode() + hashlib.sha256(path.read_bytes()).digest())
     total.update(open_registry(workspace).history().to_json(date_format='iso').encode())
     return total.hexdigest()
