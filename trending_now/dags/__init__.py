@@ -1,4 +1,4 @@
-"""The steps of a week for any scheduler: tasks that may run again, a DAG of Airflow and a pipeline of Kubeflow printed from one list.
+"""A week as tasks for any scheduler: a DAG of Airflow and a pipeline of Kubeflow, from one list.
 
 ```python
 from trending_now import dags

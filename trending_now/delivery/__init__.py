@@ -1,4 +1,4 @@
-"""Update a service and know what came of it, start workflows once, and bring machines in line with the registry.
+"""Updates that are known to have worked, workflows started once, machines that follow the registry.
 
 ```python
 import sys
