@@ -285,6 +285,8 @@ def test_the_whole_way_by_the_real_scheduler(tmp_path):
     finally:
         for workspace in (films, twin):
             stop_services(workspace, settings)
+    homes = [p.info["environ"] or {} for p in psutil.process_iter(["environ"])]
+    assert str(tmp_path / "airflow") not in [env.get("AIRFLOW_HOME") for env in homes]
     registry = open_registry(films)
     assert registry.champion() == registry.running("production") == "v1"
     approval = films.read("approval", 4)
@@ -301,7 +303,20 @@ def test_the_whole_way_by_the_real_scheduler(tmp_path):
     assert "films_week.verdict" in alerts and "v4 was taken back to v1" in alerts
 
 
-def test_airflow_leaves_no_process_behind(tmp_path):
+def test_a_week_is_announced_once_and_not_while_the_service_rests(tmp_path):
+    from trending_now.dags.tasks import films_that_start_a_week
+    from trending_now.loop.people import go_on, pause
+
+    films = begun(tmp_path / "films", 1)
+    pause(films, "Ada", "a holiday")
+    assert films_that_start_a_week(films) == 0
+    go_on(films, "Ada", "back again")
+    assert films_that_start_a_week(films) > 0 and films_that_start_a_week(films) == 0
+    run_weeks(films, [1])
+    assert films_that_start_a_week(films) > 0
+
+
+def test_airflow_that_cannot_start_leaves_no_process_behind(tmp_path):
     airflow = LocalAirflow(tmp_path / "airflow", tmp_path / "films")
     airflow.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "sqlite:////no/such/folder/airflow.db"
     with pytest.raises(RuntimeError, match="unable to open database"):

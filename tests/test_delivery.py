@@ -160,6 +160,99 @@ def test_the_end_of_an_operation_is_kept_and_whoever_asks_gets_the_same(page, im
         page.wait("000077")
 
 
+def test_an_update_that_was_cut_off_while_it_took_over_is_finished(page, images, monkeypatch):
+    page.wait(page.update(images["v1"]))
+    old = json.loads((page.folder / "service.json").read_text())
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*args):
+        raise Killed
+
+    for name in ("_end", "_take_over"):  # before the old process is asked to leave; and not at all
+        operation = page.update(images["v3"] if name == "_end" else images["v1"])
+        with monkeypatch.context() as patched:
+            where = "trending_now.delivery.targets"
+            if name == "_end":
+                patched.setattr(f"{where}._end", killed)
+            else:
+                patched.setattr(f"{where}.LocalProcess._take_over", killed)
+            with pytest.raises(Killed):
+                page.wait(operation)
+        assert page.wait(operation).state == "succeeded"
+    assert says(page) == "v1"
+    assert not psutil.pid_exists(old["pid"]) or (
+        psutil.Process(old["pid"]).status() == psutil.STATUS_ZOMBIE
+    )
+
+
+def test_what_has_died_has_no_address_and_is_started_again_without_a_check(page, images):
+    roll_out(page, images["v1"], patience=20)
+    psutil.Process(json.loads((page.folder / "service.json").read_text())["pid"]).kill()
+    while page.url():
+        time.sleep(0.05)
+    end = page.wait(page.update(images["v2"]), patience=0.5)
+    assert end.state == "failed" and end.serves == ""  # the old one is named, but does not serve
+    assert roll_out(page, images["v1"], patience=20).state == "succeeded" and says(page) == "v1"
+
+
+def test_a_check_that_breaks_off_takes_the_image_back(page, images):
+    def breaks(url):
+        if says(page) == "v3":
+            requests.get("http://127.0.0.1:9", timeout=1)
+        return []
+
+    assert roll_out(page, images["v1"], breaks, 20).good
+    end = roll_out(page, images["v3"], breaks, 20)
+    assert (end.state, end.reason, says(page)) == (
+        "rolled back",
+        "the check: ConnectionError",
+        "v1",
+    )
+
+
+def test_a_way_back_that_cannot_begin_is_said():
+    class Busy:
+        name = "page"
+
+        def __init__(self):
+            self.runs = "v1"
+
+        def image(self):
+            return self.runs
+
+        def url(self):
+            return "http://page"
+
+        def update(self, image):
+            if self.runs == "v2":
+                raise DeliveryError("page is OPERATION_IN_PROGRESS")
+            self.runs = image
+            return image
+
+        def wait(self, operation, patience):
+            return Deployment("page", "v2", "v1", "failed", "IN_PROGRESS after 9 s")
+
+    end = roll_out(Busy(), "v2")
+    assert end.state == "failed" and "no way back: page is OPERATION_IN_PROGRESS" in end.reason
+
+
+def test_a_service_is_not_told_our_secrets(tmp_path, images, monkeypatch):
+    monkeypatch.setenv("GITHUB_TOKEN", "secret")
+    monkeypatch.setenv("FILMS_COLOUR", "blue")
+    say = (
+        "import os, sys; sys.exit(str(os.environ.get('GITHUB_TOKEN')) + ' '"
+        " + os.environ['FILMS_COLOUR'])"
+    )
+    with LocalProcess(
+        tmp_path / "page", [sys.executable, "-c", say, "{image}", "{port}"]
+    ) as target:
+        assert target.wait(target.update(images["v1"])).reason.endswith("None blue")
+        with pytest.raises(ValueError, match="no option"):
+            target.update("--help")
+
+
 def test_a_damaged_state_is_named(page, images):
     page.wait(page.update(images["v1"]))
     kept = (page.folder / "service.json").read_text()
@@ -302,6 +395,8 @@ def test_the_commands_fetch_and_deploy_and_say_when_it_failed(tmp_path, versions
     try:
         with open(tmp_path / "films/registry/versions/v1/config.json", "a") as f:
             f.write(" ")
+        done = command("fetch", "v2", "back", "--served", *at, cwd=tmp_path)
+        assert done.returncode == 3 and "v2 never was champion" in done.stderr
         done = command("fetch", "v1", "again", *at, cwd=tmp_path)
         assert done.returncode == 3 and "config.json has changed" in done.stderr
         done = command("deploy", "staging", "v9", "--model", "model/v1", *at, cwd=tmp_path)
@@ -496,7 +591,11 @@ def test_a_version_goes_to_staging_and_the_champion_to_production(films):
     assert films.targets["staging"].told == ["v4"]
     assert films.targets["production"].told == ["v1", "v4"]
     assert registry.champion() == registry.running("production") == "v4"
-    assert films.read("watched", 4) == {"version": "v4", "wrong": []} and not films.has("undone", 4)
+    assert films.read("watched", 4) == {
+        "version": "v4",
+        "wrong": [],
+        "untried": "",
+    } and not films.has("undone", 4)
 
 
 def test_a_version_that_fails_on_staging_meets_no_visitor(films):
@@ -543,6 +642,48 @@ def test_the_first_version_has_nobody_to_go_back_to_and_is_tried_again(films):
     films.targets["production"].fails = set()
     run_weeks(films, [4], DELIVERED_WEEK)
     assert open_registry(films).running("production") == "v4"
+
+
+def test_a_champion_that_could_not_be_tried_stays_champion_and_is_deployed_next_week(films):
+    from trending_now.dags.tasks import taken_back
+
+    production = films.targets["production"]
+    update = production.update
+
+    def unreachable(image):
+        if image.endswith("v4"):
+            raise DeliveryError("the platform does not answer")
+        return update(image)
+
+    production.update = unreachable
+    run_weeks(films, [3, 4], DELIVERED_WEEK)
+    assert open_registry(films).champion() == "v4" and production.runs.endswith("v1")
+    assert films.read("deployed", 4)["state"] == "failed" and not films.has("undone", 4)
+    assert "could not be tried" in taken_back(films, 4) and taken_back(films, 3) == ""
+    production.update = update
+    run_weeks(films, [5], DELIVERED_WEEK)
+    champion = open_registry(films).champion()
+    assert open_registry(films).running("production") == champion
+
+
+def test_the_step_in_which_a_workflow_failed_tells_a_bad_version_from_a_bad_day(
+    films, tmp_path, monkeypatch
+):
+    from trending_now.delivery import delivery
+
+    monkeypatch.setenv("GITHUB_TOKEN", "rehearsal")
+    workflow = (
+        "name: w\nrun-name: w ${{ github.event.client_payload.key }}\n"
+        "'on': {repository_dispatch: {types: [deploy-production]}}\n"
+        "jobs: {deploy: {steps: [{id: fetch, name: Fetch, run: %s}, "
+        "{id: deploy, name: Deploy, run: exit 4}]}}"
+    )
+    for first, state in (("exit 3", "failed"), ("echo fine", "refused")):
+        with Rehearsal(tmp_path / state, {"a": workflow % first}) as github:
+            knobs = small(repository="films/page", github=github.url).delivery
+            view = type("V", (), {"week": 4, "settings": type("S", (), {"delivery": knobs})})
+            found = delivery._by_workflow(view, "production", "v4", "deploy-production")
+        assert found[0] == state, found
 
 
 def test_a_person_s_rollback_reaches_production_with_the_next_week(films):
@@ -663,7 +804,7 @@ def test_a_real_release_by_the_project_s_workflows(tmp_path, four_weeks, monkeyp
 def test_a_way_back_without_a_former_image_says_so(page, images):
     roll_out(page, images["v1"], patience=20)
     assert go_back(page, "", "wrong").state == "failed"
-    assert "nothing to go back to" in go_back(page, str(images["v1"]), "wrong").reason
+    assert "look there" in go_back(page, str(images["v1"]), "wrong").reason
 
 
 def test_deploying_a_version_compares_with_its_own_files(versions, tmp_path):

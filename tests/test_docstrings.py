@@ -10,7 +10,7 @@ from notebooks import PACKAGE
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in sorted((ROOT / PACKAGE).rglob("*.py"))
-    if path.name != "_modidx.py"
+    if path.name != "_modidx.py" and not path.parent.name.endswith("_files")
 ]
 FAMILIES = [p.parent.name for p in sorted((ROOT / PACKAGE).glob("*/__init__.py"))]
 

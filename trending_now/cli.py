@@ -293,14 +293,16 @@ def _release(week:int, why:_Why, by:_By=None, workspace:_Folder=_HOME,
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-21b
 _MODEL = typer.Option(help='Its files; by default those in the registry of the workspace.')
 
+_SERVED = typer.Option('--served', help='Refuse a version that never was champion.')
+
 @app.command('fetch')
-def _fetch(version:str, folder:Path, workspace:_Folder=_HOME,
-    settings:Annotated[Path | None, _SETTINGS]=None):
+def _fetch(version:str, folder:Path, served:Annotated[bool, _SERVED]=False,
+    workspace:_Folder=_HOME, settings:Annotated[Path | None, _SETTINGS]=None):
     "Copy the files of a version from the registry to FOLDER/VERSION, and check them."
     with _guarded():
         from trending_now.delivery.delivery import fetch_version, registry_at
         registry = registry_at(_settings(settings), workspace)
-        _say(f'{version}: {fetch_version(registry, version, folder)}')
+        _say(f'{version}: {fetch_version(registry, version, folder, served)}')
 
 @app.command('deploy')
 def _deploy(environment:Literal['staging', 'production'], version:str,

@@ -6,8 +6,9 @@
 __all__ = ['dag_text', 'dag_files', 'airflow_environment', 'LocalAirflow']
 
 # %% ../../nbs/7_operating/37_dags.ipynb #dg-imp
-import json, os, secrets, signal, socket, subprocess, sys, time
+import atexit, json, os, secrets, signal, socket, subprocess, sys, time
 from pathlib import Path
+import psutil
 import requests
 from fastcore.basics import patch
 from .. import checks
@@ -15,11 +16,10 @@ from ..delivery.delivery import DELIVERED_WEEK
 from ..loop.steps import links
 
 # %% ../../nbs/7_operating/37_dags.ipynb #dg-head
-_HEAD = '''"""The film service in Airflow, a task a step.
+_HEAD = '''"""The film service in Airflow, a task a step."""
 
-Written by trending_now.dags.dags from the list of steps: change page `dags`. The variable
-FILMS_WORKSPACE says where the system lies, FILMS_RETRY_SECONDS how long a retry waits.
-"""
+# Written by trending_now.dags.dags from the list of steps: change page `dags`. The variable
+# FILMS_WORKSPACE says where the system lies, FILMS_RETRY_SECONDS how long a retry waits.
 
 import os
 from datetime import timedelta
@@ -110,11 +110,11 @@ with DAG(
 
     @task(outlets=[ENOUGH_FILMS])
     def take_in(outlet_events=None):
-        from trending_now.dags.tasks import take_in
+        from trending_now.dags.tasks import films_that_start_a_week
 
-        new, enough = take_in()
-        if not enough or new < enough:
-            raise AirflowSkipException(f"{new} new films, {enough or 'no number'} start a week")
+        new = films_that_start_a_week()
+        if not new:
+            raise AirflowSkipException("too few new films, or they have been announced")
         outlet_events[ENOUGH_FILMS].extra = {"new": new}
 
     take_in()
@@ -174,7 +174,13 @@ _MINUTES = {'stage': 180, 'deploy': 180, 'undo': 180, 'watch': 25*60} # others h
 def dag_text(
     steps=DELIVERED_WEEK, # By name, in order
 )->str:
-    "The DAG file of a list of steps."
+    """The DAG file of a list of steps.
+
+    Examples
+    --------
+    >>> 'train >> gate' in dag_text()
+    True
+    """
     lines = []
     for name in steps:
         rule = ', TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS' if name == 'approve' else ''
@@ -242,6 +248,7 @@ class LocalAirflow:
     def start(self, patience:float=180.):
         "Make the database, read the DAGs, and wait until all is well. Itself."
         self.folder.mkdir(parents=True, exist_ok=True)
+        atexit.register(self.stop)  # whatever becomes of whoever started it
         (self.folder/'passwords.json').write_text(json.dumps(self.passwords))
         (self.folder/'config').mkdir(exist_ok=True)
         (self.folder/'config/airflow_local_settings.py').write_text(_AHEAD)
@@ -305,14 +312,12 @@ def wait_for(self:LocalAirflow, what:str, found, patience:float=120., every:floa
 @patch
 def stop(self:LocalAirflow, patience:float=20.):
     "Ask all processes to leave, and end those that do not, their children too."
+    ours = [psutil.Process(process.pid) for process in self._processes.values()]
+    ours += [child for one in ours for child in one.children(recursive=True)]
     for process in self._processes.values(): process.send_signal(signal.SIGTERM)
-    until = time.monotonic() + patience
-    for process in self._processes.values():
-        try: process.wait(max(.1, until - time.monotonic()))
-        except subprocess.TimeoutExpired: pass
-        try: os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError: pass
-        process.wait()
+    _, left = psutil.wait_procs(ours, timeout=patience)
+    for one in left: one.kill()
+    psutil.wait_procs(left, timeout=patience)
     self._processes = {}
 
 @patch

@@ -11,17 +11,17 @@ from ..delivery.delivery import DELIVERED_WEEK
 from ..loop.steps import links
 
 # %% ../../nbs/7_operating/38_pipeline.ipynb #pl-head
-_HEAD = '''"""The film service as a pipeline of Kubeflow, a task a step.
+_HEAD = '''"""The film service as a pipeline of Kubeflow, a task a step."""
 
-Written by trending_now.dags.pipeline from the list of steps: change page `pipeline`.
-`python films_pipeline.py FILE` compiles it.
-"""
+# Written by trending_now.dags.pipeline from the list of steps: change page `pipeline`.
+# `python films_pipeline.py FILE` compiles it.
 
 import sys
 
 from kfp import compiler, dsl
 
-IMAGE = "trending-now:latest"  # the project's image, with the extra `delivery`
+# To be replaced: an image that holds the project with its extra `delivery`, and kfp
+IMAGE = "registry.example/films-kubeflow:1"
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
@@ -45,7 +45,8 @@ def end_of_week(run: str, workspace: str):
 
 
 @dsl.pipeline(name="films-week", description="A week, from new films to production or back.")
-def films_week(run: str, workspace: str):
+def films_week(workspace: str):
+    run = dsl.PIPELINE_JOB_ID_PLACEHOLDER  # a name of its own for each run
 '''
 _END = '''
 

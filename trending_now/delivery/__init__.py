@@ -23,9 +23,9 @@ __all__ = ['ENDS', 'DeliveryError', 'Deployment', 'Target', 'LocalProcess', 'rol
            'SERVICE', 'known_answers', 'SmokeReport', 'smoke_test', 'APP_RUNNER_ENDS', 'AppRunnerService', 'EcsService',
            'ACTIONS', 'PYTHON', 'ci_workflow', 'docs_workflow', 'deploy_workflow', 'workflow_files', 'BASE',
            'dockerfile', 'dockerignore', 'delivery_files', 'REHEARSED', 'Rehearsal', 'DispatchError', 'dispatch_key',
-           'WorkflowRun', 'find_run', 'dispatch', 'await_run', 'plan_release', 'build_target', 'image_of',
-           'deploy_version', 'registry_at', 'fetch_version', 'stage', 'smoke', 'deploy', 'watch_service', 'undo',
-           'RELEASE', 'DELIVERED_WEEK', 'small_settings']
+           'WorkflowRun', 'find_run', 'dispatch', 'await_run', 'failed_step', 'plan_release', 'build_target',
+           'image_of', 'deploy_version', 'registry_at', 'fetch_version', 'stage', 'smoke', 'deploy', 'watch_service',
+           'undo', 'RELEASE', 'DELIVERED_WEEK', 'small_settings']
 
 # %% ../../nbs/8_families/14_delivery_names.ipynb #dln-04
 from .targets import ENDS, DeliveryError, Deployment, Target, LocalProcess
@@ -38,6 +38,7 @@ from .workflows import deploy_workflow, workflow_files, BASE, dockerfile
 from .workflows import dockerignore, delivery_files
 from .dispatch import REHEARSED, Rehearsal, DispatchError, dispatch_key
 from .dispatch import WorkflowRun, find_run, dispatch, await_run
+from .dispatch import failed_step
 from .delivery import plan_release, build_target, image_of, deploy_version
 from .delivery import registry_at, fetch_version, stage, smoke, deploy
 from .delivery import watch_service, undo, RELEASE, DELIVERED_WEEK
@@ -50,7 +51,7 @@ _all_ = [
     'APP_RUNNER_ENDS', 'AppRunnerService', 'EcsService', 'ACTIONS', 'PYTHON', 'ci_workflow',
     'docs_workflow', 'deploy_workflow', 'workflow_files', 'BASE', 'dockerfile', 'dockerignore',
     'delivery_files', 'REHEARSED', 'Rehearsal', 'DispatchError', 'dispatch_key', 'WorkflowRun',
-    'find_run', 'dispatch', 'await_run', 'plan_release', 'build_target', 'image_of',
+    'find_run', 'dispatch', 'await_run', 'failed_step', 'plan_release', 'build_target', 'image_of',
     'deploy_version', 'registry_at', 'fetch_version', 'stage', 'smoke', 'deploy',
     'watch_service', 'undo', 'RELEASE', 'DELIVERED_WEEK', 'small_settings',
 ]

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from .. import checks
 from .clouds import AppRunnerService, EcsService
-from .dispatch import await_run, dispatch
+from .dispatch import await_run, dispatch, failed_step
 from .service import SERVICE, known_answers, smoke_test
-from .targets import Deployment, LocalProcess, roll_out
+from .targets import DeliveryError, Deployment, LocalProcess, roll_out
 from ..genres.booster import check_seal
 from ..loop.arrivals import source_of
 from ..loop.lineups import moment_of, send_away
@@ -81,8 +81,11 @@ def fetch_version(
     registry,    # `Registry`
     version:str, # Of the registry
     folder,      # Where a folder of its name goes
+    served=False, # Whether it must have been champion
 )->Path:         # That folder
     "Copy the files of a version; RegistryError or ValueError for one that is not as registered."
+    if served and version not in registry.standing().champions:
+        raise RegistryError(f'{version} never was champion: it is nothing to go back to')
     registry.verify(version)
     source = registry.get(version).folder
     found = put(Path(folder)/version, lambda new: shutil.copytree(source, new))
@@ -104,10 +107,10 @@ def _known(view, version):
 
 def _from_here(view, environment, version):
     "(state, reason) of an update that is made from here."
-    done = deploy_version(_target(view, environment), view.settings.delivery,
-                          _model(view, version), source_of(view.workspace))
-    if done.good: return 'running', 'it answers as its files do'
-    return {'rolled back': 'refused'}.get(done.state, done.state), done.reason
+    try: done = deploy_version(_target(view, environment), view.settings.delivery,
+                               _model(view, version), source_of(view.workspace))
+    except DeliveryError as e: return 'failed', str(e)
+    return ('running', 'it answers as its files do') if done.good else ('refused', done.reason)
 
 def _by_workflow(view, environment, version, event):
     "(state, reason) of an update that a workflow makes."
@@ -116,7 +119,10 @@ def _by_workflow(view, environment, version, event):
               github=knobs.github)
     key = dispatch(event, {'version': version, 'week': view.week}, **to)
     run = await_run(key, **to, patience=2*knobs.patience, every=knobs.watch_every)
-    return 'running' if run.succeeded else 'failed', f'the workflow {event} ended: {run.conclusion}'
+    if run.succeeded: return 'running', f'the workflow {event} ended well'
+    step = failed_step(run, **to)
+    tried = step == 'Deploy'  # all steps before it are about getting there
+    return ('refused' if tried else 'failed'), f'{event}: {step or run.conclusion} failed'
 
 # %% ../../nbs/7_operating/35_delivery.ipynb #de-delivered
 def _delivered(view, environment, version, event=''):
@@ -172,9 +178,10 @@ def watch_service(view):
     "Look at production for a while after a deployment; two bad looks in a row are a failure."
     if view.has('watched') or not view.has('deployed'): return
     deployed = view.read('deployed')
-    wrong = [deployed['reason']]
+    wrong = [deployed['reason']] if deployed['state'] == 'refused' else []
     if deployed['state'] == 'running': wrong = _watched(view, deployed['version'])
-    view.write('watched', {'version': deployed['version'], 'wrong': wrong})
+    untried = deployed['reason'] if deployed['state'] == 'failed' else ''
+    view.write('watched', {'version': deployed['version'], 'wrong': wrong, 'untried': untried})
 
 def _watched(view, version):
     "What is wrong with production in the time in which it is watched."

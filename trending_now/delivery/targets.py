@@ -8,7 +8,7 @@ __all__ = ['ENDS', 'DeliveryError', 'Deployment', 'Target', 'LocalProcess', 'rol
 # %% ../../nbs/7_operating/30_targets.ipynb #tg-imp
 import json, os, socket, subprocess, time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 import psutil
@@ -21,6 +21,11 @@ from .. import checks
 def _filled(command, image, port):
     "The arguments of a command, blanks filled in."
     return [part.replace('{image}', str(image)).replace('{port}', str(port)) for part in command]
+
+def _without_secrets():
+    "The environment, without what a service has no use for."
+    secret = ('GITHUB_', 'WANDB_', 'AWS_')
+    return {name: value for name, value in os.environ.items() if not name.startswith(secret)}
 
 def _free_port():
     "A port of loopback that nobody listens on."
@@ -107,8 +112,8 @@ class LocalProcess:
     def image(self)->str: return self._read('service').get('image', '')
 
     def url(self)->str:
-        port = self._read('service').get('port')
-        return f'http://127.0.0.1:{port}' if port else ''
+        service = self._read('service')
+        return f"http://127.0.0.1:{service['port']}" if _process(service) else ''
 
 # %% ../../nbs/7_operating/30_targets.ipynb #tg-lp-files
 @patch
@@ -163,6 +168,7 @@ def update(self:LocalProcess,
     image, # What the command is given
 )->str:    # Name of the operation
     "Start a process for an image beside the one that serves. DeliveryError if another update runs."
+    if str(image).startswith('-'): raise ValueError(f'image = {image}: expected no option')
     with self._alone():
         self._settle()
         operation = f'{1 + len(list((self.folder/"operations").glob("*.json"))):06}'
@@ -171,10 +177,11 @@ def update(self:LocalProcess,
         with log:
             process = subprocess.Popen(
                 _filled(self.command, image, port), stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True)  # it outlives whoever started it
+                stderr=log, env=_without_secrets(), start_new_session=True)  # it outlives us
         self._write('pending', {
             'operation': operation, 'image': str(image), 'before': self.image(), 'port': port,
-            **_identity(process.pid), 'updater': _identity(os.getpid())})
+            **_identity(process.pid), 'updater': _identity(os.getpid()),
+            'old': self._read('service')})
     return operation
 
 @patch
@@ -186,7 +193,9 @@ def _settle(self:LocalProcess):
     if updater and updater.pid != os.getpid():
         raise DeliveryError(f'{self.name}: process {updater.pid} is updating it; try again when '
                             'it is done')
-    self._close(pending, 'whoever began it has gone')
+    if self._read('service').get('pid') == pending['pid']: self._take_over(pending)
+    elif updater: self._close(pending, 'it was given up for another update')
+    else: self._close(pending, 'whoever began it has gone')
 
 # %% ../../nbs/7_operating/30_targets.ipynb #tg-wait
 @patch
@@ -220,18 +229,17 @@ def _trouble(self:LocalProcess, pending):
 # %% ../../nbs/7_operating/30_targets.ipynb #tg-take
 @patch
 def _take_over(self:LocalProcess, pending):
-    "The new process serves, and the old one leaves."
-    old = self._read('service')
+    "The new process serves, and the old one leaves; done again where it was cut off."
     self._write('service', {name: pending[name] for name in ('image', 'port', 'pid', 'started')})
-    end = self._end_of(pending, 'succeeded')
-    _end(old)
-    return end
+    _end(pending['old'])
+    return self._end_of(pending, 'succeeded')
 
 @patch
 def _close(self:LocalProcess, pending, reason):
     "The new process leaves, and the old one serves on, if there is one."
     _end(pending)
-    return self._end_of(pending, 'rolled back' if pending['before'] else 'failed', reason)
+    serves = _process(self._read('service')) is not None
+    return self._end_of(pending, 'rolled back' if serves else 'failed', reason)
 
 @patch
 def _end_of(self:LocalProcess, pending, state, reason=''):
@@ -245,9 +253,10 @@ def _end_of(self:LocalProcess, pending, state, reason=''):
 @patch
 def stop(self:LocalProcess):
     "Stop whatever runs here."
-    for name in ('pending', 'service'):
-        _end(self._read(name))
-        (self.folder/f'{name}.json').unlink(missing_ok=True)
+    with self._alone():
+        for name in ('pending', 'service'):
+            _end(self._read(name))
+            (self.folder/f'{name}.json').unlink(missing_ok=True)
 
 @patch
 def __enter__(self:LocalProcess): return self
@@ -264,13 +273,20 @@ def roll_out(
 )->Deployment:
     """Update a service, wait for the operation's own end, check it from outside, and go back to the
     image before where it is wrong. An image that runs and passes is left alone."""
-    before, check = target.image(), check or (lambda url: [])
-    if before == str(image) and target.url() and not check(target.url()):
+    before = target.image()
+    if before == str(image) and not _wrong(target, check):
         return Deployment(target.name, str(image), before, 'unchanged')
     done = target.wait(target.update(image), patience)
-    wrong = [done.reason] if not done.good else [*check(target.url())]
+    wrong = _wrong(target, check) if done.good else [done.reason]
     if done.state == 'rolled back' or not wrong: return done
     return go_back(target, before, '; '.join(wrong), patience)
+
+def _wrong(target, check):
+    "What is wrong with a service, seen from outside; a check that breaks off is wrong, too."
+    url = target.url()
+    if not url: return ['it does not run']
+    try: return [*check(url)] if check else []
+    except (requests.RequestException, OSError) as e: return [f'the check: {type(e).__name__}']
 
 def go_back(
     target,               # `Target`
@@ -280,10 +296,11 @@ def go_back(
 )->Deployment:
     "Go back to an image; the end is 'rolled back', or 'failed' where that did not work either."
     left = target.image()
-    if not image or image == left:
-        return Deployment(target.name, left, image, 'failed', f'{reason}; nothing to go back to')
-    back = target.wait(target.update(image), patience)
-    if back.good: return Deployment(target.name, left, image, 'rolled back', reason,
-                                    back.operation)
-    return replace(back, image=left, before=image, state='failed',
-                   reason=f'{reason}; and no way back: {back.reason}')
+    def end(state, more='', operation=''):
+        return Deployment(target.name, left, image, state, reason + more, operation)
+    if not image: return end('failed', '; nothing to go back to')
+    if image == left: return end('failed', f'; the platform names {image} by now: look there')
+    try: back = target.wait(target.update(image), patience)
+    except DeliveryError as e: return end('failed', f'; and no way back: {e}')
+    if back.good: return end('rolled back', operation=back.operation)
+    return end('failed', f'; and no way back: {back.reason}', back.operation)

@@ -1,8 +1,7 @@
-"""The film service in Airflow, a task a step.
+"""The film service in Airflow, a task a step."""
 
-Written by trending_now.dags.dags from the list of steps: change page `dags`. The variable
-FILMS_WORKSPACE says where the system lies, FILMS_RETRY_SECONDS how long a retry waits.
-"""
+# Written by trending_now.dags.dags from the list of steps: change page `dags`. The variable
+# FILMS_WORKSPACE says where the system lies, FILMS_RETRY_SECONDS how long a retry waits.
 
 import os
 from datetime import timedelta
@@ -91,11 +90,11 @@ with DAG(
 
     @task(outlets=[ENOUGH_FILMS])
     def take_in(outlet_events=None):
-        from trending_now.dags.tasks import take_in
+        from trending_now.dags.tasks import films_that_start_a_week
 
-        new, enough = take_in()
-        if not enough or new < enough:
-            raise AirflowSkipException(f"{new} new films, {enough or 'no number'} start a week")
+        new = films_that_start_a_week()
+        if not new:
+            raise AirflowSkipException("too few new films, or they have been announced")
         outlet_events[ENOUGH_FILMS].extra = {"new": new}
 
     take_in()
