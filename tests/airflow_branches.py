@@ -3,10 +3,13 @@ each task as JSON. Airflow's tasks want the main thread, so the tests start this
 
     python tests/airflow_branches.py CASE=FOLDER ...
 
+Each week is also done by the loop, on a copy of the workspace: `same` says whether both came out
+alike, to the byte.
+
 Services are not started here: a version "runs" as soon as it is asked for, except in the case
 `rollback`, in which v4 answers wrongly."""
 
-import json, os, sys
+import json, os, shutil, sys
 from datetime import datetime, timezone
 
 from airflow.dag_processing.dagbag import DagBag
@@ -15,6 +18,9 @@ from airflow.utils.state import DagRunState
 from trending_now.delivery import delivery
 from trending_now.delivery.service import SmokeReport
 from trending_now.delivery.targets import Deployment
+from trending_now.loop.loop import digest, done
+from trending_now.loop.steps import run_weeks
+from trending_now.loop.workspace import Workspace
 
 FAULTY = {"rollback": {"v4"}}
 
@@ -51,6 +57,14 @@ def answer_with(person, option):
     person.execute = lambda context: person.execute_complete(context, event)
 
 
+def same(folder, twin, option):
+    "Whether the loop comes to the same workspace as Airflow has."
+    by_loop, by_airflow = Workspace(twin), Workspace(folder)
+    by_loop.ask = lambda packet: (option == "Approve", "ada", "the editor's opinion")
+    run_weeks(by_loop, range(done(by_airflow)), delivery.DELIVERED_WEEK)
+    return digest(by_loop) == digest(by_airflow)
+
+
 def main():
     bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
     found = {"import errors": dict(bag.import_errors), "dags": sorted(bag.dags)}
@@ -59,10 +73,15 @@ def main():
         os.environ["FILMS_WORKSPACE"] = folder
         stand_in(case)
         dag = bag.get_dag("films_week")
-        answer_with(dag.get_task("person"), "Reject" if case == "refused" else "Approve")
+        option = "Reject" if case == "refused" else "Approve"
+        answer_with(dag.get_task("person"), option)
+        twin = f"{folder} by the loop"
+        shutil.copytree(folder, twin)
         run = dag.test(run_after=datetime.now(timezone.utc))
         states = {one.task_id: str(one.state) for one in run.get_task_instances()}
         found[case] = {"run": str(DagRunState(run.state).value), **states}
+        if case != "damaged":
+            found[case]["same"] = same(folder, twin, option)
     print("FOUND" + json.dumps(found))
 
 

@@ -14,10 +14,12 @@ from conftest import ROOT
 from trending_now.dags.dags import LocalAirflow, airflow_environment, dag_text
 from trending_now.dags.pipeline import orchestration_files, pipeline_text
 from trending_now.dags.tasks import end_run, packet_to_answer, run_task, take_in, week_of_run
+from trending_now.delivery.dispatch import Rehearsal
+from trending_now.delivery.workflows import workflow_files
 from trending_now.delivery.delivery import (
     DELIVERED_WEEK, RELEASE, build_target, small_settings,
 )  # fmt: skip
-from trending_now.loop.loop import digest, done
+from trending_now.loop.loop import done
 from trending_now.loop.steps import STEPS, links, run_weeks
 from trending_now.loop.views import open_registry
 from trending_now.loop.workspace import BusyError, Workspace, hold, start
@@ -150,7 +152,7 @@ def branches(tmp_path_factory):
     commands += [[sys.executable, str(ROOT / "tests/airflow_branches.py")]]
     commands[1] += [f"{name}={its.path}" for name, its in cases.items()]
     for words in commands:
-        said = subprocess.run(words, env=env, cwd=ROOT, capture_output=True, text=True, timeout=900)
+        said = subprocess.run(words, env=env, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert "FOUND" in said.stdout, (said.stdout + said.stderr)[-3000:]
     found = json.loads(said.stdout.partition("FOUND")[2].splitlines()[0])
     return cases, found
@@ -166,6 +168,11 @@ PERSON, RELEASED = {"person", "go_ahead"}, {"undo"}
 def test_the_dags_are_read_without_errors(branches):
     assert branches[1]["import errors"] == {}
     assert branches[1]["dags"] == ["films_arrivals", "films_week"]
+
+
+def test_the_workspace_is_the_loop_s_in_every_branch_to_the_byte(branches):
+    told = {case: states["same"] for case, states in branches[1].items() if "same" in states}
+    assert len(told) == 7 and all(told.values()), told
 
 
 def test_without_a_trigger_nothing_is_trained(branches):
@@ -250,57 +257,68 @@ def kill_when_it_runs(workspace, version):
 
 
 def test_the_whole_way_by_the_real_scheduler(tmp_path):
-    """New films, asset, training, gate, registry, staging, smoke tests, approval by REST,
-    production, a process that dies, rollback; the run fails, and each is in the history. Up to the
-    failure the workspace is the loop's, to the byte."""
-    films = begun(tmp_path / "films", 3, registry={"approve": "ask"},
-                  delivery={"watch_seconds": 4.0, "watch_every": 0.5})  # fmt: skip
-    shutil.copytree(films.path, tmp_path / "twin")
-    twin, settings = Workspace(tmp_path / "twin"), small_settings()
-    try:
-        with LocalAirflow(tmp_path / "airflow", films.path, FILMS_RETRY_SECONDS=1) as airflow:
-            assert airflow.rest("GET", "importErrors")["total_entries"] == 0
-            for dag in ("films_week", "films_arrivals"):
-                airflow.unpause(dag)
-            arrivals = airflow.trigger("films_arrivals")
-            assert airflow.wait_for_run("films_arrivals", arrivals) == "success"
-            run = airflow.wait_for("a week", lambda: airflow.runs("films_week"))[0]
-            assert run["run_type"] == "asset_triggered"
-            assert airflow.wait_for_run("films_week", run["dag_run_id"]) == "success"
-            states = airflow.states("films_week", run["dag_run_id"])
-            assert skipped(states) == PERSON | {"undo"} and states["smoke"] == "success"
-
-            run_weeks(twin, [3], DELIVERED_WEEK)
-            assert digest(films) == digest(twin)
-
-            run = airflow.trigger("films_week")
-            question = airflow.wait_for_question("films_week", run)
-            assert question["body"].startswith("# Promote v4 over v1?")
-            killer = threading.Thread(target=kill_when_it_runs, args=(films, "v4"), daemon=True)
-            killer.start()
-            airflow.answer("films_week", run, True, "it looks good")
-            assert airflow.wait_for_run("films_week", run) == "failed"
-            states = airflow.states("films_week", run)
-            assert states["undo"] == states["end"] == "success" and states["verdict"] == "failed"
-    finally:
-        for workspace in (films, twin):
-            stop_services(workspace, settings)
-    homes = [p.info["environ"] or {} for p in psutil.process_iter(["environ"])]
-    assert str(tmp_path / "airflow") not in [env.get("AIRFLOW_HOME") for env in homes]
+    """New films, asset, training, gate, registry, dispatch, staging, smoke tests, approval by REST,
+    production, a process that dies, rollback; the run fails, and each is in the history."""
+    films, runner = Workspace(tmp_path / "films"), tmp_path / "runner"
+    variables = {"TARGET": "local", "REGISTRY": "local"}
+    with Rehearsal(runner, workflow_files(), variables, faults=["503"]) as github:
+        begun(films.path, 3, registry={"approve": "ask"}, delivery={
+            "watch_seconds": 4.0, "watch_every": 0.5, "repository": "films/page",
+            "github": github.url})  # fmt: skip
+        (runner / ".trending_now").symlink_to(films.path)
+        told = {"FILMS_RETRY_SECONDS": 1, "GITHUB_TOKEN": github.token}
+        try:
+            with LocalAirflow(tmp_path / "airflow", films.path, **told) as airflow:
+                weeks = two_weeks(airflow, films)
+        finally:
+            stop_services(films, small_settings())
+    (asset, first), (manual, second) = weeks
+    assert asset == "asset_triggered" and first["run"] == "success"
+    assert skipped(first) == PERSON | {"undo"} and first["smoke"] == "success"
+    assert manual == "manual" and second["run"] == second["verdict"] == "failed"
+    assert second["undo"] == second["end"] == "success"
     registry = open_registry(films)
     assert registry.champion() == registry.running("production") == "v1"
     approval = films.read("approval", 4)
     assert (approval["by"], approval["why"]) == ("ada", "it looks good")
-    told = [(row.kind, row.version) for row in registry.history().itertuples()]
+    found = [(row.kind, row.version) for row in registry.history().itertuples()]
     order = [
         ("register", "v4"), ("move", "v4"), ("deploy", "v4"), ("note", "v4"), ("promote", "v4"),
         ("deploy", "v4"), ("rollback", "v1"), ("deploy", "v1"),
     ]  # fmt: skip
     at = 0
     for wanted in order:
-        at = 1 + told.index(wanted, at)
+        at = 1 + found.index(wanted, at)
+    dispatched = [run["display_title"].split()[:2] for run in github.runs]
+    assert dispatched == [
+        ["deploy-staging", "v4"], ["deploy-production", "v1"], ["deploy-production", "v4"],
+        ["rollback", "v1"],
+    ]  # fmt: skip
     alerts = (films.path / "runs/alerts.jsonl").read_text()
     assert "films_week.verdict" in alerts and "v4 was taken back to v1" in alerts
+    homes = [p.info["environ"] or {} for p in psutil.process_iter(["environ"])]
+    assert str(tmp_path / "airflow") not in [env.get("AIRFLOW_HOME") for env in homes]
+
+
+def two_weeks(airflow, films):
+    "(how it was started, states) of a week that new films start, and of one that ends in trouble."
+    assert airflow.rest("GET", "importErrors")["total_entries"] == 0
+    for dag in ("films_week", "films_arrivals"):
+        airflow.unpause(dag)
+    arrivals = airflow.trigger("films_arrivals")
+    assert airflow.wait_for_run("films_arrivals", arrivals) == "success"
+    first = airflow.wait_for("a week", lambda: airflow.runs("films_week"))[0]["dag_run_id"]
+    ends = [airflow.wait_for_run("films_week", first)]
+    second = airflow.trigger("films_week")
+    question = airflow.wait_for_question("films_week", second)
+    assert question["body"].startswith("# Promote v4 over v1?")
+    killer = threading.Thread(target=kill_when_it_runs, args=(films, "v4"), daemon=True)
+    killer.start()
+    airflow.answer("films_week", second, True, "it looks good")
+    ends.append(airflow.wait_for_run("films_week", second))
+    kinds = {run["dag_run_id"]: run["run_type"] for run in airflow.runs("films_week")}
+    return [(kinds[run], {"run": end, **airflow.states("films_week", run)})
+            for run, end in zip((first, second), ends)]  # fmt: skip
 
 
 def test_a_week_is_announced_once_and_not_while_the_service_rests(tmp_path):
