@@ -152,7 +152,9 @@ def branches(tmp_path_factory):
     commands += [[sys.executable, str(ROOT / "tests/airflow_branches.py")]]
     commands[1] += [f"{name}={its.path}" for name, its in cases.items()]
     for words in commands:
-        said = subprocess.run(words, env=env, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+        said = subprocess.run(
+            words, env=env, cwd=ROOT, capture_output=True, text=True, timeout=1800
+        )
     assert "FOUND" in said.stdout, (said.stdout + said.stderr)[-3000:]
     found = json.loads(said.stdout.partition("FOUND")[2].splitlines()[0])
     return cases, found
