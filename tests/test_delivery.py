@@ -411,7 +411,7 @@ def test_a_failed_deployment_has_an_exit_code_of_its_own(tmp_path, versions, mon
     done = command("deploy", "staging", "v1", "--workspace", "films", cwd=tmp_path, **knobs)
     target = build_target(DeliveryKnobs(), "staging", tmp_path / "films/services")
     target.stop()
-    assert done.returncode == 4 and "staging: failed" in done.stderr, done.stdout
+    assert done.returncode == 4 and "staging: v1 failed" in done.stderr, done.stdout
 
 
 # What is generated
@@ -428,8 +428,8 @@ def test_the_files_of_the_project_are_the_generated_ones():
 def test_a_workflow_deploys_the_version_of_the_event_by_the_project_s_own_command():
     for name, service in (("deploy-staging", "staging"), ("rollback", "production")):
         job = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())["jobs"]["deploy"]
-        last = job["steps"][-1]
-        assert last["run"] == f'trending-now deploy {service} "$VERSION" --model "model/$VERSION"'
+        deploy = f'trending-now deploy {service} "$VERSION" --model "model/$VERSION"'
+        assert deploy in next(s["run"] for s in job["steps"] if s.get("id") == "deploy")
         assert job["env"]["VERSION"] == "${{ github.event.client_payload.version }}"
 
 
@@ -672,14 +672,16 @@ def test_the_step_in_which_a_workflow_failed_tells_a_bad_version_from_a_bad_day(
     from trending_now.delivery import delivery
 
     monkeypatch.setenv("GITHUB_TOKEN", "rehearsal")
-    workflow = (
-        "name: w\nrun-name: w ${{ github.event.client_payload.key }}\n"
-        "'on': {repository_dispatch: {types: [deploy-production]}}\n"
-        "jobs: {deploy: {steps: [{id: fetch, name: Fetch, run: %s}, "
-        "{id: deploy, name: Deploy, run: exit 4}]}}"
-    )
-    for first, state in (("exit 3", "failed"), ("echo fine", "refused")):
-        with Rehearsal(tmp_path / state, {"a": workflow % first}) as github:
+    told = workflow_files()[".github/workflows/deploy-production.yml"]
+    ours = 'trending-now deploy production "$VERSION" --model "model/$VERSION"'
+    for fetch, deploy, state in (
+        ("exit 3", "true", "failed"),
+        ("echo fine", "(exit 4)", "refused"),
+        ("echo fine", "(exit 5)", "failed"),
+        ("echo fine", "echo fine", "running"),
+    ):
+        text = told.replace('trending-now fetch "$VERSION" model', fetch).replace(ours, deploy)
+        with Rehearsal(tmp_path / f"{fetch}{deploy}", {"a": text}) as github:
             knobs = small(repository="films/page", github=github.url).delivery
             view = type("V", (), {"week": 4, "settings": type("S", (), {"delivery": knobs})})
             found = delivery._by_workflow(view, "production", "v4", "deploy-production")

@@ -17,7 +17,8 @@ from rich.table import Table
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-07
 _HELP = ('Trending Now: a film service that retrains itself. Exit codes: 0 done, 1 unexpected, '
-         '2 wrong command or knob, 3 workspace or registry, 4 deployment, 130 interrupted.')
+         '2 wrong command or knob, 3 workspace or registry, 4 deployment taken back, '
+         '5 deployment not begun, 130 interrupted.')
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
 
@@ -300,7 +301,8 @@ def _fetch(version:str, folder:Path, served:Annotated[bool, _SERVED]=False,
     workspace:_Folder=_HOME, settings:Annotated[Path | None, _SETTINGS]=None):
     "Copy the files of a version from the registry to FOLDER/VERSION, and check them."
     with _guarded():
-        from trending_now.delivery.delivery import fetch_version, registry_at
+        from trending_now.delivery.delivery import fetch_version
+        from trending_now.loop.views import registry_at
         registry = registry_at(_settings(settings), workspace)
         _say(f'{version}: {fetch_version(registry, version, folder, served)}')
 
@@ -310,15 +312,16 @@ def _deploy(environment:Literal['staging', 'production'], version:str,
     settings:Annotated[Path | None, _SETTINGS]=None):
     "Let an environment's service run a version, or what it ran before if that fails."
     with _guarded():
-        from trending_now.delivery.delivery import build_target, deploy_version, registry_at
+        from trending_now.delivery.delivery import build_target, deploy_version
         from trending_now.delivery.targets import DeliveryError
+        from trending_now.loop.views import registry_at
         knobs = _settings(settings)
         files = model or registry_at(knobs, workspace).get(version).folder
         if files.name != version: raise ValueError(f'{files}: expected a folder named {version}')
         target = build_target(knobs.delivery, environment, workspace/'services')
         try: done = deploy_version(target, knobs.delivery, files)
-        except DeliveryError as e: _fail(4, e)
-        if not done.good: _fail(4, f'{environment}: {done.state}: {done.reason}')
+        except DeliveryError as e: _fail(5, f'{environment}: {version} was not tried: {e}')
+        if not done.good: _fail(4, f'{environment}: {version} {done.state}: {done.reason}')
         _say(f'{environment}: {version} {done.state}, {target.url()}')
 
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-22

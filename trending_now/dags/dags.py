@@ -6,13 +6,14 @@
 __all__ = ['dag_text', 'dag_files', 'airflow_environment', 'LocalAirflow']
 
 # %% ../../nbs/7_operating/37_dags.ipynb #dg-imp
-import atexit, json, os, secrets, signal, socket, subprocess, sys, time
+import atexit, json, os, secrets, signal, subprocess, sys, time
 from pathlib import Path
 import psutil
 import requests
 from fastcore.basics import patch
 from .. import checks
 from ..delivery.delivery import DELIVERED_WEEK
+from ..delivery.targets import free_port
 from ..loop.steps import links
 
 # %% ../../nbs/7_operating/37_dags.ipynb #dg-head
@@ -193,18 +194,14 @@ def dag_text(
     befores = {before for before, _ in links(steps)}
     arrows += [f'    {name} >> ended' for name in steps if name not in befores]
     parts = [_HEAD, _ARRIVALS, _WEEK.rstrip('\n'), '\n'.join(lines), _PERSON.rstrip('\n'), _END]
-    return '\n'.join([*parts[:2], '', '\n'.join(parts[2:4]), *parts[4:]]) + '\n'.join(arrows) + '\n'
+    before = '\n'.join([*parts[:2], '\n'.join(parts[2:4]), *parts[4:]])
+    return before + '\n'.join(arrows) + '\n'
 
 def dag_files()->dict: # Path -> text
     "The files that an Airflow of this project reads."
     return {'trending_now/dags/airflow_files/films.py': dag_text()}
 
 # %% ../../nbs/7_operating/37_dags.ipynb #dg-local-env
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
-
 def airflow_environment(
     folder,       # Of Airflow's own state
     films,        # Folder of the workspace
@@ -213,7 +210,7 @@ def airflow_environment(
     **more,       # Further variables
 )->dict:          # Environment variables
     "What an Airflow of one machine has to be told."
-    folder, port = Path(folder).absolute(), port or _free_port()
+    folder, port = Path(folder).absolute(), port or free_port()
     here = f'http://127.0.0.1:{port}'
     told = {
         'CORE__DAGS_FOLDER': dags or Path(checks.__file__).parent/'dags/airflow_files',
@@ -240,7 +237,7 @@ class LocalAirflow:
         films,  # Folder of the workspace
         **more, # Further variables of its environment
     ):
-        self.folder, self.port = Path(folder).absolute(), _free_port()
+        self.folder, self.port = Path(folder).absolute(), free_port()
         self.env = airflow_environment(folder, films, self.port, **more)
         self.url, self._processes, self._tokens = f'http://127.0.0.1:{self.port}', {}, {}
         self.passwords = {user: secrets.token_hex(16) for user in ('runner', 'ada')}
@@ -312,13 +309,19 @@ def wait_for(self:LocalAirflow, what:str, found, patience:float=120., every:floa
 @patch
 def stop(self:LocalAirflow, patience:float=20.):
     "Ask all processes to leave, and end those that do not, their children too."
-    ours = [psutil.Process(process.pid) for process in self._processes.values()]
-    ours += [child for one in ours for child in one.children(recursive=True)]
+    ours = [one for process in self._processes.values() for one in _family(process.pid)]
     for process in self._processes.values(): process.send_signal(signal.SIGTERM)
     _, left = psutil.wait_procs(ours, timeout=patience)
     for one in left: one.kill()
     psutil.wait_procs(left, timeout=patience)
     self._processes = {}
+
+def _family(pid):
+    "A process and all that it has started; nothing if it has ended."
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess: return []
 
 @patch
 def rest(self:LocalAirflow, method, path, body=None, user='runner'):

@@ -81,7 +81,8 @@ def taken_back(
     if not workspace.has('undone', week): return ''
     undone = workspace.read('undone', week)
     to = undone['to'] or 'nobody: it is still champion'
-    return f"{undone['version']} was taken back to {to}: {undone['why']}"
+    way = '' if undone.get('state', 'running') == 'running' else '; AND THE WAY BACK HAS FAILED'
+    return f"{undone['version']} was taken back to {to}: {undone['why']}{way}"
 
 # %% ../../nbs/7_operating/36_tasks.ipynb #tk-ask
 def packet_to_answer(

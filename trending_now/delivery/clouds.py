@@ -48,7 +48,9 @@ class _CloudService:
         image, before = self._asked[operation][:2]
         until = time.monotonic() + checks.positive('patience', patience)
         while True:
-            with _aws(self.name): state, reason = self._end_of(operation)
+            try:
+                with _aws(self.name): state, reason = self._end_of(operation)
+            except DeliveryError as e: state, reason = '', str(e) # one bad look is no end
             if state: return Deployment(self.name, image, before, state, reason, operation)
             if time.monotonic() > until:
                 reason = f'{reason} after {patience:.0f} s'

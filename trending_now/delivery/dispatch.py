@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 import requests
 import tenacity
 import yaml
 from fastcore.basics import patch
 from .. import checks
+from ..prompts.client import retry_after
 
 # %% ../../nbs/7_operating/34_dispatch.ipynb #di-server
-REHEARSED = ('check', 'fetch', 'deploy')  # ids of the steps that need nothing of GitHub's
+REHEARSED = ('check', 'fetch', 'deploy', 'tried')  # ids of the steps that need nothing of GitHub's
 
 class Rehearsal:
     """GitHub's part in a deployment, on loopback: it takes events, runs the marked steps of the
@@ -76,7 +78,9 @@ def _work(self:Rehearsal, run, job, payload):
     "Run the marked steps; a step that fails ends the run."
     with self._one:
         run['status'], fine = 'in_progress', False
-        try: fine = all(self._step(run, job, step, payload) for step in job['steps'])
+        try:
+            with TemporaryDirectory() as run['temp']:
+                fine = all(self._step(run, job, step, payload) for step in job['steps'])
         except OSError as e: run['log'] += str(e)
         finally: run.update(status='completed', conclusion='success' if fine else 'failure')
 
@@ -85,6 +89,7 @@ def _step(self:Rehearsal, run, job, step, payload):
     "Whether a step went well; one without a mark is left out."
     if step.get('id') not in REHEARSED: return True
     own = {name: self._filled(text, payload) for name, text in job.get('env', {}).items()}
+    own['RUNNER_TEMP'] = run['temp']
     env = {**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}', **own}
     done = subprocess.run(['bash', '-eo', 'pipefail', '-c', str(step['run'])], cwd=self.folder,
                           env=env, capture_output=True, text=True, check=False)
@@ -139,7 +144,7 @@ def _handler(rehearsal):
         def do_GET(self):
             if not self._known(): return
             if self.path.endswith('/jobs'): return self._answer(200, self._jobs())
-            own = ('log', 'steps')
+            own = ('log', 'steps', 'temp')
             runs = [{name: run[name] for name in run if name not in own} for run in rehearsal.runs]
             self._answer(200, {'total_count': len(runs), 'workflow_runs': runs[::-1]})
     return Handler
@@ -177,7 +182,7 @@ class WorkflowRun:
         return self.conclusion == 'success'
 
 # %% ../../nbs/7_operating/34_dispatch.ipynb #di-call
-class _Passing(Exception):
+class _Passing(DispatchError):
     "A trouble that may pass."
     after = 0.  # Seconds that GitHub asks to wait
 
@@ -197,7 +202,7 @@ def _call(method, github, repository, path, token, timeout, **more):
     waits = 'retry-after' in answer.headers or answer.headers.get('x-ratelimit-remaining') == '0'
     if answer.status_code in _PASSING or (answer.status_code == 403 and waits):
         passing = _Passing(said)
-        passing.after = float(answer.headers.get('retry-after', 0))
+        passing.after = retry_after(answer.headers) or 0.
         raise passing
     raise DispatchError(f'{said}; check the token, its rights, and [delivery] repository')
 
@@ -209,7 +214,7 @@ def find_run(
     github:str='https://api.github.com',
     timeout:float=10., # Seconds for an answer
 )->WorkflowRun:      # None if there is none
-    "The run that was started for a key, among the latest hundred."
+    "The run that was started for a key, among the latest hundred; DispatchError without an answer."
     path = 'actions/runs?event=repository_dispatch&per_page=100'
     listed = _call('GET', github, repository, path, token, timeout).json()['workflow_runs']
     mine = [run for run in listed if key in run['display_title'].split()]

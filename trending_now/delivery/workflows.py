@@ -110,6 +110,9 @@ aws ecr get-login-password | docker login --username AWS --password-stdin "${ima
 if docker manifest inspect "$image" > /dev/null; then exit 0; fi  # a version is built once
 docker build --build-arg "VERSION=$VERSION" --tag "$image" .
 docker push "$image"'''
+_DEPLOY = '''code=0
+trending-now deploy {service} "$VERSION" --model "model/$VERSION" || code=$?
+if [ "$code" = 5 ]; then touch "$RUNNER_TEMP/untried"; else exit "$code"; fi'''
 
 # %% ../../nbs/7_operating/33_workflows.ipynb #wf-deploy
 def _prepared(fetch):
@@ -130,12 +133,12 @@ def deploy_workflow(
     checks.one_of('environment', environment, ('staging', 'production', 'rollback'))
     service = 'staging' if environment == 'staging' else 'production'
     build = [{'name': 'Build', 'run': _BUILD}] if environment == 'staging' else []
-    deploy = {'name': 'Deploy', 'id': 'deploy',
-              'run': f'trending-now deploy {service} "$VERSION" --model "model/$VERSION"'}
+    deploy = [{'name': 'Deploy', 'id': 'deploy', 'run': _DEPLOY.format(service=service)},
+              {'name': 'Tried', 'id': 'tried', 'run': 'test ! -e "$RUNNER_TEMP/untried"'}]
     event = 'rollback' if environment == 'rollback' else f'deploy-{environment}'
     served = ' --served' if environment == 'rollback' else ''
     fetch = f'trending-now fetch "$VERSION" model{served}'
-    job = _job(event, [*_prepared(fetch), *build, deploy], 60,
+    job = _job(event, [*_prepared(fetch), *build, *deploy], 60,
                {'contents': 'read', 'id-token': 'write'}, environment=environment,
                env={'VERSION': _VERSION, **_knobs()})
     group = 'rollback' if environment == 'rollback' else service

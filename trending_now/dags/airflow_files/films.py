@@ -100,7 +100,6 @@ with DAG(
     take_in()
 
 
-
 with DAG(
     "films_week",
     schedule=AssetOrTimeSchedule(timetable=at("0 6 * * 1"), assets=[ENOUGH_FILMS]),
