@@ -110,7 +110,7 @@ def _by_workflow(view, environment, version, event):
               github=knobs.github)
     key = dispatch(event, {'version': version, 'week': view.week}, **to)
     run = await_run(key, **to, patience=2*knobs.patience, every=knobs.watch_every)
-    if run.succeeded: return 'running', f'the workflow {event} ended well'
+    if run.succeeded: return 'running', 'as the workflow says'
     step = failed_step(run, **to)
     tried = step == 'Deploy'  # all steps before it are about getting there
     return ('refused' if tried else 'failed'), f'{event}: {step or run.conclusion} failed'
@@ -119,11 +119,11 @@ def _by_workflow(view, environment, version, event):
 def _delivered(view, environment, version, event=''):
     "Ask for a deployment and write down what came of it: version, state and reason."
     event, at = event or f'deploy-{environment}', moment_of(view, 1)
-    about, by = f'{environment}: {{}}', 'the delivery'
     def log(state, reason):
-        view.registry.log_deploy(version, environment, state, by, about.format(reason), at=at,
+        view.registry.log_deploy(version, environment, state, 'the delivery',
+                                 f'{environment}: {state}, {reason}', at=at,
                                  key=f'{view.week}-{event}-{version}-{state}')
-    log('asked', event)
+    log('asked', f'by {event}')
     hosted = view.settings.delivery.repository
     state, reason = _by_workflow(view, environment, version, event) if hosted else \
         _from_here(view, environment, version)
@@ -155,7 +155,7 @@ def _look(view, environment, version, answers=None):
     "What is wrong with an environment, seen from outside."
     answers = answers or _known(view, version)
     url = _target(view, environment).url()
-    if not url: return [f'{environment} has no address']
+    if not url: return [f'nothing runs on {environment}']
     return [*smoke_test(url, version, answers).wrong]
 
 # %% ../../nbs/7_operating/35_delivery.ipynb #de-deploy
