@@ -45,6 +45,7 @@ run: .venv/.base ## replay 52 weeks of the film service; the report is in .trend
 
 test: .venv/.all .venv/.kubeflow ## everything that must hold: generated files, style, pages, docs, tests
 	bash tools/install_system.sh
+	bash tools/install_system.sh postgres
 	$(BIN)/python tools/check_generated.py
 	$(BIN)/python tools/style.py
 	$(BIN)/python tools/run_pages.py

@@ -10,7 +10,7 @@ from notebooks import PACKAGE
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in sorted((ROOT / PACKAGE).rglob("*.py"))
-    if path.name != "_modidx.py" and not path.parent.name.endswith("_files")
+    if path.name != "_modidx.py" and not any(part.endswith("_files") for part in path.parts)
 ]
 FAMILIES = [p.parent.name for p in sorted((ROOT / PACKAGE).glob("*/__init__.py"))]
 

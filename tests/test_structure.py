@@ -13,11 +13,11 @@ HEAVY = (
     "torch transformers xgboost sklearn river matplotlib wandb dvc openai llama_cpp airflow "
     "pyspark fastapi boto3 duckdb statsmodels scipy.stats"
 ).split()
-# What is printed for others to read, the DAG and the pipeline, is no module of ours
+# What is printed for others to read, the DAG, the pipeline and the migrations, is no module of ours
 SOURCES = sorted(
     p
     for p in (ROOT / PACKAGE).rglob("*.py")
-    if p.name != "_modidx.py" and not p.parent.name.endswith("_files")
+    if p.name != "_modidx.py" and not any(part.endswith("_files") for part in p.parts)
 )
 FACADES = [p for p in SOURCES if p.name == "__init__.py" and p.parent.parent.name == PACKAGE]
 MODULES = [p for p in SOURCES if p.name != "__init__.py"]
@@ -105,6 +105,7 @@ ORDER = [
     "ab rollouts interleaving",
     "bandits policies",
     "prompts",
+    "platform",
     "registry",
     "loop",
     "delivery",

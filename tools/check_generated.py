@@ -24,6 +24,12 @@ from {PACKAGE}.delivery.workflows import delivery_files
 for name, text in delivery_files().items():
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     Path(name).write_text(text, encoding='utf-8')"""
+WRITE_MIGRATIONS = f"""
+from pathlib import Path
+from {PACKAGE}.platform.event_log import migration_files
+for name, text in migration_files().items():
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text(text, encoding='utf-8')"""
 WRITE_ORCHESTRATION = f"""
 from pathlib import Path
 from {PACKAGE}.dags.pipeline import orchestration_files
@@ -60,6 +66,8 @@ STEPS = (
          (command("nbdev-export"),), (f"{PACKAGE}/**/*.py",)),
     Step("settings", f"settings.ini from {PACKAGE}.settings.template()",
          (PY, "-c", WRITE_SETTINGS)),
+    Step("migrations", f"the migrations of the event log from {PACKAGE}.platform",
+         (PY, "-c", WRITE_MIGRATIONS)),
     Step("delivery", f".github/workflows/ and Dockerfile from {PACKAGE}.delivery",
          (PY, "-c", WRITE_DELIVERY)),
     Step("dags", f"the DAG of Airflow and the pipeline of Kubeflow from {PACKAGE}.dags",

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Install what the tests need from the system: Chromium for the docs site, and with `compiler` a C++ compiler for the local language model. Does nothing where it is there.
+# Install what the tests need from the system: Chromium for the docs site, with `compiler` a C++ compiler for the local language model, with `postgres` a PostgreSQL server. Does nothing where it is there.
 #
-# usage: tools/install_system.sh [compiler | --help]
-# Looks at the variables CHROMIUM and CXX, then for the usual names on PATH. Installs with apt-get, as root or with sudo.
+# usage: tools/install_system.sh [compiler | postgres | --help]
+# Looks at the variables CHROMIUM and CXX, then for the usual names on PATH, and for PostgreSQL where Debian puts it. Installs with apt-get, as root or with sudo.
 set -euo pipefail
 
 fail() { echo "$1 $why" >&2; exit 1; }
@@ -14,6 +14,10 @@ case "${1:-}" in
   compiler)
     variable=CXX given=${CXX:-} names='c++ g++ clang++' package='g++'
     why='The local language model is compiled: please install a C++ compiler, or name it in the variable CXX.' ;;
+  postgres)
+    PATH=$PATH:$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')
+    variable=PATH given= names=initdb package=postgresql
+    why='The tests of the event log start a PostgreSQL server: please install one.' ;;
   -h|--help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "unknown argument: $1 (see --help)" >&2; exit 2 ;;
 esac

@@ -15,6 +15,7 @@ part can be used by itself:
     bandits       policies that learn while they choose, worlds to try them in, off-policy estimates
     policies      a layer between model and page that follows the clicks within the week
     prompts       language models asked and replayed, prompts as versions, reviews of known truth
+    platform      experiments from the draft to the decision: parameters, event log, metrics, audit
     registry      versions of a model, what happened to each, who is champion, and what it takes
     loop          the service week by week: its steps, its workspace, its report
     delivery      from the registry to machines: updates, smoke tests, workflows, the way back

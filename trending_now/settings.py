@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['section', 'LANES', 'PREFIX', 'SECTIONS', 'stream', 'SettingsError', 'knob', 'ReplayKnobs', 'GenresKnobs',
            'DinersKnobs', 'drift_threshold', 'TriggersKnobs', 'CurationKnobs', 'RetrainingKnobs', 'PolicyKnobs',
-           'RegistryKnobs', 'TrialsKnobs', 'IncidentsKnobs', 'LoopKnobs', 'DeliveryKnobs', 'Settings', 'lane', 'load',
-           'template']
+           'RegistryKnobs', 'TrialsKnobs', 'IncidentsKnobs', 'LoopKnobs', 'PlatformKnobs', 'DeliveryKnobs', 'Settings',
+           'lane', 'load', 'template']
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #2383e7f4
 import configparser, difflib, os, zlib
@@ -60,6 +60,7 @@ def knob(
 _MONTH = r'^(19|20)\d\d-(0[1-9]|1[0-2])$'
 _REPOSITORY = r'^([\w.-]+/[\w.-]+)?$'
 _ADDRESS = r'^https?://[^/]+$'
+_DATABASE = r'^(local|(sqlite|postgresql)(\+\w+)?://\S+)$'
 
 def _cron_line(text):
     "A cron line as it came, or an empty text; ValueError for anything else."
@@ -329,6 +330,14 @@ class LoopKnobs:
         doc='former champions whose files are kept; other versions keep lineage and metrics')
 
 @section
+class PlatformKnobs:
+    "Where events of live visitors, and decisions about experiments, are kept (page `event_log`)."
+    events:str = knob('local', pattern=_DATABASE, doc='database of the event log',
+        unit='local: a file in the workspace; or postgresql://USER@HOST/NAME')
+    patience:float = knob(30., 0., 600., unit='seconds',
+        doc='how long a locked or restarted database is waited for')
+
+@section
 class DeliveryKnobs:
     "Where versions are deployed, and how an update is judged (page `delivery`)."
     target:Literal['local', 'ecs', 'apprunner'] = knob('local', unit='one of',
@@ -379,6 +388,7 @@ class Settings:
     trials:TrialsKnobs = TrialsKnobs()
     incidents:IncidentsKnobs = IncidentsKnobs()
     loop:LoopKnobs = LoopKnobs()
+    platform:PlatformKnobs = PlatformKnobs()
     delivery:DeliveryKnobs = DeliveryKnobs()
     lanes:dict[str, str] = Field(default_factory=LANES.copy)
 

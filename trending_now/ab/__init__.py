@@ -19,9 +19,9 @@ __all__ = ['hash_unit', 'assign', 'assign_many', 'Slots', 'srm', 'Comparison', '
            'design_effect', 'crossing', 'group_sequential', 'Sequence', 'always_valid', 'spending_bounds',
            'conditional_power', 'futility_bounds', 'AfterStop', 'after_stopping', 'non_inferior', 'holm',
            'benjamini_hochberg', 'BayesResult', 'bayes_proportions', 'false_positive_risk', 'shrink', 'Shrunk',
-           'dunnett', 'dunnett_level', 'count', 'total', 'Metric', 'Experiment', 'unit_table', 'dilute', 'unit_values',
-           'Group', 'groups', 'MetricReading', 'read', 'Report', 'analyse_units', 'analyse', 'Slices', 'slices',
-           'cluster_assign', 'switchback', 'period', 'rate_bound', 'exact_proportions', 'winsorise', 'Capped',
+           'dunnett', 'dunnett_level', 'count', 'total', 'Metric', 'Experiment', 'open_events', 'unit_table', 'dilute',
+           'unit_values', 'Group', 'groups', 'MetricReading', 'read', 'Report', 'analyse_units', 'analyse', 'Slices',
+           'slices', 'cluster_assign', 'switchback', 'period', 'rate_bound', 'exact_proportions', 'winsorise', 'Capped',
            'compare_quantiles', 'mann_whitney', 'Superiority', 'srm_sequence', 'srm_by', 'by_exposure', 'Course',
            'aa_runs', 'AaRuns', 'plan_sizes']
 
@@ -41,7 +41,7 @@ from .verdicts import non_inferior, holm, benjamini_hochberg, BayesResult
 from .verdicts import bayes_proportions, false_positive_risk, shrink, Shrunk
 from .variants import dunnett, dunnett_level
 from .plans import count, total, Metric, Experiment
-from .logs import unit_table, dilute
+from .logs import open_events, unit_table, dilute
 from .readings import unit_values, Group, groups, MetricReading, read
 from .reports import Report
 from .experiments import analyse_units, analyse, Slices, slices
@@ -63,7 +63,8 @@ _all_ = [
     'group_sequential', 'Sequence', 'always_valid', 'spending_bounds', 'conditional_power',
     'futility_bounds', 'AfterStop', 'after_stopping', 'non_inferior', 'holm',
     'benjamini_hochberg', 'BayesResult', 'bayes_proportions', 'false_positive_risk', 'shrink',
-    'Shrunk', 'dunnett', 'dunnett_level', 'count', 'total', 'Metric', 'Experiment', 'unit_table',
+    'Shrunk', 'dunnett', 'dunnett_level', 'count', 'total', 'Metric', 'Experiment', 'open_events',
+    'unit_table',
     'dilute', 'unit_values', 'Group', 'groups', 'MetricReading', 'read', 'Report',
     'analyse_units', 'analyse', 'Slices', 'slices', 'cluster_assign', 'switchback', 'period',
     'rate_bound', 'exact_proportions', 'winsorise', 'Capped', 'compare_quantiles', 'mann_whitney',
