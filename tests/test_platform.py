@@ -2,7 +2,7 @@
 acknowledged on both databases, copies that miss nothing, decisions that cannot be rewritten
 unnoticed, and a way out."""
 
-import ast, itertools, json, re, subprocess, sys, threading, time
+import ast, itertools, os, json, re, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -26,8 +26,8 @@ from trending_now.platform import (
     PAGE_PARAMETERS,
     SCHEMA,
     AuditLog,
+    AwayError,
     BatchWriter,
-    ParameterChange,
     ConflictError,
     Draft,
     EventLog,
@@ -36,12 +36,17 @@ from trending_now.platform import (
     LocalPostgres,
     LogError,
     OverlapError,
+    ParameterChange,
+    Parameters,
     Platform,
+    Serving,
     SteadyClock,
     arms_of,
+    assignments_of,
     check_event,
     check_overlap,
     daily_metrics,
+    effect_of,
     export_days,
     growthbook_features,
     migrate,
@@ -179,7 +184,7 @@ def test_one_id_with_two_contents_is_refused_with_its_batch(url):
 
 def test_both_databases_give_the_same_table(tmp_path, new_database):
     odd = [
-        click("größe ✓ 'quote' \"double\" %s :x", 1, payload='{"ü": "\\u0000"}'),
+        click("größe ✓ 'quote' \"double\" %s :x", 1, payload='{"ü": "\\u00e9"}'),
         click("b", 2**52, value=-1e300, position=-1, film_id="Q1"),
         click("c", 3, value=0.1 + 0.2, position=0, variant="mix ab."),
     ]
@@ -322,6 +327,130 @@ def test_a_log_that_fails_is_heard_of_by_everybody_who_waits(tmp_path):
             writer.submit([click("anna")])
 
 
+def test_who_stops_waiting_does_not_stop_the_writer(tmp_path):
+    with EventLog(tmp_path / "events.db") as log, BatchWriter(log) as writer:
+        holder = sa.create_engine(log.url).connect()
+        holder.connection.dbapi_connection.isolation_level = None
+        holder.exec_driver_sql("BEGIN IMMEDIATE")
+        first = writer.submit([click("first")])
+        gone = [writer.submit([click("gone", number)]) for number in range(3)]
+        assert all(answer.cancel() for answer in gone)
+        after = writer.submit([click("after")])
+        holder.connection.dbapi_connection.rollback()
+        holder.close()
+        assert (first.result(60), after.result(60)) == (1, 1)
+        assert writer.submit([click("later")]).result(60) == 1
+        assert (writer.kept, writer.waiting) == (3, 0)
+
+
+def test_what_one_database_refuses_of_one_sender_fails_that_sender_only(new_database):
+    refuse = """
+        CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN IF NEW.unit = 'odd' THEN RAISE EXCEPTION 'not this one'; END IF;
+        RETURN NEW; END $$;
+        CREATE TRIGGER no_odd BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION odd();"""
+    with EventLog(new_database()) as log, BatchWriter(log) as writer:
+        log.attempt(lambda connection: connection.exec_driver_sql(refuse))
+        answers = [writer.submit([click(name)]) for name in ("a", "b", "odd", "c")]
+        assert [answers[k].result(60) for k in (0, 1, 3)] == [1, 1, 1]
+        with pytest.raises(LogError, match="not this one"):
+            answers[2].result(60)
+
+
+def test_a_database_that_is_away_is_waited_for_once_and_not_by_each(tmp_path):
+    with EventLog(tmp_path / "events.db", patience=0.5) as log:
+        holder = sa.create_engine(log.url).connect()
+        holder.connection.dbapi_connection.isolation_level = None
+        holder.exec_driver_sql("BEGIN IMMEDIATE")
+        with BatchWriter(log, most=1) as writer:
+            answers = [writer.submit([click("anna", number)]) for number in range(40)]
+            for answer in answers:
+                with pytest.raises(AwayError):
+                    answer.result(60)
+            assert writer.commits == 0
+        holder.close()
+
+
+COPIED = """
+import os, signal, subprocess, sys, threading
+from trending_now.platform.event_log import EventLog
+from trending_now.platform.metrics import export_days
+log = EventLog(sys.argv[1])
+copying = threading.Event()
+def copy():
+    while True:
+        export_days(log, sys.argv[2])
+        copying.set()
+threading.Thread(target=copy, daemon=True).start()
+other = [sys.executable, '-c', 'import sqlite3, sys; '
+         'c = sqlite3.connect(sys.argv[1]); c.execute("select count(*) from events").fetchall()']
+for number in range(100_000):
+    events = [{'event_id': f'{number}-{k}', 'ts': number, 'kind': 'click', 'unit': 'a'}
+              for k in range(50)]
+    log.append(events)
+    print(number, flush=True)
+    if number == 20: subprocess.run([*other, sys.argv[1]], check=True)
+    if number > 60 and copying.is_set(): os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_log_that_is_copied_while_it_is_written_keeps_what_it_has_acknowledged(tmp_path):
+    "Two SQLite libraries in one process take each other's locks away: so there is only one."
+    done = subprocess.run(
+        [sys.executable, "-c", COPIED, tmp_path / "events.db", tmp_path / "archive"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == -9, done.stderr
+    kept = {int(line) for line in done.stdout.split()}
+    with EventLog(tmp_path / "events.db") as log:
+        there = {int(name.split("-")[0]) for name in log.read().event_id}
+        check = log.attempt(lambda c: c.exec_driver_sql("PRAGMA integrity_check").scalar())
+    assert len(kept) > 60 and kept - there == set() and check == "ok"
+
+
+def test_a_day_is_a_day_in_utc_wherever_the_machine_stands(tmp_path):
+    late = 5 * 86_400_000_000 - 1_800_000_000  # half an hour before midnight
+    with EventLog(tmp_path / "events.db") as log:
+        views = [{**click("v", late + k * HOUR), "kind": "exposure"} for k in range(2)]
+        log.append(views)
+        export_days(log, tmp_path / "archive")
+    code = (
+        "import sys; from trending_now.platform import PAGE_METRICS, daily_metrics; "
+        "table = daily_metrics(PAGE_METRICS.values(), sys.argv[1]); "
+        "print([str(day.date()) for day in table.index])"
+    )
+    for zone in ("UTC", "America/New_York", "Asia/Tokyo"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, f"{tmp_path}/archive/*/*.parquet"],
+            env={**os.environ, "TZ": zone},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == "['1970-01-05', '1970-01-06']", zone
+
+
+def test_a_table_that_was_read_can_be_written_to_another_log(tmp_path):
+    odd = [click("a", 1, position=3), click("b", 2), click("c", 3, value=1.5, position=-1)]
+    with EventLog(tmp_path / "one.db") as one, EventLog(tmp_path / "two.db") as two:
+        one.append(odd)
+        assert two.append(one.read()).new == 3 and two.append(odd).known == 3
+        pd.testing.assert_frame_equal(one.read(), two.read())
+        whole = pd.DataFrame([click("d", 7)])
+        assert two.append(whole).new == 1, "microseconds, too"
+
+
+def test_a_wrong_password_is_said_at_once(server):
+    wrong = server.url.replace(":" + server.url.split(":")[2].split("@")[0], ":wrong")
+    began = time.monotonic()
+    for url in (wrong, server.url.replace("/postgres", "/nowhere")):
+        with pytest.raises(LogError):
+            EventLog(url, patience=60)
+    assert time.monotonic() - began < 50
+
+
 @given(st.lists(st.integers(0, 10**15), min_size=1, max_size=40))
 def test_a_steady_clock_never_goes_back_and_follows_the_machine(readings):
     clock = SteadyClock(iter(readings).__next__)
@@ -418,11 +547,13 @@ def test_a_copy_is_the_same_from_both_databases_and_survives_a_kill(tmp_path, ne
             folders.append(tmp_path / name)
             days = export_days(log, tmp_path / name)
             assert len(days) == 40 and export_days(log, tmp_path / name) == []
-            left = tmp_path / name / f"day={days[3]}" / "new-12345"
-            left.write_bytes(b"half a file of a process that was killed")
+            place = tmp_path / name / f"day={days[3]}"
+            (place / ".new-12345").write_bytes(b"half a file of a process that was killed")
+            assert len(pd.read_parquet(tmp_path / name)) == 3000, "readers pass over it"
+            (place / "events.parquet").write_bytes(b"")  # a disk that lost its mind
             (tmp_path / name / f"day={days[5]}" / "events.parquet").unlink()
-            assert export_days(log, tmp_path / name) == [days[5]]
-            left.unlink()
+            assert export_days(log, tmp_path / name) == [days[3], days[5]]
+            assert [f.name for f in place.iterdir()] == ["events.parquet"]
     files = [
         {f.relative_to(folder): f.read_bytes() for f in folder.rglob("*.parquet")}
         for folder in folders
@@ -493,24 +624,33 @@ def test_slices_overlap_or_they_do_not(ends):
         check_overlap(PAGE_PARAMETERS, first, running)
 
 
+SERVING = Serving(
+    PAGE_PARAMETERS,
+    tuple(CHANGES),
+    {c.experiment: ("control", "treatment", "third")[: len(c.weights)] for c in CHANGES},
+)
+
+
 def by_growthbook(features, unit):
     sdk = GrowthBook(attributes={"id": unit}, features=features)
-    return {name: sdk.get_feature_value(name, None) for name in features}
+    return {name: sdk.eval_feature(name) for name in features}
 
 
 def test_growthbook_gives_ten_thousand_visitors_what_we_give_them():
-    features = json.loads(json.dumps(growthbook_features(PAGE_PARAMETERS, CHANGES)))
-    ours = [serve_values(PAGE_PARAMETERS, CHANGES, unit).values for unit in VISITORS[:500]]
-    assert [by_growthbook(features, unit) for unit in VISITORS[:500]] == ours
-    arms = [arms_of(PAGE_PARAMETERS, change, CHANGES, VISITORS) for change in CHANGES]
-    for change, own in zip(CHANGES, arms):
+    features = json.loads(json.dumps(growthbook_features(SERVING)))
+    for unit in VISITORS[:500]:
+        told = by_growthbook(features, unit)
+        assert {name: found.value for name, found in told.items()} == SERVING.serve(unit).values
+    for change in CHANGES:
         name = change.parameters[0]
-        default = PAGE_PARAMETERS.values[name]
         only = {name: features[name]}
-        for unit, arm in zip(VISITORS, own):
-            wanted = change.values[arm].get(name, default) if arm >= 0 else None
-            if arm >= 0:
-                assert by_growthbook(only, unit)[name] == wanted
+        for unit, arm in zip(VISITORS, SERVING.arms(change.experiment, VISITORS)):
+            found = by_growthbook(only, unit)[name].experimentResult
+            if arm < 0:
+                continue
+            default = PAGE_PARAMETERS.values[name]
+            assert found.value == change.values[arm].get(name, default)
+            assert found.key == SERVING.names[change.experiment][arm], "as our events name it"
 
 
 def test_growthbook_s_query_finds_who_saw_what(new_database):
@@ -519,11 +659,11 @@ def test_growthbook_s_query_finds_who_saw_what(new_database):
         platform = Platform(log)
         platform.write_draft(draft, "ada", "a try")
         platform.start("plain", "ada", "now")
-        views = pd.DataFrame(
-            [{**click(unit), "kind": "exposure", "payload": "{}"} for unit in VISITORS[:300]]
-        )
         log.append(
-            platform.mark(views.assign(ts=pd.to_datetime(views.ts, utc=True))).to_dict("records")
+            [
+                {**click(unit), "kind": "exposure", "payload": platform.serving().payload(unit)}
+                for unit in VISITORS[:300]
+            ]
         )
         log.append([click("a click without a page")])
         ask = sa.text(GROWTHBOOK_QUERY.replace(":", "\\:"))
@@ -625,97 +765,225 @@ def test_two_experiments_cannot_slip_past_each_other(url):
         assert len(platform.running()) == 1
 
 
-def visits(platform, units, rates, rng):
+HOUR = 3_600_000_000
+
+
+class Wall:
+    "A clock that is set by hand, in microseconds."
+
+    def __init__(self):
+        self.at = 10 * HOUR
+
+    def __call__(self):
+        return 1000 * self.at
+
+
+def visits(platform, units, rates, rng, at, name="plain"):
     "A view and some clicks of each visitor, whose rate depends on what the platform gave them."
-    rows = []
+    rows, serving = [], platform.serving()
     for unit in units:
-        served = dict(platform.serve(unit).exposures)
-        names = {e: platform.experiments()[e].draft.variants[arm] for e, arm in served.items()}
-        rows.append(
-            {
-                **click(unit),
-                "event_id": f"{unit}-view",
-                "kind": "exposure",
-                "payload": {"experiments": names},
-            }
-        )
-        clicks = rng.poisson(rates[served.get("plain", 0)])
-        rows += [click(unit, 1 + k) for k in range(clicks)]
+        arm = dict(serving.serve(unit).exposures).get(name, 0)
+        view = {**click(unit, at), "kind": "exposure", "payload": serving.payload(unit)}
+        rows.append({**view, "event_id": f"{unit}-{at}-view"})
+        rows += [
+            {**click(unit, at + 1 + k), "event_id": f"{unit}-{at}-{k}"}
+            for k in range(rng.poisson(rates[arm]))
+        ]
     return rows
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    "A platform on which one experiment has run; a draft waits."
+@pytest.fixture
+def wall():
+    return Wall()
+
+
+@pytest.fixture
+def running(tmp_path, wall):
+    "A platform on which one experiment has run for an hour; a draft waits."
     rng = np.random.default_rng(11)
-    with EventLog(tmp_path_factory.mktemp("platform") / "events.db") as log:
-        platform = Platform(log)
+    with EventLog(tmp_path / "events.db") as log:
+        platform = Platform(log, clock=SteadyClock(wall))
         change = ParameterChange("plain", ({}, {"summaries": False}), (0.5, 0.5))
         draft = Draft(change, "clicks a view", 150, "less is more", ("corrections a click",))
         platform.write_draft(draft, "ada", "an idea")
         platform.start("plain", "ada", "now")
-        log.append(visits(platform, VISITORS[:400], (1.0, 2.0), rng))
-        wider = ParameterChange("wide", ({}, {"columns": 6}), (0.5, 0.5))
-        wide = Draft(wider, "clicks a view", 90, "x")
-        platform.write_draft(wide, "ben", "another idea")
+        log.append(visits(platform, VISITORS[:400], (1.0, 2.0), rng, wall.at + 60))
+        wall.at += HOUR
+        wider = ParameterChange("wide", ({}, {"half_life": 2.0}), (0.5, 0.5))
+        platform.write_draft(Draft(wider, "clicks a view", 90, "x"), "ben", "another idea")
         yield platform
 
 
-def test_an_experiment_goes_from_the_draft_to_the_new_default(finished):
-    report = finished.report("plain")
+def test_an_experiment_goes_from_the_draft_to_the_new_default(running):
+    report = running.report("plain")
     assert sum(report.units) == 400 and report.table.verdict.iloc[0] == "better"
-    board = finished.board().set_index("experiment")
+    board = running.board().set_index("experiment")
     assert board.stage.to_dict() == {"plain": "running", "wide": "draft"}
-    assert board.loc["plain", "split p"] > 0.001 and "+" in board.loc["plain", "effect"]
-    assert pd.isna(board.loc["wide", "visitors"])
+    assert float(board.loc["plain", "split p"]) > 0.001 and "+" in board.loc["plain", "effect"]
+    assert board.loc["wide", "visitors"] == "0"
     with pytest.raises(LifeError, match="expected stop"):
-        finished.decide("plain", "ada", "at once")
-    finished.stop("plain", "ada", "enough")
-    assert finished.serve("anna").exposures == ()
-    finished.decide("plain", "ben", "the editors want it", ship="treatment")
-    assert finished.parameters.values["summaries"] is False
-    entry = finished.audit.entries("plain")[-1]
+        running.decide("plain", "ada", "at once")
+    running.stop("plain", "ada", "enough")
+    assert running.serve("anna").exposures == ()
+    running.decide("plain", "ben", "the editors want it", ship="treatment")
+    assert running.parameters.values["summaries"] is False
+    entry = running.audit.entries("plain")[-1]
     assert entry.payload["ship"] == {"summaries": False} and entry.by == "ben"
     assert entry.payload["report"] == report.decision
-    again = Platform(finished.log)  # another machine
-    assert again.parameters.version == finished.parameters.version
-    assert again.experiments() == finished.experiments()
+    again = Platform(running.log)  # another machine
+    assert again.parameters.version == running.parameters.version
+    assert again.experiments() == running.experiments()
 
 
-def test_what_cannot_be_run_is_not_written_down(finished):
-    before = len(finished.audit.entries())
+def test_the_numbers_of_an_experiment_stand_still_once_it_is_stopped(running, wall):
+    before = running.report("plain").table
+    running.stop("plain", "ada", "enough")
+    wall.at += HOUR
+    rng = np.random.default_rng(12)
+    for later in range(4):  # they all come back, to the page that everybody has
+        running.log.append(visits(running, VISITORS[:400], (3.0,), rng, wall.at + 1000 * later))
+    pd.testing.assert_frame_equal(running.report("plain").table, before)
+
+
+def test_what_came_before_the_start_is_no_part_of_it(running, wall):
+    views = visits(running, VISITORS[:400], (9.0, 0.0), np.random.default_rng(3), HOUR)
+    before = running.report("plain").table
+    running.log.append(views)
+    pd.testing.assert_frame_equal(running.report("plain").table, before)
+
+
+def test_shipping_one_experiment_leaves_its_mates_as_they_were(running):
+    for name, low, high in (("stale", 0, 0.6), ("dull", 0.6, 1.0)):
+        change = ParameterChange(
+            name, ({}, {"fresh": 0.6 if name == "stale" else 0.1}), (0.5, 0.5), low, high
+        )
+        running.write_draft(Draft(change, "clicks a view", 90, "x"), "ada", "x")
+        running.start(name, "ada", "x")
+    before = {unit: running.serve(unit) for unit in VISITORS[:200]}
+    running.stop("stale", "ada", "x")
+    assert running.decide("stale", "ada", "x", ship="treatment") is None, "nobody has come"
+    assert running.parameters.values["fresh"] == 0.6
+    after = {unit: running.serve(unit) for unit in before}
+    for unit, was in before.items():
+        if "dull" in dict(was.exposures):
+            assert after[unit].values["fresh"] == was.values["fresh"]
+        else:
+            assert after[unit].values["fresh"] == 0.6
+
+
+def test_an_experiment_that_nobody_saw_can_be_ended(running):
+    running.start("wide", "ada", "x")
+    running.stop("wide", "ada", "x")
+    assert running.decide("wide", "ada", "nobody came") is None
+    assert running.audit.entries("wide")[-1].payload["report"] == "nobody came"
+    assert running.audit.move("wide", "archive", "ada", "x") == "archived"
+
+
+def test_a_report_that_finds_nothing_is_not_written_down_as_a_stop(running, wall):
+    running.start("wide", "ada", "x")
+    rng = np.random.default_rng(5)
+    running.log.append(visits(running, VISITORS[:40], (1.0, 1.0), rng, wall.at + 60, "wide"))
+    wall.at += HOUR
+    running.stop("wide", "ada", "x")
+    assert running.decide("wide", "ada", "x").decision == "keep running"
+    assert running.experiments()["wide"].decision == "inconclusive"
+
+
+def test_entries_of_others_and_knobs_that_are_gone_harm_nobody(running):
+    running.audit.move("hers", "draft", "ada", "not of the platform", {"columns": 6})
+    running.audit.add("a note", "decide", "ada", "of somebody", {"decision": "ship"})
+    running.stop("plain", "ada", "x")
+    running.decide("plain", "ada", "x", ship="treatment")
+    fewer = Parameters(*(p for p in PAGE_PARAMETERS.by_name.values() if p.name != "summaries"))
+    later = Platform(running.log, fewer)  # a release without that knob
+    assert "summaries" not in later.serve("anna").values
+    assert {*later.experiments()} == {"plain", "wide"}
+    assert len(Platform(running.log, metrics={}).board()) == 2, "and without its metrics"
+
+
+def test_one_odd_event_does_not_stop_the_board(running):
+    running.log.append([click(VISITORS[0], 11 * HOUR + 5, event_id="odd", value=None)])
+    draft = Draft(
+        ParameterChange("dwell", ({}, {"threshold": 0.5}), (0.5, 0.5)), "dwell a click", 90, "x"
+    )
+    running.write_draft(draft, "ada", "x")
+    running.start("dwell", "ada", "x")
+    rng = np.random.default_rng(5)
+    running.log.append(visits(running, VISITORS[:60], (1.0, 1.0), rng, 12 * HOUR, "dwell"))
+    board = running.board().set_index("experiment")
+    assert "cannot be read" in board.loc["dwell", "effect"]
+    assert "+" in board.loc["plain", "effect"]
+
+
+def test_the_board_shows_the_variant_that_won(tmp_path, wall):
+    with EventLog(tmp_path / "events.db") as log:
+        platform = Platform(log, clock=SteadyClock(wall))
+        change = ParameterChange("three", ({}, {"columns": 2}, {"columns": 6}), (0.34, 0.33, 0.33))
+        draft = Draft(change, "clicks a view", 100, "x", variants=("four", "two", "six"))
+        platform.write_draft(draft, "ada", "x")
+        platform.start("three", "ada", "x")
+        rng = np.random.default_rng(1)
+        rates = (1.0, 0.6, 3.0)
+        log.append(visits(platform, VISITORS[:600], rates, rng, wall.at + 60, "three"))
+        report = platform.report("three")
+        assert report.variant == "six" and effect_of(report)[0] > 1
+
+
+def test_what_cannot_be_run_is_not_written_down(running):
+    before = len(running.audit.entries())
     good = Draft(ParameterChange("new", ({}, {"columns": 6}), (0.5, 0.5)), "clicks a view", 90, "x")
-    for change, said in [
-        ({"metric": "happiness"}, "metric"),
-        ({"size": 1}, "size"),
-        ({"alpha": 2.0}, "alpha"),
-        ({"variants": ("a",)}, "variants"),
-        ({"guardrails": ("clicks a view",)}, "metrics"),
-        ({"change": ParameterChange("new", ({}, {"columns": 99}), (0.5, 0.5))}, "columns"),
-        ({"change": ParameterChange("new", ({}, {"colour": "red"}), (0.5, 0.5))}, "parameter"),
-        ({"change": ParameterChange("plain", ({}, {"columns": 6}), (0.5, 0.5))}, "draft"),
+
+    def change(name="new", values=None, **slice_):
+        return ParameterChange(name, ({}, values or {"columns": 6}), (0.5, 0.5), **slice_)
+
+    for changed, said in [
+        (lambda: {"metric": "happiness"}, "metric"),
+        (lambda: {"size": 1}, "size"),
+        (lambda: {"alpha": 2.0}, "alpha"),
+        (lambda: {"hypothesis": " "}, "hypothesis"),
+        (lambda: {"variants": ("a",)}, "variants"),
+        (lambda: {"variants": ("a", 'b"')}, "variants"),
+        (lambda: {"guardrails": ("clicks a view",)}, "metrics"),
+        (lambda: {"change": change(values={"columns": 99})}, "columns"),
+        (lambda: {"change": change(values={"columns": 6.0})}, "expected"),
+        (lambda: {"change": change(values={"colour": "red"})}, "parameter"),
+        (lambda: {"change": change('a"b')}, "experiment"),
+        (lambda: {"change": change("x" * 101)}, "experiment"),
+        (lambda: {"change": change(low=0.5001, high=0.5009)}, "thousandths"),
+        (lambda: {"change": change("plain")}, "draft"),
     ]:
         with pytest.raises(ValueError, match=said):
-            finished.write_draft(Draft(**{**vars(good), **change}), "ada", "x")
+            running.write_draft(Draft(**{**vars(good), **changed()}), "ada", "x")
     with pytest.raises(ValueError, match="why"):
-        finished.write_draft(good, "ada", " ")
+        running.write_draft(good, "ada", " ")
     with pytest.raises(LifeError, match="not there yet"):
-        finished.start("nobody", "ada", "x")
-    assert len(finished.audit.entries()) == before
+        running.start("nobody", "ada", "x")
+    with pytest.raises(ValueError, match="experiment"):
+        running.report("nobody")
+    running.stop("plain", "ada", "x")
+    with pytest.raises(ValueError, match="ship"):
+        running.decide("plain", "ada", "x", ship="Treatment")
+    assert len(running.audit.entries()) == before + 1
 
 
-def test_a_name_with_quotes_and_signs_is_found_in_the_payload(tmp_path):
-    name = 'größer "als" 100% \\ {}'
-    change = ParameterChange(name, ({}, {"columns": 6}), (0.5, 0.5))
-    with EventLog(tmp_path / "events.db") as log:
-        platform = Platform(log)
-        platform.write_draft(Draft(change, "clicks a view", 50, "x"), "ada", "x")
-        platform.start(name, "ada", "x")
-        rows = visits(platform, VISITORS[:60], (1.0,), np.random.default_rng(2))
-        log.append(rows)
-        export_days(log, tmp_path / "archive")
-        for events in (None, f"{tmp_path}/archive/*/*.parquet"):
-            assert sum(platform.report(name, events).units) == 60
+def test_a_payload_is_matched_as_a_whole_and_however_it_was_written(running, tmp_path):
+    lines = [
+        '{"in:plain":"treatment","values":"x"}',  # as a browser writes it
+        {"note": '"in:plain": "treatment"'},
+        {"in:plain": "treatment-2"},
+        {"in:plain 2": "treatment"},
+    ]
+    running.log.append(
+        [
+            {**click(f"p{k}", 11 * HOUR), "kind": "exposure", "payload": line}
+            for k, line in enumerate(lines)
+        ]
+    )
+    seen = assignments_of(running.experiments()["plain"].draft, running.log.read())
+    assert seen[seen.unit.str.startswith("p")].unit.tolist() == ["p0"]
+    export_days(running.log, tmp_path / "archive")
+    from_files = running.report("plain", f"{tmp_path}/archive/*/*.parquet")
+    assert from_files.units == running.report("plain").units
 
 
 # ------------------------------------------------------------ settings, and what may be loaded

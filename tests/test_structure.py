@@ -108,6 +108,7 @@ ORDER = [
     "platform",
     "registry",
     "loop",
+    "app",
     "delivery",
     "dags",
     "cli",

@@ -18,6 +18,7 @@ part can be used by itself:
     platform      experiments from the draft to the decision: parameters, event log, metrics, audit
     registry      versions of a model, what happened to each, who is champion, and what it takes
     loop          the service week by week: its steps, its workspace, its report
+    app           the page that people open: versions served by trials, feedback, a board
     delivery      from the registry to machines: updates, smoke tests, workflows, the way back
     dags          the steps of a week as tasks: in Airflow, in Kubeflow
 

@@ -294,6 +294,19 @@ def _release(week:int, why:_Why, by:_By=None, workspace:_Folder=_HOME,
 # %% ../nbs/7_operating/29_command_line.ipynb #cl-21b
 _MODEL = typer.Option(help='Its files; by default those in the registry of the workspace.')
 
+_HOST = typer.Option(help='Address to listen on.')
+_PORT = typer.Option(min=1, max=65_535, help='Port to listen on.')
+_ALONE = typer.Option(help='Files of a version, to serve it alone.')
+
+@app.command('serve')
+def _serve(workspace:_Folder=_HOME, settings:_Knobs=None, host:Annotated[str, _HOST]='127.0.0.1',
+    port:Annotated[int, _PORT]=8000, model:Annotated[Path | None, _ALONE]=None):
+    "Open the page to visitors, and the board to whoever has the token."
+    with _guarded():
+        from trending_now.app.app import serve
+        if not model: _begun(workspace, settings)
+        serve(workspace, host, port, model, _say)
+
 _SERVED = typer.Option('--served', help='Refuse a version that never was champion.')
 
 @app.command('fetch')

@@ -18,9 +18,12 @@ from filelock import FileLock, Timeout
 from .. import checks
 
 # %% ../../nbs/7_operating/30_targets.ipynb #tg-fill
-def _filled(command, image, port):
+def _filled(command, image, port, folder=''):
     "The arguments of a command, blanks filled in."
-    return [part.replace('{image}', str(image)).replace('{port}', str(port)) for part in command]
+    blanks = {'{image}': image, '{port}': port, '{folder}': folder}
+    words = list(command)
+    for blank, value in blanks.items(): words = [word.replace(blank, str(value)) for word in words]
+    return words
 
 def _without_secrets():
     "The environment, without what a service has no use for."
@@ -176,7 +179,7 @@ def update(self:LocalProcess,
         log = open(self.folder/f'{operation}.log', 'w')
         with log:
             process = subprocess.Popen(
-                _filled(self.command, image, port), stdin=subprocess.DEVNULL, stdout=log,
+                _filled(self.command, image, port, self.folder), stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, env=_without_secrets(), start_new_session=True)  # it outlives us
         self._write('pending', {
             'operation': operation, 'image': str(image), 'before': self.image(), 'port': port,

@@ -19,35 +19,39 @@ served.exposures, served.values['columns']
 
 # %% auto #0
 __all__ = ['Parameter', 'Parameters', 'PAGE_PARAMETERS', 'ParameterChange', 'OverlapError', 'layer_of_change', 'check_overlap',
-           'free_slices', 'Served', 'serve_values', 'arms_of', 'SCHEMA', 'EVENTS', 'FIELDS', 'KINDS_LOGGED', 'DAY',
-           'check_event', 'check_events', 'migration_files', 'migrate', 'LogError', 'ConflictError', 'EventLog',
-           'Receipt', 'open_log', 'LocalPostgres', 'FullError', 'BatchWriter', 'SteadyClock', 'export_days',
-           'PAGE_METRICS', 'daily_metrics', 'MOVES', 'LifeError', 'next_stage', 'AUDIT', 'Entry', 'AuditLog', 'Draft',
-           'ExperimentRecord', 'Platform', 'assignments_of', 'effect_of', 'growthbook_features', 'GROWTHBOOK_QUERY']
+           'free_slices', 'plain_name', 'Served', 'serve_values', 'arms_of', 'SCHEMA', 'EVENTS', 'FIELDS',
+           'KINDS_LOGGED', 'DAY', 'check_event', 'check_events', 'migration_files', 'migrate', 'LogError', 'AwayError',
+           'ConflictError', 'EventLog', 'Receipt', 'open_log', 'LocalPostgres', 'free_socket', 'postgres_program',
+           'FullError', 'BatchWriter', 'SteadyClock', 'export_days', 'PAGE_METRICS', 'daily_metrics', 'MOVES',
+           'LifeError', 'next_stage', 'AUDIT', 'Entry', 'AuditLog', 'Draft', 'ExperimentRecord', 'Serving',
+           'mark_views', 'Platform', 'assignments_of', 'effect_of', 'growthbook_features', 'GROWTHBOOK_QUERY']
 
 # %% ../../nbs/8_families/16_platform_names.ipynb #pfn-04
 from .parameters import Parameter, Parameters, PAGE_PARAMETERS
 from .parameters import ParameterChange, OverlapError, layer_of_change
-from .parameters import check_overlap, free_slices, Served, serve_values, arms_of
+from .parameters import check_overlap, free_slices, plain_name, Served
+from .parameters import serve_values, arms_of
 from .event_log import SCHEMA, EVENTS, AUDIT, FIELDS, KINDS_LOGGED, DAY
 from .event_log import check_event, check_events, migration_files, migrate
-from .event_log import LogError
+from .event_log import LogError, AwayError
 from .event_log import ConflictError, EventLog, Receipt, open_log
-from .event_log import LocalPostgres
+from .event_log import LocalPostgres, free_socket, postgres_program
 from .writers import FullError, BatchWriter, SteadyClock
 from .metrics import export_days, PAGE_METRICS, daily_metrics
 from .lifecycle import MOVES, LifeError, next_stage, Entry, AuditLog
-from .platform import Draft, ExperimentRecord, Platform, assignments_of
+from .platform import Draft, ExperimentRecord, Serving, Platform, mark_views
+from .platform import assignments_of
 from .platform import effect_of, growthbook_features, GROWTHBOOK_QUERY
 
 # %% ../../nbs/8_families/16_platform_names.ipynb #pfn-05
 _all_ = [
     'Parameter', 'Parameters', 'PAGE_PARAMETERS', 'ParameterChange', 'OverlapError',
-    'layer_of_change', 'check_overlap', 'free_slices', 'Served', 'serve_values', 'arms_of',
-    'SCHEMA', 'EVENTS', 'FIELDS', 'KINDS_LOGGED', 'DAY', 'check_event', 'check_events',
-    'migration_files', 'migrate', 'LogError', 'ConflictError', 'EventLog', 'Receipt',
-    'open_log', 'LocalPostgres', 'FullError', 'BatchWriter', 'SteadyClock', 'export_days',
-    'PAGE_METRICS', 'daily_metrics', 'MOVES', 'LifeError', 'next_stage', 'AUDIT', 'Entry',
-    'AuditLog', 'Draft', 'ExperimentRecord', 'Platform', 'assignments_of', 'effect_of',
+    'layer_of_change', 'check_overlap', 'free_slices', 'plain_name', 'Served', 'serve_values',
+    'arms_of', 'SCHEMA', 'EVENTS', 'FIELDS', 'KINDS_LOGGED', 'DAY', 'check_event',
+    'check_events', 'migration_files', 'migrate', 'LogError', 'AwayError', 'ConflictError',
+    'EventLog', 'Receipt', 'open_log', 'LocalPostgres', 'free_socket', 'postgres_program',
+    'FullError', 'BatchWriter', 'SteadyClock', 'export_days', 'PAGE_METRICS', 'daily_metrics',
+    'MOVES', 'LifeError', 'next_stage', 'AUDIT', 'Entry', 'AuditLog', 'Draft',
+    'ExperimentRecord', 'Serving', 'mark_views', 'Platform', 'assignments_of', 'effect_of',
     'growthbook_features', 'GROWTHBOOK_QUERY',
 ]

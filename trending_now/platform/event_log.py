@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'EVENTS', 'AUDIT', 'KINDS_LOGGED', 'FIELDS', 'DAY', 'check_event', 'migration_files', 'migrate', 'LogError',
-           'ConflictError', 'EventLog', 'Receipt', 'check_events', 'open_log', 'LocalPostgres', 'free_socket',
-           'postgres_program']
+           'ConflictError', 'AwayError', 'EventLog', 'Receipt', 'check_events', 'open_log', 'LocalPostgres',
+           'free_socket', 'postgres_program']
 
 # %% ../../nbs/6_product/02_event_log.ipynb #el-imp
 import json, math, os, secrets, shutil, socket, subprocess
@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from sqlalchemy import BigInteger, Column, Float, Integer, MetaData, Table, Text
 from sqlalchemy import create_engine, event, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, TimeoutError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 from .. import checks
 
@@ -55,28 +55,28 @@ DAY = 86_400_000_000  # Microseconds
 # %% ../../nbs/6_product/02_event_log.ipynb #el-check-code
 _TEXTS = ('event_id', 'unit', 'request_id', 'film_id', 'model_version', 'experiment', 'variant')
 
+_LONGEST = 20_000  # Characters of a payload
 _EPOCH, _MICRO = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 def _moment(ts):
     "Microseconds since 1970 of a whole number or a moment with a time zone; ValueError."
-    if isinstance(ts, datetime) and ts.tzinfo is not None:
-        return int((ts - _EPOCH)//_MICRO)
+    if isinstance(ts, datetime) and ts.tzinfo is not None: ts = int((ts - _EPOCH)//_MICRO)
     if isinstance(ts, int) and not isinstance(ts, bool) and 0 <= ts < 1 << 53: return ts
     raise ValueError(f'ts = {ts!r}: expected microseconds since 1970, or a moment with a time zone')
 
 def _payload(value):
-    "A dictionary, or its JSON, as JSON; ValueError."
+    "A dictionary, or its JSON, as JSON that is the same for the same contents; ValueError."
     if value == '{}': return value
-    try: found = json.loads(value) if isinstance(value, str) else value
-    except ValueError: found = None
-    if not isinstance(found, dict):
-        raise ValueError(f'payload = {str(value)[:80]!r}: expected a dictionary, or JSON of one')
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+        if isinstance(found, dict): return json.dumps(found, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError): pass
+    raise ValueError(f'payload = {str(value)[:80]!r}: expected a dictionary that JSON can hold')
 
 def _value(value):
     "A finite number or None; ValueError."
     if value is None or (isinstance(value, float) and math.isnan(value)): return None
-    return checks.number('value', value)
+    return checks.number('value', value, least=-1e300, most=1e300)
 
 def _place(position):
     "A place from -1 on, or None; ValueError."
@@ -84,8 +84,10 @@ def _place(position):
 
 def _text(name, value):
     "A text that every database can hold; ValueError."
-    if not isinstance(value, str) or '\x00' in value:
-        raise ValueError(f'{name} = {value!r}: expected a text')
+    if not isinstance(value, str) or '\x00' in value or '\\u0000' in value:
+        raise ValueError(f'{name} = {value!r}: expected a text without zero characters')
+    if len(value) > (_LONGEST if name == 'payload' else 500):
+        raise ValueError(f'{name} = {value[:40]!r}...: {len(value)} characters are too many')
     if value.isascii(): return value
     try: value.encode()
     except UnicodeEncodeError:
@@ -206,10 +208,11 @@ def _address(url):
 def _engine(url, patience):
     "A pool of connections, each set up so that a commit is kept."
     if url.get_backend_name() == 'postgresql':
-        wait = f'-c lock_timeout={int(1000*min(patience, 5.)) or 1}'
+        wait = f'-c lock_timeout={int(1000*min(patience, 5.)) or 1} -c synchronous_commit=on'
         return create_engine(url, pool_pre_ping=True,
                              connect_args={'connect_timeout': 5, 'options': wait})
-    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    try: Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise LogError(f'{url.database}: {e.strerror}') from e
     engine = create_engine(url, connect_args={'timeout': min(patience, 5.)})
     event.listen(engine, 'connect', _tune)
     event.listen(engine, 'begin', lambda connection: connection.exec_driver_sql('BEGIN'))
@@ -227,6 +230,9 @@ class LogError(RuntimeError):
 class ConflictError(ValueError):
     "An event has come twice with two contents; nothing of its batch was kept."
 
+class AwayError(LogError):
+    "The database has been locked or gone for too long; send the events again."
+
 class _Passing(Exception):
     "A trouble that goes by: a lock, a restart, a lost connection."
 
@@ -240,8 +246,9 @@ def _is_passing(error):
     if error.connection_invalidated: return True
     state = getattr(error.orig, 'sqlstate', None)
     if hasattr(error.orig, 'sqlite_errorname'): return error.orig.sqlite_errorname in _BUSY
-    no_answer = state is None and type(error.orig).__name__ == 'OperationalError'
-    return no_answer or (state or '').startswith(_AGAIN)
+    if state: return state.startswith(_AGAIN)
+    refused = any(word in str(error.orig) for word in ('authentication', 'does not exist'))
+    return type(error.orig).__name__ == 'OperationalError' and not refused
 
 def _why(error):
     "What is wrong, in words."
@@ -268,7 +275,7 @@ class EventLog:
         self.url = _address(url)
         self.patience = checks.number('patience', patience, least=0)
         self.engine = _engine(self.url, self.patience)
-        try: self.attempt(migrate, hurry=DBAPIError)
+        try: self.attempt(migrate, again_if=_is_race)
         except CommandError as e:
             raise LogError(f'{self!r} is of a later release ({e}): update trending-now') from None
 
@@ -284,28 +291,30 @@ class EventLog:
 # %% ../../nbs/6_product/02_event_log.ipynb #el-attempt
 @patch
 def attempt(self:EventLog,
-    work,         # Function of a connection in a transaction
-    hurry=(),     # Errors that are worth another look, too
+    work,           # Function of a connection in a transaction
+    again_if=lambda error: False, # Whether an error is worth another look, too
 ):
     "What `work` gives, in a transaction; again while a trouble goes by. `LogError` in the end."
     again = Retrying(retry=retry_if_exception_type(_Passing), reraise=True,
                      stop=stop_after_delay(self.patience), wait=wait_random_exponential(.02, 1.))
-    try: return again(self._once, work, hurry)
+    try: return again(self._once, work, again_if)
     except _Passing as e:
-        raise LogError(f'{self!r}: {e.args[0]}, for {self.patience:g} s; nothing of this is '
-                       'known to be kept: send it again') from None
+        raise AwayError(f'{self!r}: {e.args[0]}, for {self.patience:g} s; nothing of this is '
+                        'known to be kept: send it again') from None
 
 @patch
-def _once(self:EventLog, work, hurry):
+def _once(self:EventLog, work, again_if):
     "One attempt."
     try:
         with self.engine.begin() as connection: return work(connection)
+    except TimeoutError as e: raise _Passing('all its connections are in use') from e
     except DBAPIError as e:
-        if _is_passing(e) or (hurry and isinstance(e, hurry) and not _is_full(e)):
-            raise _Passing(_why(e)) from e
+        if _is_passing(e) or again_if(e): raise _Passing(_why(e)) from e
         raise LogError(f'{self!r}: {_why(e)}; nothing of this was kept') from e
 
-def _is_full(error): return 'disk is full' in _why(error)
+def _is_race(error):
+    "Whether somebody else has made the same thing in the meantime."
+    return isinstance(error, IntegrityError) or 'already exists' in str(error.orig)
 
 # %% ../../nbs/6_product/02_event_log.ipynb #el-append-code
 @dataclass(frozen=True)
@@ -351,10 +360,14 @@ def check_events(
     return [check_event(event) for event in events]
 
 def _records(table):
-    "A table as dictionaries of plain values."
-    micro = table.ts.dt.as_unit('us').astype('int64') if len(table) else table.ts
-    columns = {name: table[name].to_numpy(dtype=object).tolist() for name in table}
-    columns['ts'] = micro.tolist()
+    "A table as dictionaries of plain values; ValueError for moments without a time zone."
+    columns = {name: table[name].astype(object).where(table[name].notna(), None).tolist()
+               for name in table}
+    ts = table.ts
+    if isinstance(ts.dtype, pd.DatetimeTZDtype):
+        columns['ts'] = ts.dt.tz_convert('UTC').dt.as_unit('us').astype('int64').tolist()
+    elif len(table) and not pd.api.types.is_integer_dtype(ts.dtype):
+        raise ValueError(f'ts is {ts.dtype}: expected moments with a time zone, or microseconds')
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 def _unique(rows):
@@ -394,9 +407,10 @@ def read(self:EventLog,
     if since is not None: asked.append(EVENTS.c.ts >= _moment(since))
     if until is not None: asked.append(EVENTS.c.ts < _moment(until))
     columns = [column for column in EVENTS.c if column.name != 'day']
-    query = select(*columns).where(*asked).order_by(EVENTS.c.ts, EVENTS.c.event_id)
+    query = select(*columns).where(*asked)
     rows = self.attempt(lambda connection: connection.execute(query).fetchall())
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
+    table = table.sort_values(['ts', 'event_id'], ignore_index=True) # texts as Python sorts them
     position = table.position.astype('Int64' if table.position.isna().any() else 'int64')
     return table.assign(ts=pd.to_datetime(table.ts.astype('int64'), unit='us', utc=True),
                         position=position, value=table.value.astype(float))

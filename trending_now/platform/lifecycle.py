@@ -60,7 +60,11 @@ def _seal(before, number, at, subject, action, by, why, payload):
     known = json.dumps([before, number, at, subject, action, by, why, payload])
     return hashlib.sha256(known.encode()).hexdigest()
 
-def _entry(row): return Entry(**{**row, 'payload': json.loads(row['payload'])})
+def _entry(row):
+    "An entry of the table; `LogError` for a payload that is none."
+    try: return Entry(**{**row, 'payload': json.loads(row['payload'])})
+    except ValueError:
+        raise LogError(f"audit log: entry {row['number']} is not as it was written") from None
 
 # %% ../../nbs/6_product/05_lifecycle.ipynb #lc-class
 class AuditLog:
@@ -111,7 +115,8 @@ def add(self:AuditLog,
             (('subject', subject), ('action', action), ('by', by), ('why', why))]
     text = json.dumps(payload or {}, sort_keys=True)
     def write(connection): return _added(connection, self.clock.now(), told, text, allow)
-    return self.log.attempt(write, hurry=IntegrityError)
+    def is_taken(error): return isinstance(error, IntegrityError)
+    return self.log.attempt(write, again_if=is_taken)
 
 def _added(connection, at, told, text, allow):
     "One attempt: look, ask whether it may be, write the next number."
@@ -161,14 +166,14 @@ def verify(self:AuditLog,
     last_seal:str='', # That somebody has kept; '': nobody has
 )->str:               # The last seal
     "Look whether the entries are as they were written; `LogError` names the first that is not."
-    before, sealed, expected = '', {''}, 1
-    for entry in self.entries():
-        text = json.dumps(entry.payload, sort_keys=True)
-        right = _seal(before, entry.number, entry.at, entry.subject, entry.action, entry.by,
-                      entry.why, text)
-        if entry.number != expected or entry.seal != right:
-            raise LogError(f'audit log: entry {expected} is not as it was written')
-        before, expected = entry.seal, expected + 1
+    query = select(AUDIT).order_by(AUDIT.c.number)
+    rows = self.log.attempt(lambda connection: connection.execute(query).mappings().all())
+    before, sealed = '', {''}
+    for number, row in enumerate(rows, 1):
+        told = {name: row[name] for name in row if name != 'seal'}
+        if row['number'] != number or row['seal'] != _seal(before, **told):
+            raise LogError(f'audit log: entry {number} is not as it was written')
+        before = row['seal']
         sealed.add(before)
     if last_seal not in sealed:
         raise LogError(f'audit log: no entry has the seal {last_seal[:12]}: it was made anew, '

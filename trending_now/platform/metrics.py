@@ -6,15 +6,16 @@
 __all__ = ['PAGE_METRICS', 'export_days', 'daily_metrics']
 
 # %% ../../nbs/6_product/04_metrics.ipynb #me-imp
-import os
-from concurrent.futures import ThreadPoolExecutor
+import json, os, subprocess, sys, uuid
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 import narwhals as nw
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from sqlalchemy import Float, Integer, cast, func, literal, select
+from sqlalchemy import Float, Integer, cast, func, literal, make_url, select
 from tqdm.auto import tqdm
 from ..ab.logs import open_events
 from ..ab.plans import Metric, count, total
@@ -29,39 +30,60 @@ def export_days(
     "Copy each day that has changed, so that readers see the old file or the new one. `LogError`."
     counts = log.days()
     due = [day for day, events in counts.items() if _events_in(_day_file(folder, day)) != events]
-    def copy(day): _write_day(_day_file(folder, day), _sorted(_day_of(log, day)))
-    with ThreadPoolExecutor(2) as pool:
-        list(tqdm(pool.map(copy, due), total=len(due), unit='day', disable=not progress))
+    copies = [_start_copy(log, folder, days) for days in (due[::2], due[1::2]) if days]
+    with tqdm(total=len(due), unit='day', disable=not progress) as bar:
+        for copy in copies:
+            for _ in copy.stdout: bar.update()
+    for copy in copies:
+        trouble = copy.stderr.read()
+        if copy.wait(): raise LogError(f'{log!r} was not copied: {trouble.splitlines()[-1]}')
     return due
 
 def _day_file(folder, day): return Path(folder)/f'day={day}'/'events.parquet'
 
-def _events_in(file): return pq.read_metadata(file).num_rows if file.exists() else 0
+def _events_in(file):
+    "How many events a file holds; 0 for none, and for one that cannot be read."
+    try: return pq.read_metadata(file).num_rows
+    except (OSError, pa.ArrowInvalid): return 0
 
 def _write_day(file, table):
-    "Put a file into its place when it is whole."
+    "Put a file into its place when it is whole; readers pass over names that begin with a dot."
     file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f'new-{os.getpid()}')
+    for left in file.parent.glob('.new-*'): left.unlink(missing_ok=True)  # of one that was killed
+    new = file.with_name(f'.new-{uuid.uuid4().hex}')
     pq.write_table(table, new, compression='zstd')
     os.replace(new, file)
 
 # %% ../../nbs/6_product/04_metrics.ipynb #me-adbc-code
 _NOTHING = {'position': -2, 'value': -1.5e308}
 
-def _day_of(log, day):
-    "The events of a day as an Arrow table."
+def _start_copy(log, folder, days):
+    "A process that copies some days and prints each when it is done."
+    asked = json.dumps({'url': log.url.render_as_string(hide_password=False), 'days': days,
+                        'folder': str(folder), 'patience': log.patience})
+    copy = subprocess.Popen([sys.executable, '-m', 'trending_now.platform.metrics'], text=True,
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    copy.stdin.write(asked)
+    copy.stdin.close()
+    return copy
+
+def _copy():
+    "What that process does; the address of the database comes by its input, where nobody sees it."
+    asked = json.load(sys.stdin)
+    url = make_url(asked['url'])
+    with _arrow_connection(url, asked['patience']) as connection, connection.cursor() as cursor:
+        for day in asked['days']:
+            cursor.execute(_query(url, day))
+            _write_day(_day_file(asked['folder'], day), _sorted(cursor.fetch_arrow_table()))
+            print(day, flush=True)
+
+def _query(url, day):
+    "The events of a day, asked for in the words of the database."
     first = int(pd.Timestamp(day).timestamp()) // 86_400
     columns = [EVENTS.c[name] for name in FIELDS if name != 'day']
     filled = [_filled(column) if column.name in _NOTHING else column for column in columns]
     query = select(*filled).where(EVENTS.c.day == first)
-    text = query.compile(log.engine, compile_kwargs={'literal_binds': True})
-    try:
-        with _arrow_connection(log) as connection, connection.cursor() as cursor:
-            cursor.execute(str(text))
-            return cursor.fetch_arrow_table()
-    except Exception as e:
-        if type(e).__module__.split('.')[0] != 'adbc_driver_manager': raise
-        raise LogError(f'{log!r}: {e}; the copy of {day} is as it was') from e
+    return str(query.compile(dialect=url.get_dialect()(), compile_kwargs={'literal_binds': True}))
 
 def _filled(column):
     "A column with a number in place of nothing."
@@ -69,15 +91,15 @@ def _filled(column):
     return cast(func.coalesce(column, literal(_NOTHING[column.name], kind)), kind) \
         .label(column.name)
 
-def _arrow_connection(log):
+def _arrow_connection(url, patience):
     "A connection that hands over columns."
-    if log.url.get_backend_name() == 'postgresql':
+    if url.get_backend_name() == 'postgresql':
         from adbc_driver_postgresql.dbapi import connect
-        return connect(log.url.set(drivername='postgresql').render_as_string(hide_password=False))
+        return connect(url.set(drivername='postgresql').render_as_string(hide_password=False))
     from adbc_driver_sqlite.dbapi import connect
-    connection = connect(f'file:{log.url.database}?mode=ro')
+    connection = connect(f'file:{quote(url.database)}?mode=ro')
     with connection.cursor() as cursor:
-        cursor.execute(f'PRAGMA busy_timeout = {int(1000*log.patience)}').fetchall()
+        cursor.execute(f'PRAGMA busy_timeout = {int(1000*patience)}').fetchall()
     return connection
 
 # %% ../../nbs/6_product/04_metrics.ipynb #me-shape
@@ -103,6 +125,8 @@ PAGE_METRICS = {metric.name: metric for metric in (
            more_is_better=False, margin=.25))}
 
 # %% ../../nbs/6_product/04_metrics.ipynb #me-daily
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 def daily_metrics(
     metrics, # Ratios, such as those of `PAGE_METRICS`
     events,  # Events record in pandas, polars, Arrow or DuckDB; or where Parquet files lie
@@ -111,12 +135,14 @@ def daily_metrics(
     columns = {}
     for metric in metrics: columns |= _of_ratio(metric)
     frame = open_events(events)
-    day = nw.col('ts').dt.replace_time_zone(None).dt.truncate('1d').alias('_day')
+    since = nw.col('ts') - nw.lit(_EPOCH)                # so that no time zone has a say in it
+    day = (since.dt.total_seconds()//86_400).alias('_day')
     values = [expression.cast(nw.Float64).alias(name) for name, expression in columns.items()]
     added = [nw.col(name).sum() for name in columns]
     sums = frame.select(day, *values).group_by('_day').agg(*added)
     sums = (sums.collect() if isinstance(sums, nw.LazyFrame) else sums).to_pandas()
     sums = sums.astype(dict.fromkeys(columns, float)).set_index('_day').sort_index()
+    sums.index = pd.to_datetime(sums.index.astype('int64'), unit='D')
     ratios = {metric.name: sums[metric.name]/sums[f'{metric.name} / per'] for metric in metrics}
     return pd.DataFrame(ratios).rename_axis('day')
 
@@ -125,3 +151,6 @@ def _of_ratio(metric):
     if metric.per is None or metric.quantile is not None:
         raise ValueError(f'metric {metric.name}: expected a ratio of sums, which a day has')
     return {name: expression for name, (expression, past) in metric.columns.items() if not past}
+
+# %% ../../nbs/6_product/04_metrics.ipynb #me-last
+if __name__ == '__main__' and '__file__' in globals(): _copy()

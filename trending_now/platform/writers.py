@@ -11,7 +11,7 @@ from collections import deque
 from concurrent.futures import Future
 from fastcore.basics import patch
 from .. import checks
-from .event_log import ConflictError, EventLog, LogError, check_events
+from .event_log import AwayError, EventLog, LogError, check_events
 
 # %% ../../nbs/6_product/03_writers.ipynb #wr-batch
 class FullError(LogError):
@@ -48,6 +48,8 @@ class BatchWriter:
         rows, answer = check_events(events), Future()
         with self._news:
             if not self._open: raise LogError(f'{self.log!r}: its writer is closed')
+            if len(rows) > self.room:
+                raise ValueError(f'{len(rows)} events at once: expected at most {self.room}')
             if self._size + len(rows) > self.room: self._refuse(len(rows))
             self._line.append((rows, answer))
             self._size += len(rows)
@@ -69,36 +71,47 @@ class BatchWriter:
 @patch
 def _work(self:BatchWriter):
     "Until it is closed and the line is empty: a commit for whatever waits."
-    while parts := self._next(): self._write(parts)
+    while True:
+        with self._news:
+            self._news.wait_for(lambda: self._line or not self._open)
+            if not self._line: return
+            parts = self._taken(self.most)
+        if parts: self._write(parts)
 
 @patch
-def _next(self:BatchWriter):
-    "The next parts of the line, up to a commit; [] at the end."
-    with self._news:
-        self._news.wait_for(lambda: self._line or not self._open)
-        parts, size = [], 0
-        while self._line and (not parts or size + len(self._line[0][0]) <= self.most):
-            parts.append(self._line.popleft())
-            size += len(parts[-1][0])
-        return parts
+def _taken(self:BatchWriter, most):
+    "The next parts of the line, up to so many events, whose senders still wait for an answer."
+    parts, size = [], 0
+    while self._line and (not parts or size + len(self._line[0][0]) <= most):
+        rows, answer = self._line.popleft()
+        if answer.set_running_or_notify_cancel():
+            parts.append((rows, answer))
+            size += len(rows)
+        else: self._size -= len(rows)
+    return parts
 
 @patch
 def _write(self:BatchWriter, parts):
-    "One commit for all; one for each where some event of them is in conflict."
+    "One commit for all; one for each where some event of them cannot be kept."
     try: self.log.keep([row for rows, _ in parts for row in rows])
-    except ConflictError as e:
+    except AwayError as e: self._tell(parts + self._rest(), e)  # nobody has to wait in vain
+    except Exception as e:
         if len(parts) == 1: return self._tell(parts, e)
         for part in parts: self._write([part])
-    except Exception as e: self._tell(parts, e)
-    else: self._tell(parts)
+    else:
+        self.commits += 1
+        self._tell(parts)
+
+@patch
+def _rest(self:BatchWriter):
+    "Everything in the line."
+    with self._news: return self._taken(self.room)
 
 @patch
 def _tell(self:BatchWriter, parts, error=None):
     "Answer everybody of a commit."
     size = sum(len(rows) for rows, _ in parts)
-    with self._news:
-        self._size -= size
-        self.commits, self.kept = self.commits + 1, self.kept + (0 if error else size)
+    with self._news: self._size, self.kept = self._size - size, self.kept + (0 if error else size)
     for rows, answer in parts:
         if error is None: answer.set_result(len(rows))
         else: answer.set_exception(error)
