@@ -51,6 +51,46 @@ def site(writing):
     return ROOT / "_docs"
 
 
+FLAGS = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+INSTALL = (
+    "Chromium is missing. Install it (`apt-get install chromium`, or `python -m playwright "
+    "install chromium`) or name it in the variable CHROMIUM."
+)
+
+
+def chromium(playwright):
+    "The path of a Chromium, or None."
+    own = playwright.chromium.executable_path
+    found = [
+        os.environ.get("CHROMIUM"),
+        *(shutil.which(n) for n in ("chromium", "chromium-browser", "google-chrome")),
+        own,
+    ]
+    return next((p for p in found if p and os.path.exists(p)), None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    "A running Chromium; a failure, not a skip, where there is none."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        path = chromium(playwright)
+        if path is None:
+            pytest.fail(INSTALL, pytrace=False)
+        flags = FLAGS + (["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else [])
+        running = playwright.chromium.launch(executable_path=path, args=flags)
+        yield running
+        running.close()
+
+
 def markdown(text):
     "A Markdown cell."
     return {

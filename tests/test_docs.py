@@ -1,7 +1,7 @@
 """The built docs site in a real browser: no errors, no other host, diagrams, maths, search, links,
 narrow screens, light and dark."""
 
-import functools, http.server, json, os, re, shutil, threading
+import functools, http.server, json, re, threading
 from collections import Counter
 from types import SimpleNamespace
 
@@ -11,45 +11,7 @@ from notebooks import notebooks, pages
 from site_check import check_site
 
 PAGES = sorted(pages(ROOT).values())
-FLAGS = [
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-INSTALL = (
-    "Chromium is missing. Install it (`apt-get install chromium`, or `python -m playwright "
-    "install chromium`) or name it in the variable CHROMIUM."
-)
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-
-def chromium(playwright):
-    "The path of a Chromium, or None."
-    own = playwright.chromium.executable_path
-    found = [
-        os.environ.get("CHROMIUM"),
-        *(shutil.which(n) for n in ("chromium", "chromium-browser", "google-chrome")),
-        own,
-    ]
-    return next((p for p in found if p and os.path.exists(p)), None)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    "A running Chromium; a failure, not a skip, where there is none."
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        path = chromium(playwright)
-        if path is None:
-            pytest.fail(INSTALL, pytrace=False)
-        flags = FLAGS + (["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else [])
-        running = playwright.chromium.launch(executable_path=path, args=flags)
-        yield running
-        running.close()
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -478,7 +478,9 @@ def _add_operating(app, service):
         "Whether visitors can be sent here: the log takes events. 503 if it does not."
         try: events = await asyncio.to_thread(service.log.count)
         except LogError as e: return JSONResponse({'ready': False, 'why': str(e)}, 503)
-        return {'ready': True, 'events': events}
+        trouble = service.writer.trouble
+        said = {'ready': not trouble, 'events': events, 'why': trouble}
+        return JSONResponse(said, 503 if trouble else 200)
 
     @app.get('/metrics', tags=['operating'], response_class=PlainTextResponse)
     async def metrics():
@@ -501,7 +503,7 @@ async def _static(text, kind, headers):
 _PARTS = '''{% for table in tables %}<section aria-labelledby="t{{ loop.index }}">
 <h2 id="t{{ loop.index }}"{% if table.bad %} class="bad"{% endif %}>{{ table.title }}</h2>
 {% if table.rows %}<div class="scroll" tabindex="0" role="region"
-aria-label="{{ table.title }}"><table><thead><tr>{% for name in table.head %}<th scope="col">
+aria-label="{{ table.title }} As a table"><table><thead><tr>{% for name in table.head %}<th scope="col">
 {{ name }}</th>{% endfor %}</tr></thead><tbody>{% for row in table.rows %}<tr>{% for cell in row %}
 <td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>{% endif %}
 {% if table.note %}<p>{{ table.note }}</p>{% endif %}</section>{% endfor %}'''

@@ -36,6 +36,7 @@ class BatchWriter:
         self.log, self.most = log, checks.whole('most', most, 1)
         self.room = checks.whole('room', room, 1)
         self.commits = self.kept = self.refused = 0
+        self.trouble = ''  # Why the last commit did not come through; '' if it did
         self._line, self._size, self._open = deque(), 0, True
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._work, daemon=True, name='event log')
@@ -99,7 +100,7 @@ def _write(self:BatchWriter, parts):
         if len(parts) == 1: return self._tell(parts, e)
         for part in parts: self._write([part])
     else:
-        self.commits += 1
+        self.commits, self.trouble = self.commits + 1, ''
         self._tell(parts)
 
 @patch
@@ -111,6 +112,7 @@ def _rest(self:BatchWriter):
 def _tell(self:BatchWriter, parts, error=None):
     "Answer everybody of a commit."
     size = sum(len(rows) for rows, _ in parts)
+    if isinstance(error, LogError): self.trouble = str(error)
     with self._news: self._size, self.kept = self._size - size, self.kept + (0 if error else size)
     for rows, answer in parts:
         if error is None: answer.set_result(len(rows))
