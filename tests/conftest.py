@@ -20,6 +20,27 @@ SMALL = '[project]\nname = "small"\nversion = "1"\n[tool.nbdev]\ntitle = "Small"
 KERNEL = {"display_name": "python3", "language": "python", "name": "python3"}
 
 
+# What takes longest begins first, so that both workers end at about the same time
+LONGEST = [
+    "test_dags.py",
+    "test_loop.py",
+    "test_triggers.py",
+    "test_generated.py",
+    "test_prompts.py",
+    "test_delivery.py",
+    "test_app.py",
+    "test_platform.py",
+    "test_docs.py",
+    "test_run_pages.py",
+]
+
+
+def pytest_collection_modifyitems(items):
+    "Files in the order of LONGEST, then the others as they come."
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
+
+
 def tool(name, *args, root=ROOT):
     "Run a script of tools/ on a project; the finished process, its output as text."
     script = str(ROOT / "tools" / name)

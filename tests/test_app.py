@@ -26,6 +26,7 @@ from trending_now.app import (
 from trending_now.catalogue import GENRES
 from trending_now.delivery.delivery import small_settings
 from trending_now.loop.loop import run
+from trending_now.loop.mixed_trials import InterleavingTrial
 from trending_now.loop.people import waiting
 from trending_now.loop.trials import ShadowTrial
 from trending_now.loop.views import open_registry
@@ -117,7 +118,7 @@ def test_a_visitor_clicks_rates_and_corrects_and_the_board_moves(browser, server
     assert "Your rating is kept" in page.get_by_role("status").inner_text()
     page.get_by_text("Wrong genre?").click()
     page.locator("select[name=genre]").select_option("Horror")
-    page.get_by_label("is one").check()
+    page.get_by_label("has this genre").check()
     page.get_by_role("button", name="Send correction").click()
     assert "Your correction is kept" in page.get_by_role("status").inner_text()
     page.get_by_role("button", name="Good pick").click()
@@ -232,7 +233,8 @@ def test_a_person_approves_and_rolls_back_from_the_board(browser, tmp_path):
         answer = page.locator('form[action="/board/answer"]')
         answer.get_by_label("Your name").fill("Ada")
         answer.get_by_label("Why").fill("its packet is whole")
-        answer.get_by_role("button", name="Approve").click()
+        answer.get_by_label("yes, approve").check()
+        answer.get_by_role("button", name="Send the answer").click()
         page.wait_for_selector("text=The next week acts on it")
         paper = workspace.read("requests")[-1]
         assert (paper["kind"], paper["version"], paper["by"]) == ("approve", version, "Ada")
@@ -333,7 +335,7 @@ def test_an_experiment_that_starts_is_on_the_page_without_a_restart(server, oper
         longest = max(len(row["films"]) for row in page["rows"])
         assert longest <= (4, 2)[arm]
         told = {"view": page["view"], "events": [{"kind": "exposure"}]}
-        assert operator.post(f"{server.url}/v1/events", json=told).json()["new"] == 1
+        assert operator.post(f"{server.url}/v1/events", json=told).json() == {"kept": 1}
     assert sum(platform.report("two").units) == 20
 
 
@@ -401,7 +403,6 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(folder):
         except requests.ConnectionError:
             assert process.poll() is None, (folder / "output").read_text()
             time.sleep(0.1)
-    film = requests.get(f"{url}/v1/page").json()["rows"][0]["films"][0]["film_id"]
 
     def visitor(number):
         with requests.Session() as session:
@@ -409,10 +410,15 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(folder):
             while True:
                 try:
                     asked = {"unit": f"u{number}"}
-                    view = session.get(f"{url}/v1/page", params=asked, timeout=30).json()["view"]
+                    page = session.get(f"{url}/v1/page", params=asked, timeout=30).json()
+                    view, first = page["view"], page["rows"][0]["films"][0]
                     events = [
                         {"kind": "exposure"},
-                        {"kind": "click", "film_id": film, "position": 0},
+                        {
+                            "kind": "click",
+                            "film_id": first["film_id"],
+                            "position": first["position"],
+                        },
                     ]
                     told = session.post(
                         f"{url}/v1/events", json={"view": view, "events": events}, timeout=30
@@ -440,30 +446,156 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(folder):
     assert token not in told and "Traceback" not in told
 
 
-def test_what_is_sent_twice_by_form_and_by_api_is_one_event(server):
+def test_what_is_sent_twice_is_one_event_and_a_change_of_mind_is_another(server):
     visitor, front, film = opened(server)
     address, fields = filled(film, "rating", stars=5)
-    for _ in range(2):
+    for _ in range(2):  # the same form, sent again
         assert "rating is kept" in visitor.post(server.url + address, data=fields).text
-    told = {
-        "view": fields["view"],
-        "what": "rating",
-        "stars": 5,
-        "film_id": address.split("/")[2],
-        "position": int(fields["position"]),
-    }
-    assert visitor.post(f"{server.url}/v1/feedback", json=told).json() == {"kept": 1, "new": 0}
     visitor.get(server.url + front.select_one(".card a")["href"])  # the same click again
     assert server.service.log.read().kind.tolist() == ["exposure", "click", "rating"]
-    other = {**told, "stars": 1}
-    assert visitor.post(f"{server.url}/v1/feedback", json=other).json()["new"] == 1
+    for stars in (1, 5):  # and back again
+        _, _, film = (
+            visitor,
+            front,
+            soup(visitor.get(server.url + front.select_one(".card a")["href"])),
+        )
+        address, fields = filled(film, "rating", stars=stars)
+        visitor.post(server.url + address, data=fields)
+    assert server.service.log.read(kind="rating").value.tolist() == [5, 1, 5]
+    told = {"view": fields["view"], "what": "thumb", "up": True, "film_id": address.split("/")[2]}
+    for n in (0, 0, 1):
+        answer = visitor.post(f"{server.url}/v1/feedback", json={**told, "n": n})
+        assert (answer.status_code, answer.json()) == (201, {"kept": 1})
+    assert len(server.service.log.read(kind="rating")) == 5
 
 
-def test_a_page_that_is_loaded_ahead_is_not_counted(server):
+def test_only_what_stood_on_the_page_can_be_clicked_or_rated(server):
     visitor = requests.Session()
-    visitor.headers["Sec-Purpose"] = "prefetch;prerender"
-    opened(server, visitor)
+    page = visitor.get(f"{server.url}/v1/page").json()
+    shown = {f["film_id"]: f["position"] for row in page["rows"] for f in row["films"]}
+    other = next(f for f in server.service.predictor.films.index if f not in shown)
+    film, place = next(iter(shown.items()))
+    for film_id, position in ((other, 0), (other, -1), (film, place + 1), (film, 4000)):
+        event = {"kind": "click", "film_id": film_id, "position": position}
+        told = {"view": page["view"], "events": [{"kind": "exposure"}, event]}
+        assert visitor.post(f"{server.url}/v1/events", json=told).status_code == 422
+    told = {"view": page["view"], "what": "rating", "stars": 1, "film_id": other}
+    assert visitor.post(f"{server.url}/v1/feedback", json=told).status_code == 422
     assert server.service.log.count() == 0
+    events = [{"kind": "click", "film_id": film, "position": place}]
+    told = {"view": page["view"], "events": events}
+    assert visitor.post(f"{server.url}/v1/events", json=told).json() == {"kept": 1}
+
+
+def test_a_script_that_invents_visitors_is_slowed_down(server):
+    codes = []
+    for _ in range(40):
+        page = requests.get(f"{server.url}/v1/page").json()
+        places = [(f["film_id"], f["position"]) for row in page["rows"] for f in row["films"]]
+        events = [
+            {"kind": k, "film_id": f, "position": p}
+            for k in ("click", "impression")
+            for f, p in places
+        ][:100]
+        told = {"view": page["view"], "events": events}
+        codes.append(requests.post(f"{server.url}/v1/events", json=told).status_code)
+    assert 429 in codes and codes.count(201) < 30
+
+
+def test_a_link_that_is_shared_opens_the_film_and_counts_nothing(server):
+    visitor, front, film = opened(server)
+    friend = requests.Session()
+    page = friend.get(server.url + front.select_one(".card a")["href"])
+    assert page.status_code == 200 and soup(page).h1.text == film.h1.text
+    assert server.service.log.read().kind.tolist() == ["exposure", "click"]
+    address, fields = filled(film, "rating", stars=1)
+    answer = friend.post(server.url + address, data=fields)
+    assert answer.status_code == 403 and "text/html" in answer.headers["content-type"]
+    address, fields = filled(soup(page), "rating", stars=2)  # the friend's own form
+    assert "rating is kept" in friend.post(server.url + address, data=fields).text
+    rating = server.service.log.read(kind="rating")
+    assert rating.variant.tolist() == [""] and rating.model_version.iloc[0]
+    old = friend.get(f"{server.url}/film/{address.split('/')[2]}?view=rubbish&position=2")
+    assert old.status_code == 200, "nor does an old link"
+
+
+def test_a_visitor_stays_the_same_for_longer_than_a_trial(server):
+    visitor = requests.Session()
+    visitor.get(server.url)
+    cookie = next(c for c in visitor.cookies if c.name == "visitor")
+    assert cookie.expires - time.time() > 300 * 86_400
+    first = server.service.log.read().unit.iloc[0]
+    answer = visitor.get(server.url)
+    assert "visitor=" in answer.headers["set-cookie"], "and from visit to visit anew"
+    assert server.service.log.read().unit.tolist() == [first] * 2
+
+
+def test_the_tags_of_a_film_are_those_that_its_place_on_the_page_had(server):
+    service = server.service
+    service.live.stop()
+    now = service.live.now
+    other = (now.proba[now.main] < 0.5).astype(float)  # a version of another opinion
+    service.live.now = mixed = replace(
+        now,
+        versions=(now.main, "x"),
+        trial=InterleavingTrial("x-week-1"),
+        models={now.main: now.models[now.main], "x": now.models[now.main]},
+        proba={now.main: now.proba[now.main], "x": other},
+    )
+    visitor = requests.Session()
+    front = soup(visitor.get(server.url))
+    letters = service.log.read().variant.iloc[0][4:]
+    assert {*letters} >= {"a", "b"}
+    for card in front.select(".card"):
+        link = card.select_one("a")["href"]
+        film = soup(visitor.get(server.url + link))
+        said = film.select_one(".tags").text.split("·")[1].strip()
+        assert said == card.select_one(".tags").text.split("·")[1].strip()
+    assert mixed.main in now.models
+
+
+def test_a_snapshot_that_changes_during_a_request_changes_nothing_for_it(server, monkeypatch):
+    service = server.service
+    service.live.stop()
+    before = service.live.now
+    fewer = replace(
+        before, films=before.films.tail(3), proba={v: p[-3:] for v, p in before.proba.items()}
+    )
+    keep = Service.keep
+
+    async def swapped(self, events):
+        self.live.now = fewer
+        return await keep(self, events)
+
+    monkeypatch.setattr(Service, "keep", swapped)
+    assert len(soup(requests.get(server.url)).select(".card")) > 3
+    assert 0 < len(soup(requests.get(server.url)).select(".card")) <= 3
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\ud800", "a\\u0000b", "ä" * 500, "\u202e✓"])
+def test_any_text_is_kept_or_refused(server, text):
+    visitor, _, film = opened(server)
+    address, fields = filled(film, "report")
+    body = json.dumps(
+        {"view": fields["view"], "what": "report", "text": text, "film_id": address.split("/")[2]}
+    )
+    answer = visitor.post(
+        f"{server.url}/v1/feedback",
+        data=body.encode(),
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code in (201, 422)
+    data = {**fields, "text": text.encode("utf-8", "surrogatepass")}
+    assert visitor.post(server.url + address, data=data).status_code in (200, 422)
+
+
+def test_a_page_that_is_loaded_ahead_is_asked_for_anew(server):
+    visitor, front, _ = opened(server)
+    before = server.service.log.count()
+    ahead = {"Sec-Purpose": "prefetch;prerender"}
+    for path in ("/", front.select_one(".card a")["href"]):
+        assert visitor.get(server.url + path, headers=ahead).status_code == 503
+    assert server.service.log.count() == before
 
 
 def test_a_log_that_is_locked_is_said_and_the_page_stays(made, tmp_path):

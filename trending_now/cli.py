@@ -296,16 +296,16 @@ _MODEL = typer.Option(help='Its files; by default those in the registry of the w
 
 _HOST = typer.Option(help='Address to listen on.')
 _PORT = typer.Option(min=1, max=65_535, help='Port to listen on.')
-_ALONE = typer.Option(help='Files of a version, to serve it alone.')
+_ALONE = typer.Option(envvar='MODEL_FOLDER', help='Files of a version, to serve it alone.')
 
 @app.command('serve')
 def _serve(workspace:_Folder=_HOME, settings:_Knobs=None, host:Annotated[str, _HOST]='127.0.0.1',
     port:Annotated[int, _PORT]=8000, model:Annotated[Path | None, _ALONE]=None):
     "Open the page to visitors, and the board to whoever has the token."
     with _guarded():
-        from trending_now.app.app import serve
+        from trending_now.app.app import serve_app
         if not model: _begun(workspace, settings)
-        serve(workspace, host, port, model, _say)
+        serve_app(workspace, host, port, model, _say)
 
 _SERVED = typer.Option('--served', help='Refuse a version that never was champion.')
 

@@ -171,16 +171,22 @@ def board_tables(
     trouble:str='',    # Of `Live`
 )->list:               # Of `BoardTable`, the most urgent first
     "The whole board."
-    events = platform.log.read()
+    begun = [record.begin for record in platform.experiments().values() if record.begin]
+    events = platform.log.read(since=min(begun), kind=_KINDS) if begun else _nothing(platform)
     return [todo_table(workspace, trouble),
-            trial_table(snapshot, _of_trial(snapshot, workspace, events)),
-            experiments_table(platform, events[events.kind != 'impression']),
+            trial_table(snapshot, _of_trial(snapshot, workspace, platform.log)),
+            experiments_table(platform, events),
             versions_of(workspace), triggers_table(workspace), wrong_table(workspace)]
 
-def _of_trial(snapshot, workspace, events):
+_KINDS = ('exposure', 'click', 'rating', 'correction')
+
+def _nothing(platform): return platform.log.read(kind=())
+
+def _of_trial(snapshot, workspace, log):
     "Events of the trial: those of the weeks that are done, and of now."
-    if snapshot.trial is None or not snapshot.week: return events
+    if snapshot.trial is None: return None
+    live = log.read(experiment=snapshot.trial.name, kind=_KINDS)
+    if not snapshot.week: return live
     view = View(workspace, LIVE_STEP, snapshot.week - 1)
     before = events_of(view, range(snapshot.trial.since, snapshot.week))
-    live = events[events.experiment == snapshot.trial.name]
     return pd.concat([before, live], ignore_index=True) if len(before) else live

@@ -83,8 +83,8 @@ _FRAME = '''<!doctype html><html lang="en"><head><meta charset="utf-8">
 <a class="skip" href="#content">To the content</a>
 <header><a class="home" href="/">Trending Now</a><nav>{% block nav %}{% endblock %}</nav></header>
 <main id="content">{% block content %}{% endblock %}</main>
-<footer><p>Films: Wikidata (CC0). Tags by {{ version }}{% if experiment %}, in the test
-{{ experiment }}{% endif %}.</p></footer>
+<footer><p>Films: Wikidata (CC0).{% if version %} Tags by {{ version }}{% if experiment %}, in the
+test {{ experiment }}{% endif %}.{% endif %}</p></footer>
 <script src="/static/page.js" defer></script></body></html>'''
 
 _FRONT = '''{% extends "frame" %}{% block content %}<h1>What is on</h1>
@@ -118,14 +118,14 @@ _FILM = '''{% extends "frame" %}{% block title %}{{ film.title }} · Trending No
 <details><summary>Wrong genre?</summary>
 {% call form("correction", "Correct a genre") %}<label>Genre <select name="genre" required>
 {% for genre in all_genres %}<option>{{ genre }}</option>{% endfor %}</select></label>
-<fieldset><legend>This film</legend><label><input type="radio" name="has" value="yes" required> is
-one</label> <label><input type="radio" name="has" value="no"> is none</label></fieldset>
+<fieldset><legend>This film</legend><label><input type="radio" name="has" value="yes" required>
+has this genre</label> <label><input type="radio" name="has" value="no"> does not have
+it</label></fieldset>
 <button>Send correction</button>{% endcall %}</details>
 <details><summary>Something else is wrong</summary>
 {% call form("report", "Report an error") %}<label>What is it? <textarea name="text" rows="3"
  maxlength="500" required></textarea></label><button>Send report</button>{% endcall %}</details>
-</div>{% if told %}<section aria-labelledby="told"><h2 id="told">What others have reported</h2>
-<ul>{% for text in told %}<li>{{ text }}</li>{% endfor %}</ul></section>{% endif %}
+</div>
 <p><a href="/">Back to all films</a></p>{% endblock %}'''
 
 _SORRY = '''{% extends "frame" %}{% block title %}{{ title }} · Trending Now{% endblock %}
@@ -172,8 +172,10 @@ SCRIPT = '''// What the page can do without: times of looking, and a board that 
 const forms = document.querySelector('[data-dwell]');
 if (forms) {
   const begun = performance.now();
+  let told = false;
   document.addEventListener('visibilitychange', () => {
-    if (document.visibilityState !== 'hidden') return;
+    if (told || document.visibilityState !== 'hidden') return;
+    told = true;
     const seconds = (performance.now() - begun) / 1000;
     const {dwell, film, position} = forms.dataset;
     navigator.sendBeacon('/v1/events', new Blob([JSON.stringify({view: dwell, events: [
@@ -182,11 +184,21 @@ if (forms) {
   });
 }
 const live = document.querySelector('[data-renew]');
-if (live) setInterval(async () => {
-  if (live.contains(document.activeElement) || document.hidden) return;
-  const answer = await fetch(live.dataset.renew).catch(() => null);
-  if (answer && answer.ok) live.innerHTML = await answer.text();
-}, 2000);
+if (live) {
+  const pause = document.querySelector('[data-pause]');
+  let paused = false;
+  pause.hidden = false;
+  pause.addEventListener('click', () => {
+    paused = !paused;
+    pause.textContent = paused ? 'Go on' : 'Pause';
+  });
+  setInterval(async () => {
+    if (paused || live.contains(document.activeElement) || document.hidden) return;
+    const answer = await fetch(live.dataset.renew).catch(() => null);
+    if (answer && answer.ok) live.innerHTML = await answer.text();
+    else if (answer && answer.status === 403) location.reload();
+  }, 2000);
+}
 '''
 
 # %% ../../nbs/6_product/09_front.ipynb #fr-render
@@ -203,4 +215,4 @@ def render(
 )->str:       # HTML
     "A page."
     return _environment().get_template(name).render(
-        {'version': '', 'experiment': '', 'thanks': '', 'told': (), **values})
+        {'version': '', 'experiment': '', 'thanks': '', **values})

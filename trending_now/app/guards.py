@@ -6,10 +6,10 @@
 __all__ = ['SAFE_HEADERS', 'TicketError', 'Tickets', 'secret_of', 'is_token', 'is_same_site', 'RateLimit', 'Shell']
 
 # %% ../../nbs/6_product/08_guards.ipynb #gu-imp
-import hmac, os, secrets, threading, time
+import base64, hmac, json, os, secrets, threading, time
 from collections import OrderedDict
 from pathlib import Path
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import BadSignature, TimestampSigner
 from .. import checks
 
 # %% ../../nbs/6_product/08_guards.ipynb #gu-sign-code
@@ -34,17 +34,23 @@ class Tickets:
 
     def _of(self, kind):
         "What signs tickets of a kind; one kind cannot be used as another."
-        if kind not in self._made: self._made[kind] = URLSafeTimedSerializer(self._key, salt=kind)
+        if kind not in self._made: self._made[kind] = TimestampSigner(self._key, salt=kind)
         return self._made[kind]
 
-    def give(self, kind:str, what:dict)->str:
+    def give(self, kind:str, what:dict)->str: # Letters that can stand in an address
         "A ticket."
-        return self._of(kind).dumps(what)
+        text = json.dumps(what, separators=(',', ':')).encode()
+        return self._of(kind).sign(base64.urlsafe_b64encode(text)).decode()
 
-    def read(self, kind:str, ticket:str)->dict:
+    def read(self, kind:str, ticket:str,
+        lasts:float=None, # Seconds; None: as all tickets
+    )->dict:
         "What a ticket says; `TicketError` for one that does not hold."
-        try: return self._of(kind).loads(str(ticket)[:4096], max_age=self.lasts)
-        except BadSignature: raise TicketError(f'this {kind} ticket does not hold') from None
+        lasts = self.lasts if lasts is None else lasts
+        try: text = self._of(kind).unsign(str(ticket)[:4096], max_age=lasts)
+        except (BadSignature, UnicodeError):
+            raise TicketError(f'this {kind} ticket does not hold') from None
+        return json.loads(base64.urlsafe_b64decode(text))
 
 # %% ../../nbs/6_product/08_guards.ipynb #gu-key-code
 def secret_of(
@@ -101,16 +107,18 @@ class RateLimit:
         self.most, self.clock = checks.whole('most', most, 1), clock
         self._buckets, self._lock = OrderedDict(), threading.Lock()
 
-    def wait(self, name:str)->float: # Seconds until a request may come; 0: it may
+    def wait(self, name:str,
+        size:int=1, # As how many requests it counts
+    )->float: # Seconds until it may come; 0: it may
         "Take a request out of a bucket, or say when there will be one."
         with self._lock:
             now = self.clock()
             left, at = self._buckets.pop(name, (self.burst, now))
             left = min(self.burst, left + (now - at)*self.rate)
-            taken = left >= 1
-            self._buckets[name] = (left - taken, now)
+            taken = left >= size
+            self._buckets[name] = (left - size*taken, now)
             if len(self._buckets) > self.most: self._buckets.popitem(last=False)
-            return 0. if taken else (1 - left)/self.rate
+            return 0. if taken else (size - left)/self.rate
 
 # %% ../../nbs/6_product/08_guards.ipynb #gu-layer
 SAFE_HEADERS = {
@@ -136,7 +144,8 @@ class Shell:
         headers = dict(scope['headers'])
         length = headers.get(b'content-length', b'0')
         if not length.isdigit() or int(length) > self.most: return await self._refuse(send)
-        body = await self._body(receive)
+        alone = scope['method'] == 'GET' and b'transfer-encoding' not in headers and length == b'0'
+        body = b'' if alone else await self._body(receive)
         if body is None: return await self._refuse(send)
         await self.app(scope, _again(body, receive), self._safely(send))
 

@@ -14,8 +14,8 @@ from ..app.live import FolderSource, Predictor
 from ..catalogue import GENRES
 
 # %% ../../nbs/7_operating/31_service.ipynb #sv-command
-SERVICE = (sys.executable, '-m', 'trending_now.app.app', '{image}', '--port', '{port}',
-           '--data', '{folder}/live')
+SERVICE = (sys.executable, '-m', 'trending_now.cli', 'serve', '--model', '{image}',
+           '--port', '{port}', '--workspace', '{folder}/live')
 
 # %% ../../nbs/7_operating/31_service.ipynb #sv-known
 def known_answers(
@@ -84,6 +84,3 @@ def _front(url, version, answers, timeout):
     "Whether people see a page."
     status = requests.get(f'{url}/', timeout=timeout).status_code
     return [] if status == 200 else [f'the front page: status {status}']
-
-# %% ../../nbs/7_operating/31_service.ipynb #sv-last
-if __name__ == '__main__' and '__file__' in globals(): _main()

@@ -179,8 +179,9 @@ def update(self:LocalProcess,
         log = open(self.folder/f'{operation}.log', 'w')
         with log:
             process = subprocess.Popen(
-                _filled(self.command, image, port, self.folder), stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, env=_without_secrets(), start_new_session=True)  # it outlives us
+                _filled(self.command, image, port, self.folder), stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, env=_without_secrets(),
+                start_new_session=True)  # it outlives us
         self._write('pending', {
             'operation': operation, 'image': str(image), 'before': self.image(), 'port': port,
             **_identity(process.pid), 'updater': _identity(os.getpid()),

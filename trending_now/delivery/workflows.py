@@ -169,13 +169,14 @@ RUN pip install --no-cache-dir -c constraints.txt '.[delivery]' \\
     && install -d -o 10001 /var/films
 ARG VERSION
 COPY model/${{VERSION}} /models/${{VERSION}}
-ENV MODEL_FOLDER=/models/${{VERSION}} DATA_FOLDER=/var/films
+ENV MODEL_FOLDER=/models/${{VERSION}}
 USER 10001
 VOLUME /var/films
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \\
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/health')"]
-ENTRYPOINT ["python", "-m", "trending_now.app.app", "--host", "0.0.0.0", "--port", "8080"]
+ENTRYPOINT ["trending-now", "serve", "--host", "0.0.0.0", "--port", "8080", \\
+    "--workspace", "/var/films"]
 '''
 
 # %% ../../nbs/7_operating/33_workflows.ipynb #wf-ignore

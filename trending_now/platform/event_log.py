@@ -20,7 +20,7 @@ from alembic.migration import MigrationContext
 from alembic.util import CommandError
 from fastcore.basics import patch
 from sqlalchemy import BigInteger, Column, Float, Integer, MetaData, Table, Text
-from sqlalchemy import create_engine, event, func, make_url, select
+from sqlalchemy import create_engine, event, false, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, TimeoutError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -336,17 +336,19 @@ def append(self:EventLog,
 
 @patch
 def keep(self:EventLog,
-    rows, # From `check_events`
+    rows,      # From `check_events`
+    ignore=(), # Columns in which an event that comes again may differ: the first one stays
 )->Receipt:
     "`append` for events that have been checked."
-    rows = _unique(rows)
-    return self.attempt(lambda connection: _insert(connection, rows)) if rows else Receipt(0, 0)
+    rows = _unique(rows, ignore)
+    if not rows: return Receipt(0, 0)
+    return self.attempt(lambda connection: _insert(connection, rows, ignore))
 
-def _insert(connection, rows):
+def _insert(connection, rows, ignore):
     "Write what is not there yet, and look whether what was there is the same."
     insert = _INSERT[connection.dialect.name](EVENTS).on_conflict_do_nothing()
     new = connection.execute(insert, rows, execution_options=_COUNTED).rowcount
-    if new < len(rows): _check_known(connection, rows)
+    if new < len(rows): _check_known(connection, rows, ignore)
     return Receipt(new, len(rows) - new)
 
 _COUNTED = {'preserve_rowcount': True}  # else some drivers do not say how many were new
@@ -370,40 +372,41 @@ def _records(table):
         raise ValueError(f'ts is {ts.dtype}: expected moments with a time zone, or microseconds')
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
-def _unique(rows):
+def _unique(rows, ignore):
     "The rows, each id once; ConflictError for two contents."
     found = {}
-    for row in rows: _compare(found.setdefault(row['event_id'], row), row)
+    for row in rows: _compare(found.setdefault(row['event_id'], row), row, ignore)
     return list(found.values())
 
-def _compare(kept, came):
+def _compare(kept, came, ignore):
     "ConflictError unless two events of one id are the same."
-    differ = [name for name in kept if kept[name] != came[name]]
+    differ = [name for name in kept if kept[name] != came[name] and name not in ignore]
     if differ: raise ConflictError(
         f'event {came["event_id"]!r} is kept with {differ[0]} = {kept[differ[0]]!r}, and came '
         f'again with {came[differ[0]]!r}: expected another id for another event')
 
 _PART = 500  # Ids in a question; databases have a limit
 
-def _check_known(connection, rows):
+def _check_known(connection, rows, ignore):
     "ConflictError for an event that is there with other contents."
     by_id = {row['event_id']: row for row in rows}
     ids = list(by_id)
     for first in range(0, len(ids), _PART):
         these = EVENTS.c.event_id.in_(ids[first:first + _PART])
         for kept in connection.execute(select(EVENTS).where(these)).mappings():
-            _compare(dict(kept), by_id[kept['event_id']])
+            _compare(dict(kept), by_id[kept['event_id']], ignore)
 
 # %% ../../nbs/6_product/02_event_log.ipynb #el-read
 @patch
 def read(self:EventLog,
     since=None,      # First moment, as in an event; None: from the beginning
     until=None,      # First moment that is not wanted; None: to the end
-    **wanted,        # Values of columns: kind='click', experiment='stale'
+    **wanted,        # A text or several, by column: kind=['click', 'rating'], unit='anna'
 )->pd.DataFrame:     # Events record, in the order of moment and id
     "Events as a table; ValueError for a column that there is not."
     for name in wanted: checks.one_of('column', name, FIELDS)
-    asked = [EVENTS.c[name] == value for name, value in wanted.items()]
+    asked = [EVENTS.c[name].in_([value] if isinstance(value, str) else value)
+             for name, value in wanted.items()]
     if since is not None: asked.append(EVENTS.c.ts >= _moment(since))
     if until is not None: asked.append(EVENTS.c.ts < _moment(until))
     columns = [column for column in EVENTS.c if column.name != 'day']
@@ -421,6 +424,14 @@ def days(self:EventLog)->dict: # Day, as 2026-11-27 -> number of events
     query = select(EVENTS.c.day, func.count()).group_by(EVENTS.c.day).order_by(EVENTS.c.day)
     found = self.attempt(lambda connection: connection.execute(query).fetchall())
     return {str(pd.Timestamp(day*DAY, unit='us').date()): count for day, count in found}
+
+@patch
+def trouble(self:EventLog)->str:
+    "Why nothing can be written just now; '' if it can."
+    def write_nothing(connection): connection.execute(EVENTS.delete().where(false()))
+    try: self._once(write_nothing, lambda error: False)
+    except (_Passing, LogError) as e: return str(e)
+    return ''
 
 @patch
 def count(self:EventLog)->int:

@@ -32,11 +32,12 @@ class BatchWriter:
         log:EventLog,    # Where to
         most:int=500,    # Events of a commit, unless one request alone brings more
         room:int=20_000, # Events that may wait
+        ignore=(),       # As for `EventLog.keep`
     ):
+        self.ignore = ignore
         self.log, self.most = log, checks.whole('most', most, 1)
         self.room = checks.whole('room', room, 1)
         self.commits = self.kept = self.refused = 0
-        self.trouble = ''  # Why the last commit did not come through; '' if it did
         self._line, self._size, self._open = deque(), 0, True
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._work, daemon=True, name='event log')
@@ -94,13 +95,13 @@ def _taken(self:BatchWriter, most):
 @patch
 def _write(self:BatchWriter, parts):
     "One commit for all; one for each where some event of them cannot be kept."
-    try: self.log.keep([row for rows, _ in parts for row in rows])
+    try: self.log.keep([row for rows, _ in parts for row in rows], self.ignore)
     except AwayError as e: self._tell(parts + self._rest(), e)  # nobody has to wait in vain
     except Exception as e:
         if len(parts) == 1: return self._tell(parts, e)
         for part in parts: self._write([part])
     else:
-        self.commits, self.trouble = self.commits + 1, ''
+        self.commits += 1
         self._tell(parts)
 
 @patch
@@ -112,7 +113,6 @@ def _rest(self:BatchWriter):
 def _tell(self:BatchWriter, parts, error=None):
     "Answer everybody of a commit."
     size = sum(len(rows) for rows, _ in parts)
-    if isinstance(error, LogError): self.trouble = str(error)
     with self._news: self._size, self.kept = self._size - size, self.kept + (0 if error else size)
     for rows, answer in parts:
         if error is None: answer.set_result(len(rows))
