@@ -7,7 +7,7 @@ measured where it is installed. Ratios and rates are of one run on one machine: 
 the number of its processors, and with nothing else running.
 """
 
-import argparse, csv, os, resource, tempfile, time
+import argparse, csv, os, random, resource, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,24 +22,26 @@ DAYS, BATCH = 28, 500
 
 
 def events(name, first, n, step=1_000_000):
-    "Events as a page with one click a view would write them, `step` microseconds apart."
-    return [
-        {
+    "Events as a page with one click a view would write them, some `step` microseconds apart."
+    chance = random.Random(first)
+    rows = []
+    for k in range(first, first + n):
+        is_click = k % 2
+        rows.append({
             "event_id": f"{name}-{k:09d}",
-            "ts": 1_790_000_000_000_000 + k * step,
-            "kind": ("exposure", "click")[k % 2],
-            "unit": f"v{k % 30_011:07d}",
+            "ts": 1_790_000_000_000_000 + k * step + chance.randrange(step),
+            "kind": "click" if is_click else "exposure",
+            "unit": f"v{chance.randrange(30_000):07d}",
             "request_id": f"{name}-{k // 2:08d}",
-            "film_id": f"Q{k % 2003}" if k % 2 else "",
-            "position": k % 52 if k % 2 else -1,
+            "film_id": f"Q{chance.randrange(2000)}" if is_click else "",
+            "position": chance.randrange(52) if is_click else -1,
             "model_version": "v12",
             "experiment": "v12-week-30",
-            "variant": ("champion", "candidate")[k % 3 == 0],
-            "value": 40.0 + k % 100 if k % 2 else None,
+            "variant": chance.choice(("champion", "candidate")),
+            "value": chance.expovariate(1 / 60) if is_click else None,
             "payload": "{}",
-        }
-        for k in range(first, first + n)
-    ]
+        })
+    return rows
 
 
 def rate(log, seconds, batch=BATCH):
@@ -68,7 +70,7 @@ def rate_of_many(log, seconds, writers=32):
 
 def filled(log, n, part=50_000):
     "Bring a log up to so many events, over four weeks."
-    step = DAYS * 86_400_000_000 // n
+    step = max(1, DAYS * 86_400_000_000 // n)
     for first in tqdm(range(0, n, part), unit="part"):
         log.append(events("fill", first, min(part, n - first), step))
 
@@ -111,7 +113,7 @@ def of_postgres(args, found):
 
 
 UNITS = {"CPU of": "CPU seconds", "bytes": "bytes", "events copied": "events", "copy": "seconds",
-         "summary": "seconds", "memory": "MB", "processors": ""}
+         "summary": "seconds", "memory": "MB", "processors": "of them"}
 
 
 def unit(figure):

@@ -3547,6 +3547,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'trending_now/platform/lifecycle.py'),
                                                  'trending_now.platform.lifecycle._stage': ( '6_product/lifecycle.html#_stage',
                                                                                              'trending_now/platform/lifecycle.py'),
+                                                 'trending_now.platform.lifecycle.flow_chart': ( '6_product/lifecycle.html#flow_chart',
+                                                                                                 'trending_now/platform/lifecycle.py'),
                                                  'trending_now.platform.lifecycle.next_stage': ( '6_product/lifecycle.html#next_stage',
                                                                                                  'trending_now/platform/lifecycle.py')},
             'trending_now.platform.metrics': { 'trending_now.platform.metrics._arrow_connection': ( '6_product/metrics.html#_arrow_connection',

@@ -113,8 +113,8 @@ _FILM = '''{% extends "frame" %}{% block title %}{{ film.title }} · Trending No
 {% call form("rating", "Rate this film") %}<fieldset class="stars"><legend>Your rating</legend>
 {% for star in range(1, 6) %}<label><input type="radio" name="stars" value="{{ star }}" required>
 {{ star }}</label>{% endfor %}</fieldset><button>Rate</button>{% endcall %}
-{% call form("thumb", "Thumbs up or down") %}<button name="up" value="yes">👍 Good pick</button>
-<button name="up" value="no">👎 Not for me</button>{% endcall %}
+{% call form("thumb", "Thumbs up or down") %}<button name="up" value="yes">Good pick</button>
+<button name="up" value="no">Not for me</button>{% endcall %}
 <details><summary>Wrong genre?</summary>
 {% call form("correction", "Correct a genre") %}<label>Genre <select name="genre" required>
 {% for genre in all_genres %}<option>{{ genre }}</option>{% endfor %}</select></label>

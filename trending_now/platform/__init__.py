@@ -23,8 +23,9 @@ __all__ = ['Parameter', 'Parameters', 'PAGE_PARAMETERS', 'ParameterChange', 'Ove
            'KINDS_LOGGED', 'DAY', 'check_event', 'check_events', 'migration_files', 'migrate', 'LogError', 'AwayError',
            'ConflictError', 'EventLog', 'Receipt', 'open_log', 'LocalPostgres', 'free_socket', 'postgres_program',
            'FullError', 'BatchWriter', 'SteadyClock', 'export_days', 'PAGE_METRICS', 'daily_metrics', 'MOVES',
-           'LifeError', 'next_stage', 'AUDIT', 'Entry', 'AuditLog', 'Draft', 'ExperimentRecord', 'Serving',
-           'mark_views', 'Platform', 'assignments_of', 'effect_of', 'growthbook_features', 'GROWTHBOOK_QUERY']
+           'LifeError', 'next_stage', 'flow_chart', 'AUDIT', 'Entry', 'AuditLog', 'Draft', 'ExperimentRecord',
+           'Serving', 'mark_views', 'Platform', 'assignments_of', 'effect_of', 'growthbook_features',
+           'GROWTHBOOK_QUERY']
 
 # %% ../../nbs/8_families/16_platform_names.ipynb #pfn-04
 from .parameters import Parameter, Parameters, PAGE_PARAMETERS
@@ -38,7 +39,8 @@ from .event_log import ConflictError, EventLog, Receipt, open_log
 from .event_log import LocalPostgres, free_socket, postgres_program
 from .writers import FullError, BatchWriter, SteadyClock
 from .metrics import export_days, PAGE_METRICS, daily_metrics
-from .lifecycle import MOVES, LifeError, next_stage, Entry, AuditLog
+from .lifecycle import MOVES, LifeError, next_stage, flow_chart
+from .lifecycle import Entry, AuditLog
 from .platform import Draft, ExperimentRecord, Serving, Platform, mark_views
 from .platform import assignments_of
 from .platform import effect_of, growthbook_features, GROWTHBOOK_QUERY
@@ -51,7 +53,7 @@ _all_ = [
     'check_events', 'migration_files', 'migrate', 'LogError', 'AwayError', 'ConflictError',
     'EventLog', 'Receipt', 'open_log', 'LocalPostgres', 'free_socket', 'postgres_program',
     'FullError', 'BatchWriter', 'SteadyClock', 'export_days', 'PAGE_METRICS', 'daily_metrics',
-    'MOVES', 'LifeError', 'next_stage', 'AUDIT', 'Entry', 'AuditLog', 'Draft',
+    'MOVES', 'LifeError', 'next_stage', 'flow_chart', 'AUDIT', 'Entry', 'AuditLog', 'Draft',
     'ExperimentRecord', 'Serving', 'mark_views', 'Platform', 'assignments_of', 'effect_of',
     'growthbook_features', 'GROWTHBOOK_QUERY',
 ]
