@@ -164,7 +164,7 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /srv
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY trending_now trending_now
-RUN pip install --no-cache-dir -c constraints.txt '.[delivery]' \\
+RUN pip install --no-cache-dir -c constraints.txt '.[delivery,platform]' \\
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin films \\
     && install -d -o 10001 /var/films
 ARG VERSION
