@@ -675,14 +675,13 @@ def build_app(
 ):                       # An ASGI application
     "The application; FastAPI's own is its attribute `api`."
     from fastapi import FastAPI, Response
-    from fastapi.exceptions import RequestValidationError
+    from fastapi.exceptions import RequestValidationError, StarletteHTTPException
     from fastapi.responses import JSONResponse
-    from starlette.exceptions import HTTPException
     api = FastAPI(title='Trending Now', version='1', docs_url=None, redoc_url=None)
     for add in (_add_reading, _add_writing, _add_pages, _add_forms, _add_operating, _add_board):
         add(api, service)
 
-    @api.exception_handler(HTTPException)
+    @api.exception_handler(StarletteHTTPException)
     async def refused(request, error):
         if request.url.path.startswith(_PROGRAMS):
             return JSONResponse({'detail': error.detail}, error.status_code, error.headers)
