@@ -8,7 +8,7 @@ __all__ = ['Service', 'stood_there', 'feedback_event', 'build_app', 'service_of'
 # %% ../../nbs/6_product/11_app.ipynb #ap-imp
 import asyncio, hashlib, itertools, json, math, os, threading, time, uuid
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode
 import numpy as np
@@ -420,14 +420,16 @@ def _add_reading(app, service):
     named = {'name': 'unit', 'in': 'query', 'schema': {'type': 'string', 'maxLength': 64},
              'description': 'A visitor; needs the token'}
 
-    @app.get('/v1/page', tags=['visitors'], openapi_extra={'parameters': [named]})
-    async def page(request:Request):  # asked for so often that it reads its parameter itself
+    async def page(request:Request):
         "What a visitor sees now, with a ticket that events bring back."
         _limit(service, request)
         unit = request.query_params.get('unit', '')[:64]
         snapshot, view, seen = service.show(_unit(service, request, unit))
         text = _page_json(service, snapshot, view, service.tickets.give('view', seen))
         return Response(text, media_type='application/json')
+
+    app.add_route('/v1/page', page)  # the first one answers, without FastAPI's reading of arguments
+    app.get('/v1/page', tags=['visitors'], openapi_extra={'parameters': [named]})(page)  # describes
 
     @app.get('/v1/predict', tags=['visitors'])
     async def predict(request:Request, film_id:FilmIds, unit:Unit=''):
@@ -487,6 +489,7 @@ def _ask_shadow(service, snapshot, proba, film_ids):
 def _add_writing(app, service):
     "The JSON API: what it is told."
     from fastapi import Request
+    from fastapi.responses import JSONResponse
     Events, Feedback = _schemas()
 
     def believed(request, view, events):
@@ -501,8 +504,8 @@ def _add_writing(app, service):
     async def events(request:Request, told:Events):
         "What a visitor did. When this answers with 201, it is on disk."
         seen = believed(request, told.view, len(told.events))
-        return {'kept': await service.keep([_seen_event(service, seen, event)
-                                            for event in told.events])}
+        kept = await service.keep([_seen_event(service, seen, event) for event in told.events])
+        return JSONResponse({'kept': kept}, 201)
 
     @app.post('/v1/feedback', tags=['visitors'], status_code=201)
     async def feedback(request:Request, told:Feedback):
@@ -511,7 +514,7 @@ def _add_writing(app, service):
         said = told.model_dump(exclude={'view', 'what', 'film_id', 'position'})
         try: event = feedback_event(service, seen, told.what, told.film_id, told.position, **said)
         except ValueError as e: raise _refuse(422, str(e)) from None
-        return {'kept': await service.keep([event])}
+        return JSONResponse({'kept': await service.keep([event])}, 201)
 
 def _seen_event(service, seen, told):
     "An event of the JSON API as one of the log; 422 for a film that there is not."
@@ -708,14 +711,16 @@ _PROGRAMS = ('/v1/', '/health', '/ready', '/metrics', '/openapi.json')
 
 def _measured(app, service):
     "An application whose answers are timed."
+    timer_of = cache(service.answers.labels)
     async def measured(scope, receive, send):
         if scope['type'] != 'http': return await app(scope, receive, send)
-        begun, status = time.perf_counter(), ['500']
+        begun, status = time.perf_counter(), 500
         async def noted(message):
-            if message['type'] == 'http.response.start': status[0] = str(message['status'])
+            nonlocal status
+            if message['type'] == 'http.response.start': status = message['status']
             await send(message)
         try: await app(scope, receive, noted)
-        finally: service.answers.labels(status[0]).observe(time.perf_counter() - begun)
+        finally: timer_of(status).observe(time.perf_counter() - begun)
     return measured
 
 # %% ../../nbs/6_product/11_app.ipynb #ap-serve

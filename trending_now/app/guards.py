@@ -8,6 +8,8 @@ __all__ = ['SAFE_HEADERS', 'TicketError', 'Tickets', 'secret_of', 'is_token', 'i
 # %% ../../nbs/6_product/08_guards.ipynb #gu-imp
 import base64, hmac, json, os, secrets, threading, time
 from collections import OrderedDict
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from itsdangerous import BadSignature, TimestampSigner
 from .. import checks
@@ -30,24 +32,25 @@ class Tickets:
         lasts:float=86_400., # Seconds
     ):
         if len(key) < 16: raise ValueError(f'key of {len(key)} bytes: expected at least 16')
-        self.lasts, self._key, self._made = checks.positive('lasts', lasts, 'seconds'), key, {}
+        self.lasts, self._key = checks.positive('lasts', lasts, 'seconds'), key
+        self._signer = cache(self._signer_of)
 
-    def _of(self, kind):
-        "What signs tickets of a kind; one kind cannot be used as another."
-        if kind not in self._made: self._made[kind] = TimestampSigner(self._key, salt=kind)
-        return self._made[kind]
+    def _signer_of(self, kind):
+        "What signs tickets of a kind, with a key of its own: no kind can be used as another."
+        key = hmac.digest(self._key, kind.encode(), 'sha256')
+        return TimestampSigner(key, key_derivation='none', digest_method=sha256)
 
     def give(self, kind:str, what:dict)->str: # Letters that can stand in an address
         "A ticket."
         text = json.dumps(what, separators=(',', ':')).encode()
-        return self._of(kind).sign(base64.urlsafe_b64encode(text)).decode()
+        return self._signer(kind).sign(base64.urlsafe_b64encode(text)).decode()
 
     def read(self, kind:str, ticket:str,
         lasts:float=None, # Seconds; None: as all tickets
     )->dict:
         "What a ticket says; `TicketError` for one that does not hold."
         lasts = self.lasts if lasts is None else lasts
-        try: text = self._of(kind).unsign(str(ticket)[:4096], max_age=lasts)
+        try: text = self._signer(kind).unsign(str(ticket)[:4096], max_age=lasts)
         except (BadSignature, UnicodeError):
             raise TicketError(f'this {kind} ticket does not hold') from None
         return json.loads(base64.urlsafe_b64decode(text))

@@ -74,9 +74,11 @@ class Snapshot:
 # %% ../../nbs/6_product/07_live.ipynb #lv-places
 def _places(pages, index):
     "Two bytes for each place of a page: enough to know later whether a film stood there."
-    films = pages.film_id[np.maximum(pages.slots[index].ravel(), 0)]
-    marks = [zlib.crc32(film.encode()) & 0xffff for film in films]
-    return base64.urlsafe_b64encode(np.array(marks, '<u2').tobytes()).decode()
+    slots = pages.slots[index].ravel()
+    marks = [_mark(pages.film_id[film] if film >= 0 else '') for film in slots]
+    return base64.urlsafe_b64encode(b''.join(marks)).decode()
+
+def _mark(film_id): return zlib.crc32(film_id.encode()).to_bytes(4, 'big')[:2]
 
 def was_shown(
     places:str,    # `Snapshot.places` of the page
@@ -84,9 +86,9 @@ def was_shown(
     position:int,  # A place; -1: anywhere
 )->bool:
     "Whether a film stood on a place of a page that has been shown."
-    marks = np.frombuffer(base64.urlsafe_b64decode(places), '<u2')
-    mine = marks == (zlib.crc32(film_id.encode()) & 0xffff)
-    return bool(mine.any() if position < 0 else position < len(mine) and mine[position])
+    marks, mine = base64.urlsafe_b64decode(places), _mark(film_id)
+    if position >= 0: return marks[2*position:2*position + 2] == mine
+    return mine in (marks[at:at + 2] for at in range(0, len(marks), 2))
 
 # %% ../../nbs/6_product/07_live.ipynb #lv-view-code
 @dataclass(frozen=True)
