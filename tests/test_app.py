@@ -633,6 +633,55 @@ def test_a_log_that_is_locked_is_said_and_the_page_stays(made, tmp_path):
     assert kinds == ["exposure", "click", "rating"]
 
 
+# ------------------------------------------------------------ lines of a language model
+
+
+def test_the_real_model_writes_lines_that_a_running_page_shows(server, folder):
+    command = [sys.executable, "-m", "trending_now.cli", "cards", "--workspace", folder]
+    before = soup(requests.get(server.url)).select(".vibe")
+    done = subprocess.run([*command, "--films", "1"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and "1 films have a line" in done.stdout, done.stderr
+    line = json.loads((folder / "live/cards.jsonl").read_text())
+    assert len(line["vibes"]) == 3 and line["line"] and len(line["by"]) == 2
+    page = soup(requests.get(server.url))
+    assert before == [] and [v.text for v in page.select(".vibe")][:3] == line["vibes"]
+    assert line["line"] in page.text, "without a restart"
+    told = requests.get(f"{server.url}/v1/page").json()
+    films = [film for row in told["rows"] for film in row["films"]]
+    assert [f["vibes"] for f in films if f["film_id"] == line["film_id"]] == [line["vibes"]]
+    again = subprocess.run([*command, "--films", "1"], capture_output=True, text=True, timeout=600)
+    assert again.returncode == 0 and (folder / "live/cards.jsonl").read_text().count("\n") == 1
+
+
+def test_the_page_works_within_a_frame_of_a_notebook(browser, server):
+    "JupyterLab is another port of the same machine: cookies and forms have to work there."
+    import http.server
+
+    class Lab(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            page = f"<!doctype html><title>Lab</title>{server._repr_html_()}".encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_): ...
+
+    lab = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Lab)
+    threading.Thread(target=lab.serve_forever, daemon=True).start()
+    context = browser.new_context(viewport=DESK)
+    page = context.new_page()
+    page.goto(f"http://localhost:{lab.server_port}")
+    frame = page.frame_locator("iframe")
+    frame.locator(".card a").first.click()
+    frame.get_by_role("button", name="Good pick").click()
+    frame.locator("text=Thank you, that is kept.").wait_for()
+    told = server.service.log.read(kind=["exposure", "click", "rating"])
+    assert told.kind.tolist() == ["exposure", "click", "rating"] and told.unit.nunique() == 1
+    context.close()
+    lab.shutdown()
+
+
 # ------------------------------------------------------------ strangers
 
 

@@ -307,6 +307,18 @@ def _serve(workspace:_Folder=_HOME, settings:_Knobs=None, host:Annotated[str, _H
         if not model: _begun(workspace, settings)
         serve_app(workspace, host, port, model, _say)
 
+_MOST = typer.Option('--films', min=1, help='Films at most.')
+
+@app.command('cards')
+def _cards(workspace:_Folder=_HOME, settings:_Knobs=None, most:Annotated[int, _MOST]=60):
+    "Ask the local language model for the lines and vibe tags of the films of the page."
+    with _guarded((ValueError, ModuleNotFoundError)):
+        from trending_now.app.front import write_page
+        from trending_now.prompts.client import Client, LocalServer
+        folder = _begun(workspace, settings).path
+        with LocalServer() as server: written = write_page(folder, Client.local(server), most)
+        _say(f'{written} films have a line of the model; `trending-now serve` shows them.')
+
 _SERVED = typer.Option('--served', help='Refuse a version that never was champion.')
 
 @app.command('fetch')

@@ -24,17 +24,18 @@ page['model_version'], page['rows'][0]['title']
 # %% auto #0
 __all__ = ['Snapshot', 'PageView', 'view_for', 'FolderSource', 'WorkspaceSource', 'LIVE_STEP', 'Live', 'Predictor', 'was_shown',
            'TicketError', 'Tickets', 'secret_of', 'is_token', 'is_same_site', 'RateLimit', 'SAFE_HEADERS', 'Shell',
-           'Card', 'CardTexts', 'plain_line', 'cards_of', 'STYLE', 'SCRIPT', 'TEMPLATES', 'render', 'BoardTable',
-           'TrialReading', 'trial_reading', 'trial_table', 'todo_table', 'versions_of', 'triggers_table', 'wrong_table',
-           'experiments_table', 'board_tables', 'Service', 'stood_there', 'feedback_event', 'build_app', 'service_of',
-           'AppServer', 'serve_app']
+           'Card', 'CardTexts', 'plain_line', 'champion_prompt', 'write_cards', 'write_page', 'cards_of', 'STYLE',
+           'SCRIPT', 'TEMPLATES', 'render', 'BoardTable', 'TrialReading', 'trial_reading', 'trial_table', 'todo_table',
+           'versions_of', 'triggers_table', 'wrong_table', 'experiments_table', 'board_tables', 'Service',
+           'stood_there', 'feedback_event', 'build_app', 'service_of', 'AppServer', 'serve_app']
 
 # %% ../../nbs/8_families/17_app_names.ipynb #apn-04
 from .live import Snapshot, PageView, view_for, FolderSource, WorkspaceSource
 from .live import LIVE_STEP, Live, Predictor, was_shown
 from .guards import TicketError, Tickets, secret_of, is_token, is_same_site
 from .guards import RateLimit, SAFE_HEADERS, Shell
-from .front import Card, CardTexts, plain_line, cards_of, STYLE, SCRIPT
+from .front import Card, CardTexts, plain_line, champion_prompt, write_cards
+from .front import write_page, cards_of, STYLE, SCRIPT
 from .front import TEMPLATES, render
 from .board import BoardTable, TrialReading, trial_reading, trial_table
 from .board import todo_table, versions_of, triggers_table, wrong_table
@@ -46,9 +47,9 @@ from .app import AppServer, serve_app
 _all_ = [
     'Snapshot', 'PageView', 'view_for', 'FolderSource', 'WorkspaceSource', 'LIVE_STEP', 'Live',
     'Predictor', 'was_shown', 'TicketError', 'Tickets', 'secret_of', 'is_token', 'is_same_site',
-    'RateLimit', 'SAFE_HEADERS', 'Shell', 'Card', 'CardTexts', 'plain_line', 'cards_of',
-    'STYLE', 'SCRIPT', 'TEMPLATES', 'render', 'BoardTable', 'TrialReading', 'trial_reading',
-    'trial_table', 'todo_table', 'versions_of', 'triggers_table', 'wrong_table',
-    'experiments_table', 'board_tables', 'Service', 'stood_there', 'feedback_event',
-    'build_app', 'service_of', 'AppServer', 'serve_app',
+    'RateLimit', 'SAFE_HEADERS', 'Shell', 'Card', 'CardTexts', 'plain_line', 'champion_prompt',
+    'write_cards', 'write_page', 'cards_of', 'STYLE', 'SCRIPT', 'TEMPLATES', 'render',
+    'BoardTable', 'TrialReading', 'trial_reading', 'trial_table', 'todo_table', 'versions_of',
+    'triggers_table', 'wrong_table', 'experiments_table', 'board_tables', 'Service',
+    'stood_there', 'feedback_event', 'build_app', 'service_of', 'AppServer', 'serve_app',
 ]

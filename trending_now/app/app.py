@@ -253,6 +253,7 @@ def _add_pages(app, service):
         _limit(service, request)
         snapshot, view, seen = await asyncio.to_thread(service.show, unit)
         await _count(service, service.exposure(seen))
+        service.texts.refresh()
         rows = await asyncio.to_thread(cards_of, snapshot, view, service.texts)
         page = HTMLResponse(render(
             'front', rows=rows, ticket=service.tickets.give('view', seen),
@@ -454,7 +455,8 @@ def _about(view):
 
 def _page_json(service, snapshot, view, ticket):
     "The page of a visitor; all of it but the ticket is put into JSON once."
-    key = id(view.pages), view.index, view.variant, *view.about.items()
+    written = service.texts.refresh()
+    key = id(view.pages), view.index, view.variant, written, *view.about.items()
     kept = service.pages_json.get(key)
     if kept is None or kept[0] is not view.pages:
         rows = [{'title': title, 'films': [vars(card) for card in cards]}

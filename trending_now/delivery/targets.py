@@ -6,7 +6,7 @@
 __all__ = ['ENDS', 'free_port', 'DeliveryError', 'Deployment', 'Target', 'LocalProcess', 'roll_out', 'go_back']
 
 # %% ../../nbs/7_operating/30_targets.ipynb #tg-imp
-import json, os, socket, subprocess, time
+import json, os, subprocess, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import requests
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from .. import checks
+from ..platform.event_log import free_socket
 
 # %% ../../nbs/7_operating/30_targets.ipynb #tg-fill
 def _filled(command, image, port, folder=''):
@@ -32,9 +33,7 @@ def _without_secrets():
 
 def free_port()->int:
     "A port of this machine's loopback on which nobody listens."
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+    with free_socket() as probe: return probe.getsockname()[1]
 
 def _answers(url, seconds=2.):
     "What is wrong with the answer at an address; '' if it is 200."
