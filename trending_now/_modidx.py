@@ -773,6 +773,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'trending_now.app.front._card': ('6_product/front.html#_card', 'trending_now/app/front.py'),
                                         'trending_now.app.front._environment': ( '6_product/front.html#_environment',
                                                                                  'trending_now/app/front.py'),
+                                        'trending_now.app.front._in_words': ('6_product/front.html#_in_words', 'trending_now/app/front.py'),
                                         'trending_now.app.front._kept_lines': ( '6_product/front.html#_kept_lines',
                                                                                 'trending_now/app/front.py'),
                                         'trending_now.app.front._written': ('6_product/front.html#_written', 'trending_now/app/front.py'),

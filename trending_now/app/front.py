@@ -66,10 +66,14 @@ def plain_line(
     film, # A row of the Films record
 )->str:
     "A sentence from the catalogue."
-    by = f'Directed by {film.directors[0]}' if len(film.directors) else 'Director unknown'
-    where = f', {film.countries[0]}' if len(film.countries) else ''
+    names = list(film.directors[:3]) or ['somebody unknown']
+    if len(film.directors) > 3: names.append('others')
     long = f', {film.runtime:.0f} minutes' if pd.notna(film.runtime) else ''
-    return f'{by}{where}{long}.'
+    return f'Directed by {_in_words(names)}{long}.'
+
+def _in_words(names):
+    if len(names) == 1: return names[0]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 # %% ../../nbs/6_product/09_front.ipynb #fr-write-code
 def champion_prompt(
