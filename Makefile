@@ -37,7 +37,7 @@ help: ## show this list
 	$(PYTHON) -m venv .venv/kubeflow
 	.venv/kubeflow/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-kubeflow.txt
 	$(BIN)/python -c 'import site; print(*site.getsitepackages(), "$(CURDIR)", sep="\n")' > \
-		"$$(.venv/kubeflow/bin/python -c 'import site; print(*site.getsitepackages())')/project.pth"
+		"$$(.venv/kubeflow/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth"
 	@touch $@
 
 run: .venv/.base ## replay 52 weeks of the film service; the report is in .trending_now/report.html
