@@ -1,7 +1,7 @@
 """Fixtures that several test files share: the project's folder, the tools in tools/, the built
 site, and a small project to build."""
 
-import json, os, shutil, subprocess, sys
+import gc, json, os, shutil, subprocess, sys
 from pathlib import Path
 
 import hypothesis
@@ -39,6 +39,12 @@ def pytest_collection_modifyitems(items):
     "Files in the order of LONGEST, then the others as they come."
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
+
+
+def pytest_collection_finish(session):
+    "Thousands of tests stay as they are: whoever collects garbage need not look at them again."
+    gc.collect()
+    gc.freeze()
 
 
 def tool(name, *args, root=ROOT):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 "Run the pages, each in a process of its own, and say which failed and which are slow."
 
-import argparse, difflib, json, os, resource, signal, subprocess, sys, threading, time
+import argparse, atexit, difflib, json, multiprocessing, os, resource, signal, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +38,44 @@ class Outcome:
         return self.seconds > SLOW
 
 
+# What nearly all pages import, none of it the project's own: loaded once, by a process that does
+# nothing else, of which each page gets a copy
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["nbdev.test", "IPython.core.pylabtools", "matplotlib.pyplot", "pandas", "scipy.stats",
+     "sklearn.metrics", "pyarrow.parquet"])
+
+
 # ------------------------------------------------------------ in the page's own process
+
+def run_apart(root: Path, log: Path, page: Path, *how) -> None:
+    "What a page's process does: with a session, an environment and an output of its own."
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(log, os.O_WRONLY), 1)
+    os.dup2(1, 2)
+    sys.stdout, sys.stderr = (os.fdopen(end, "w", closefd=False) for end in (1, 2))
+    wanted = environment(root)
+    os.environ.clear()
+    os.environ.update(wanted)
+    os.chdir(root)
+    here = str(Path(__file__).resolve().parent)
+    sys.path[:] = [str(root), *(p for p in sys.path if p != here)]  # no page sees tools/
+    for name in ("run_pages", "notebooks"): sys.modules.pop(name, None)
+    try: run_here(page, *how)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        raise SystemExit(1) from None
+    finally:  # what the end of a program does, and a copied process does not: in this order
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+
 
 def run_here(page: Path, result: Path, cell_timeout: float, flags: str) -> None:
     "Run one page in this process and write what came of it; errors go to standard error."
     from nbdev.config import get_config
     from nbdev.test import test_nb
-    sys.path.remove(str(Path(__file__).resolve().parent))  # no page sees the modules of tools/
     config = get_config(page)
     passed, _ = test_nb(
         page, skip_flags=config.tst_flags.split(), force_flags=flags.split(),
@@ -87,29 +118,23 @@ class Runner:
         begun = time.monotonic()
         with TemporaryDirectory() as tmp:
             log, result = Path(tmp, "output"), Path(tmp, "result.json")
-            with open(log, "wb") as out:
-                process = subprocess.Popen(
-                    self.argv(page, result), cwd=self.root, env=environment(self.root),
-                    stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                    start_new_session=True)
+            log.touch()
+            process = FORKS.Process(target=run_apart, args=(
+                self.root, log, Path(page).resolve(), result, self.cell_timeout, self.flags))
+            process.start()
             try: note = self.wait(process, result, begun)
             finally: end_group(process)
             seconds = time.monotonic() - begun
             output = log.read_text(encoding="utf-8", errors="replace")
             found = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
-        if not found and not note: note = f"its process ended with status {process.returncode}"
+        if not found and not note: note = f"its process ended with status {process.exitcode}"
         return Outcome(path_in_book(self.root, page), found.get("passed", False), seconds,
                        found.get("cpu", float("nan")), note, output)
-
-    def argv(self, page, result) -> list[str]:
-        "The command that runs one page."
-        own = [sys.executable, str(Path(__file__).resolve()), "--here", str(result), str(page)]
-        return own + ["--cell-timeout", str(self.cell_timeout), "--flags", self.flags]
 
     def wait(self, process, result: Path, begun: float) -> str:
         "Wait until the process ends or its time is up; in words why it has to be ended, or ''."
         done = None
-        while process.poll() is None:
+        while process.exitcode is None:
             now = time.monotonic()
             if done is None and result.exists(): done = now
             if done and now - done > self.grace: return "had to be ended: something was running"
@@ -122,8 +147,8 @@ class Runner:
 def end_group(process) -> None:
     "End a process and all that it started and left behind."
     try: os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError): pass  # nothing is left of it
-    process.wait()
+    except (ProcessLookupError, PermissionError): process.kill()  # nothing is left, or no group yet
+    process.join()
 
 
 def cell_limit(root) -> float:
@@ -217,15 +242,11 @@ def parsed(argv):
         help="seconds for a page, 0: no limit (default: 900)")
     add("--flags", default="", help="flags of cells to run too, such as 'slow'")
     add("--root", type=Path, default=ROOT, help="the project's folder (default: this one)")
-    add("--here", type=Path, help=argparse.SUPPRESS)  # run in this process, the result goes here
     return parser.parse_args(argv)
 
 
 def main(argv=None) -> int:
     args = parsed(argv)
-    if args.here:
-        run_here(Path(args.pages[0]), args.here, args.cell_timeout, args.flags)
-        return 0
     try: pages = chosen(args.pages, args.changed, args.root.resolve())
     except ValueError as e:
         print(e, file=sys.stderr)
