@@ -202,13 +202,14 @@ def text(
 def moment(
     name:str, # Name of the argument
     value,    # A text like 2012-01-01, date, datetime or Timestamp
-):            # pandas Timestamp in UTC, without a time zone
+    aware:bool=False, # Whether the time zone, UTC, is part of what comes back
+):            # pandas Timestamp in UTC
     "A moment in time, or ValueError; a time zone is turned into UTC, a number is no moment."
     import pandas as pd
     from datetime import date
     dated = value if isinstance(value, (str, date, np.datetime64)) else None
     when = pd.to_datetime(dated, errors='coerce', format='ISO8601', utc=True)
-    if isinstance(when, pd.Timestamp): return when.tz_localize(None)
+    if isinstance(when, pd.Timestamp): return when if aware else when.tz_localize(None)
     raise ValueError(f'{name} = {value!r}: expected a moment such as 2012-01-01')
 
 def cron(

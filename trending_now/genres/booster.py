@@ -85,7 +85,7 @@ def _train(self:GenreBooster, rows, y, rounds, start=None):
 @patch
 def fit(self:GenreBooster,
     films,  # Films record
-    labels, # 0/1 (films, 12)
+    labels, # 0/1 (films, 12), or probabilities
 )->GenreBooster: # Itself
     "Train from scratch; ValueError for labels that do not fit."
     self._fit_trees(films, labels)
@@ -94,7 +94,7 @@ def fit(self:GenreBooster,
 @patch
 def _fit_trees(self:GenreBooster, films, labels):
     "Train from scratch, and return what was learned from: rows and labels."
-    y = check_labels(films, labels)
+    y = check_labels(films, labels, soft=True)
     if self._own: self.features = FilmFeatures(self._own)
     rows = self._observed(films, y)
     self.model = self._train(rows, y, self.config['trees'])
@@ -104,12 +104,12 @@ def _fit_trees(self:GenreBooster, films, labels):
 @patch
 def partial_fit(self:GenreBooster,
     films,       # Films record
-    labels,      # 0/1 (films, 12)
+    labels,      # 0/1 (films, 12), or probabilities
     trees:int=2, # Rounds to append
 )->GenreBooster: # Itself
     "Append rounds that learn from these films; a first call trains from scratch."
     if self.model is None: return self.fit(films, labels)
-    y = check_labels(films, labels)
+    y = check_labels(films, labels, soft=True)
     self.model = self._train(self._observed(films, y), y, trees, self.model)
     return self
 

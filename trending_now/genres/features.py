@@ -238,11 +238,11 @@ class FilmFeatures:
 @patch
 def observe(self:FilmFeatures,
     films,  # Films record; films seen before, by `film_id`, are passed over
-    labels, # 0/1 (films, 12)
+    labels, # 0/1 (films, 12); of a probability the likelier answer is remembered
 )->FilmFeatures: # Itself
     "Remember the names of `films`; ValueError for labels that do not fit."
     if not len(films): return self
-    y, kinds = check_labels(films, labels), RECORDS[self.version]
+    y, kinds = check_labels(films, labels, soft=True) >= .5, RECORDS[self.version]
     check_lists(films, _LISTS)
     ids = np.array([_code(film_id) for film_id in films.film_id], np.uint64)
     new = ~np.isin(ids, self.seen) & ~pd.Series(ids).duplicated().to_numpy()
@@ -250,6 +250,16 @@ def observe(self:FilmFeatures,
     row, key = _in_one(_keys(films[new], kinds), kinds)
     self.log.add(key, _days(films[new])[row], y[new][row])
     self.seen = np.concatenate([self.seen, ids[new]])
+    return self
+
+# %% ../../nbs/1_service/02_features.ipynb #ft-44q
+@patch
+def pass_over(self:FilmFeatures,
+    films, # Films record
+)->FilmFeatures: # Itself
+    "Never remember the names of these films, whatever is observed later."
+    ids = np.array([_code(film_id) for film_id in films.film_id], np.uint64)
+    self.seen = np.concatenate([self.seen, np.setdiff1d(ids, self.seen)])
     return self
 
 # %% ../../nbs/1_service/02_features.ipynb #ft-45

@@ -15,21 +15,24 @@ from ..catalogue import GENRES
 from ..settings import stream
 
 # %% ../../nbs/1_service/04_scores.ipynb #1555d433
-def _check_binary(labels):
-    "ValueError that shows the first label which is neither 0 nor 1."
-    wrong = labels[~np.isin(labels, (0, 1))]
-    if wrong.size: raise ValueError(f'labels hold {wrong[0]}: expected 0 or 1')
+def _check_binary(labels, soft=False):
+    "ValueError that shows the first label which is neither 0 nor 1; if `soft`, nor between."
+    fits = (labels >= 0) & (labels <= 1) if soft else np.isin(labels, (0, 1))
+    wrong = labels[~fits]
+    between = ', or a probability' if soft else ''
+    if wrong.size: raise ValueError(f'labels hold {wrong[0]}: expected 0 or 1{between}')
 
 def check_labels(
     films,  # Films record, not empty
     labels, # 0/1 (films, 12)
-)->np.ndarray: # uint8 (films, 12)
+    soft:bool=False, # Whether probabilities may stand for labels that nobody is sure of
+)->np.ndarray: # (films, 12), uint8; float32 if there are probabilities among them
     "Labels as an array; ValueError where they do not fit the films."
     y, shape = np.asarray(labels), (len(films), len(GENRES))
     if not len(films): raise ValueError('no films: expected at least one')
     if y.shape != shape: raise ValueError(f'labels have shape {y.shape}: expected {shape}')
-    _check_binary(y)
-    return y.astype(np.uint8)
+    _check_binary(y, soft)
+    return y.astype(np.uint8 if np.isin(y, (0, 1)).all() else np.float32)
 
 # %% ../../nbs/1_service/04_scores.ipynb #eeb7014c
 def confusion(

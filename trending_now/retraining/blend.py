@@ -73,7 +73,7 @@ def start(self:GenreBlend,
     labels, # 0/1 (films, 12)
 )->GenreBlend: # Itself
     "Regressions from scratch; the booster stays. ValueError for labels that do not fit."
-    y = check_labels(films, labels)
+    y = check_labels(films, labels, soft=True)
     return self._start(self._observed(films, y), y)
 
 @patch
@@ -104,7 +104,7 @@ def _average(self:GenreBlend, table, rows):
 @patch
 def fit(self:GenreBlend,
     films,  # In order of arrival
-    labels, # 0/1 (films, 12)
+    labels, # 0/1 (films, 12), or probabilities
 )->GenreBlend: # Itself
     "Both from scratch; ValueError for labels that do not fit."
     return self._start(*self._fit_trees(films, labels))
@@ -112,12 +112,12 @@ def fit(self:GenreBlend,
 @patch
 def partial_fit(self:GenreBlend,
     films,        # New films, in order of arrival
-    labels,       # 0/1 (films, 12)
+    labels,       # 0/1 (films, 12), or probabilities
     rounds:int=1, # Not used: films are shown once, and trees stay
 )->GenreBlend:    # Itself
     "The correction and the regressions go on; a first call trains everything from scratch."
     if self.linear is None: return self.fit(films, labels)
-    y = check_labels(films, labels)
+    y = check_labels(films, labels, soft=True)
     table = self._observed(films, y)
     rows = self.scale.rows(table)
     _learn(self.correction, rows, y, 3*self.batch, self._average(table, rows))

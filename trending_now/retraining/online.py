@@ -33,12 +33,12 @@ def _touched(X):
     rows = sparse.csr_matrix((X.data, place[X.indices], X.indptr), (X.shape[0], len(columns)))
     return columns, rows.toarray()
 
-def _zero_one(y, n):
-    "Labels as an array, or ValueError."
+def _zero_to_one(y, n):
+    "Labels, or probabilities of them, as an array; or ValueError."
     y, wanted = np.asarray(y, float), (n, len(GENRES))
-    if y.shape == wanted and np.isin(y, (0, 1)).all(): return y
+    if y.shape == wanted and ((y >= 0) & (y <= 1)).all(): return y
     raise ValueError(f'labels have shape {y.shape}, values {np.unique(y)[:4]}: '
-                     f'expected 0 or 1 of shape {wanted}')
+                     f'expected 0 to 1 of shape {wanted}')
 
 def _dense(side):
     "Sparse numbers as an array, NaN where nothing is stored."
@@ -140,7 +140,7 @@ class OnlineLogistic:
     ):              # Itself
         "A step along the mean gradient of each batch; ValueError for labels that do not fit."
         columns, rows = _touched(_wide(X, len(self.weights)))
-        y = _zero_one(y, len(rows))
+        y = _zero_to_one(y, len(rows))
         offset = np.broadcast_to(offset, y.shape)
         weights, squares = self.weights[columns], self.squares[columns]
         size = len(rows) if batch is None else checks.whole('batch', batch, 1)
@@ -244,8 +244,8 @@ class RiverTagger:
 
     def partial_fit(self, X, y): # Sparse (films, columns), 0/1 (films, 12)
         "Show the films to every member, one after the other."
-        for film, row in zip(_dicts(X[:, self.columns]), _zero_one(y, X.shape[0])):
-            for member, label in zip(self.members, row): member.learn_one(film, bool(label))
+        for film, row in zip(_dicts(X[:, self.columns]), _zero_to_one(y, X.shape[0])):
+            for member, label in zip(self.members, row): member.learn_one(film, label >= .5)
         return self
 
 def river_logistic(
