@@ -38,6 +38,7 @@ class Status:
     spent:float = 0.              # CPU seconds of this budget period so far
     cost:float = 0.               # CPU seconds that a retrain is expected to take
     request:str|None = None       # Who asks for a retrain and why
+    slices:pd.DataFrame|None = None # Where visitors object, from `feedback.weak_slices`
 
 # %% ../../nbs/2_retraining/05_when.ipynb #a224b8d4
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def _from_dict(given):
 def _need_kinds(s):
     "ValueError for a field of another kind."
     kinds = {'metrics': (dict, 'a dict'), 'request': (str, 'a text'),
-             'ref': (pd.DataFrame, 'a table'), 'cur': (pd.DataFrame, 'a table')}
+             'ref': (pd.DataFrame, 'a table'), 'cur': (pd.DataFrame, 'a table'),
+             'slices': (pd.DataFrame, 'a table')}
     for name, (kind, words) in kinds.items():
         value = getattr(s, name)
         if value is None and name != 'metrics' or isinstance(value, kind): continue
@@ -440,6 +442,7 @@ def build(
     threshold:float=0.,    # Its threshold; 0: the test's default
     cooldown_weeks:float=0., # Service weeks between two retrains; 0: off
     budget_cpu:float=0.,   # CPU seconds in a budget period; 0: off
+    *others,               # Further triggers
 )->AnyOf:
     """Triggers from the plain values of a settings file; ValueError as for the triggers.
 
@@ -448,7 +451,7 @@ def build(
     >>> build(schedule='0 3 * * 1', cooldown_weeks=2).triggers
     (ScheduleTrigger('0 3 * * 1'), ManualTrigger())
     """
-    parts = []
+    parts = [*others]
     if schedule: parts.append(ScheduleTrigger(schedule))
     if volume: parts.append(VolumeTrigger(volume))
     if floor or drop:
