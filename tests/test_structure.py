@@ -106,6 +106,7 @@ ORDER = [
     "bandits policies",
     "prompts",
     "platform",
+    "feedback",
     "registry",
     "loop",
     "app",

@@ -16,6 +16,7 @@ part can be used by itself:
     policies      a layer between model and page that follows the clicks within the week
     prompts       language models asked and replayed, prompts as versions, reviews of known truth
     platform      experiments from the draft to the decision: parameters, event log, metrics, audit
+    feedback      from what people tell to labels, failing slices, an expert's queue
     registry      versions of a model, what happened to each, who is champion, and what it takes
     loop          the service week by week: its steps, its workspace, its report
     app           the page that people open: versions served by trials, feedback, a board
