@@ -374,7 +374,7 @@ def copied(whole, tmp_path):
 def test_every_artefact_that_is_cut_off_is_named(copied):
     found = artefacts(copied)
     released = {artefact for step in RELEASE.values() for artefact in step.writes}
-    assert set(WEEKLY) - set(found) - released == {"first", "layer", "model"}
+    assert set(WEEKLY) - set(found) - released == {"first", "layer", "model", "reviewed", "told"}
     for name, (week, file) in found.items():
         if name.startswith("packet"):
             continue  # a text that is cut off is still a text
@@ -921,6 +921,8 @@ def touched(films, tmp_path_factory):
         trials = {"INCIDENTS_STALE_ROWS": "-1", "DINERS_POOL_WEEKS": "3"}
         trials |= {"TRIGGERS_DRIFT": "psi", "INCIDENTS_BROKEN_IMPORT": "1"}
         seen = spied(folder / "trials", 10, **trials)
+        told = {"CURATION_LABELS": "feedback", "CURATION_REVIEWS": "2", "TRIGGERS_SLICES": "0.01"}
+        seen |= spied(folder / "told", 10, **trials, **told)
         empty = pd.read_pickle(films)
         empty = empty[(empty.arrived < "1990-02") | (empty.arrived >= "1990-03")]
         patched.setattr(arrivals, "load_films", lambda: empty)

@@ -197,6 +197,9 @@ class TriggersKnobs:
         doc='measure of drift since the last update')
     drift_threshold:Annotated[float, AfterValidator(_drift_threshold)] = knob(.01, 0, 1000,
         unit="the measure's own; 0: its usual one", doc='fires beyond this')
+    slices:float = knob(0., 0, .5, unit='probability',
+        doc='feedback: chance of a false alarm each week that visitors object more to some slice '
+            'of the films than to others; 0: off')
     cooldown_weeks:float = knob(0., 0, 1000, unit='service weeks',
         doc='least time between two updates; 0: off')
     budget_cpu:float = knob(0., 0, 1e9, unit='CPU seconds',
@@ -219,6 +222,12 @@ class CurationKnobs:
         doc='how many the sampler keeps')
     hold_share:float = knob(.02, 0, .5, unit='share of good weeks; 0: off',
         doc='a week that is stranger than this is held for a person, and nobody learns from it')
+    labels:Literal['catalogue', 'feedback'] = knob('catalogue', unit='one of',
+        doc='whose labels are learned: those of the catalogue, or what visitors and reviewers tell')
+    reviews:int = knob(0, 0, 1000, unit='films a week',
+        doc='feedback: how many films reviewers label, the most doubtful ones first')
+    review_slips:float = knob(.02, 0, .5, unit='share of the genres',
+        doc='feedback: how often a reviewer is wrong about a genre')
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #99b35549
 @section

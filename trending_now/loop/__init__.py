@@ -22,26 +22,30 @@ __all__ = ['WEEKLY', 'LASTING', 'WorkspaceError', 'BusyError', 'put', 'Workspace
            'answer', 'held_weeks', 'release', 'roll_back', 'VARIANTS', 'Trial', 'WeeklyTrial', 'ShadowTrial',
            'ShadowWeek', 'own_events', 'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial',
            'Watch', 'PlanError', 'TrialTerms', 'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool',
-           'predict', 'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of', 'trigger',
-           'status_of', 'last_trained', 'news', 'curate_week', 'lineage_of', 'plan', 'newest', 'blends', 'chosen',
-           'train', 'save_model', 'summary_of', 'new_model', 'lineup', 'send_away', 'moment_of', 'look', 'gate',
-           'line_against', 'approve_week', 'question', 'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step',
-           'run_weeks', 'feeds', 'links', 'diagram', 'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done',
-           'year_table', 'digest', 'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict', 'quarters',
-           'plot_lost', 'plot_policies', 'plot_clicks', 'stages_table', 'versions_table', 'decisions_table',
-           'alerts_table', 'set_aside', 'people_table', 'lost_clicks', 'trials_table', 'plot_timeline', 'told',
-           'write_report', 'RARER', 'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of', 'Proposal', 'propose',
-           'Review', 'review']
+           'predict', 'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week', 'layer_of',
+           'learns_from_feedback', 'beliefs', 'is_known', 'taught', 'told_in', 'label_files', 'targets_of',
+           'label_film', 'slices_of', 'serve_and_listen', 'listen', 'KNOWN_LOOKS', 'votes_of', 'trigger', 'status_of',
+           'last_trained', 'news', 'curate_week', 'lineage_of', 'plan', 'newest', 'blends', 'chosen', 'train',
+           'save_model', 'summary_of', 'new_model', 'lineup', 'send_away', 'moment_of', 'look', 'gate', 'line_against',
+           'approve_week', 'question', 'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds',
+           'links', 'diagram', 'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest',
+           'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict', 'quarters', 'plot_lost',
+           'plot_policies', 'plot_clicks', 'stages_table', 'versions_table', 'decisions_table', 'alerts_table',
+           'set_aside', 'people_table', 'lost_clicks', 'trials_table', 'plot_timeline', 'told', 'write_report', 'RARER',
+           'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of', 'Proposal', 'propose', 'Review', 'review']
 
 # %% ../../nbs/8_families/12_loop_names.ipynb #loo-04
 from .workspace import WEEKLY, LASTING, WorkspaceError, BusyError, put, Workspace
 from .workspace import hold, settings_of, start
 from .views import UndeclaredError, Step, registry_at, open_registry, Answers, View
 from .arrivals import source_of, last_week, ingest, is_held, learned_from
-from .arrivals import known_until, films_of, films_known, memory_of, write_rows
+from .arrivals import known_until, films_known, memory_of, write_rows, targets_of
 from .arrivals import rows_of
+from .labelling import films_of, learns_from_feedback, beliefs, is_known, taught
+from .labelling import told_in, label_files
 from .people import KINDS, ask, next_week, open_requests, resting, request, pause
 from .people import go_on, waiting, answer, held_weeks, release, roll_back
+from .people import label_film
 from .trials import VARIANTS, Trial, WeeklyTrial, ShadowTrial, ShadowWeek
 from .visitor_trials import own_events, trial_metrics, VisitorTrial, CanaryTrial
 from .visitor_trials import ABTrial
@@ -50,6 +54,8 @@ from .watching import Watch
 from .planning import PlanError, TrialTerms, plan_trial, trial_from_state
 from .serving import THRESHOLD, model_of, pool, predict, of_week, serve
 from .serving import is_visible, shown, events_of, evaluate_week, layer_of
+from .listening import serve_and_listen, listen, KNOWN_LOOKS, votes_of
+from .listening import slices_of
 from .updating import trigger, status_of, last_trained, news, curate_week
 from .updating import lineage_of, plan, newest, blends, chosen, train, save_model
 from .updating import summary_of, new_model
@@ -73,23 +79,23 @@ from .review import Proposal, propose, Review, review
 _all_ = [
     'WEEKLY', 'LASTING', 'WorkspaceError', 'BusyError', 'put', 'Workspace', 'hold', 'settings_of',
     'start', 'UndeclaredError', 'Step', 'registry_at', 'open_registry', 'Answers', 'View',
-    'source_of',
-    'last_week', 'ingest', 'is_held', 'learned_from', 'known_until', 'films_of', 'films_known',
-    'memory_of', 'write_rows', 'rows_of', 'KINDS', 'ask', 'next_week', 'open_requests', 'resting',
-    'request', 'pause', 'go_on', 'waiting', 'answer', 'held_weeks', 'release', 'roll_back',
-    'VARIANTS', 'Trial', 'WeeklyTrial', 'ShadowTrial', 'ShadowWeek', 'own_events',
-    'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial', 'Watch',
-    'PlanError', 'TrialTerms', 'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of', 'pool',
-    'predict', 'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week',
-    'layer_of', 'trigger', 'status_of', 'last_trained', 'news', 'curate_week', 'lineage_of',
+    'source_of', 'last_week', 'ingest', 'is_held', 'learned_from', 'known_until', 'films_of',
+    'films_known', 'memory_of', 'write_rows', 'rows_of', 'KINDS', 'ask', 'next_week',
+    'open_requests', 'resting', 'request', 'pause', 'go_on', 'waiting', 'answer', 'held_weeks',
+    'release', 'roll_back', 'VARIANTS', 'Trial', 'WeeklyTrial', 'ShadowTrial', 'ShadowWeek',
+    'own_events', 'trial_metrics', 'VisitorTrial', 'CanaryTrial', 'ABTrial', 'InterleavingTrial',
+    'Watch', 'PlanError', 'TrialTerms', 'plan_trial', 'trial_from_state', 'THRESHOLD', 'model_of',
+    'pool', 'predict', 'of_week', 'serve', 'is_visible', 'shown', 'events_of', 'evaluate_week',
+    'layer_of', 'learns_from_feedback', 'beliefs', 'is_known', 'taught', 'told_in', 'label_files',
+    'targets_of', 'label_film', 'slices_of', 'serve_and_listen', 'listen', 'KNOWN_LOOKS',
+    'votes_of', 'trigger', 'status_of', 'last_trained', 'news', 'curate_week', 'lineage_of',
     'plan', 'newest', 'blends', 'chosen', 'train', 'save_model', 'summary_of', 'new_model',
-    'lineup', 'send_away', 'moment_of', 'look', 'gate', 'line_against', 'approve_week', 'question',
-    'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds', 'links',
-    'diagram',
-    'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest',
-    'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict', 'quarters', 'plot_lost',
-    'plot_policies', 'plot_clicks', 'stages_table', 'versions_table', 'decisions_table',
-    'alerts_table', 'set_aside', 'people_table', 'lost_clicks', 'trials_table', 'plot_timeline',
-    'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of',
-    'Proposal', 'propose', 'Review', 'review',
+    'lineup', 'send_away', 'moment_of', 'look', 'gate', 'line_against', 'approve_week',
+    'question', 'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds',
+    'links', 'diagram', 'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table',
+    'digest', 'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict', 'quarters',
+    'plot_lost', 'plot_policies', 'plot_clicks', 'stages_table', 'versions_table',
+    'decisions_table', 'alerts_table', 'set_aside', 'people_table', 'lost_clicks', 'trials_table',
+    'plot_timeline', 'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence', 'review_due',
+    'evidence_of', 'Proposal', 'propose', 'Review', 'review',
 ]

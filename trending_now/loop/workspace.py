@@ -59,7 +59,8 @@ def _clear(path):
 WEEKLY = {
     'films': 'films.parquet', 'quarantine': 'quarantine.json', 'reading': 'reading.json',
     'first': 'first', 'lineup': 'lineup.json', 'rows': 'rows.npz', 'proba': 'proba.npz',
-    'events': 'events.parquet', 'layer': 'policy.json', 'scores': 'scores.json',
+    'events': 'events.parquet', 'layer': 'policy.json', 'reviewed': 'reviewed.json',
+    'told': 'told.npz', 'scores': 'scores.json',
     'trial': 'trial.json', 'packet': 'packet.md', 'packet_page': 'packet.html',
     'approval': 'approval.json', 'outcome': 'outcome.json',
     'trigger': 'trigger.json', 'lineage': 'lineage.json', 'model': 'model',
