@@ -166,7 +166,8 @@ _FRAME = '''<!doctype html><html lang="en"><head><meta charset="utf-8">
 test {{ experiment }}{% endif %}.{% endif %}</p></footer>
 <script src="/static/page.js" defer></script></body></html>'''
 
-_FRONT = '''{% extends "frame" %}{% block content %}<h1>What is on</h1>
+_FRONT = '''{% extends "frame" %}{% block content %}
+{% if thanks %}<p class="thanks" role="status">{{ thanks }}</p>{% endif %}<h1>What is on</h1>
 {% for title, cards in rows %}{% set number = loop.index %}
 <section aria-labelledby="row-{{ number }}"><h2 id="row-{{ number }}">{{ title }}</h2>
 <ul class="row">{% for card in cards %}<li class="card">
@@ -176,7 +177,13 @@ href="/film/{{ card.film_id }}?view={{ ticket|urlencode }}&amp;position={{ card.
 <p class="tags">{{ card.year }} · {{ card.genres|join(", ") or "untagged" }}
 {% for vibe in card.vibes %}<span class="vibe">{{ vibe }}</span> {% endfor %}</p>
 {% if card.line %}<p class="line">{{ card.line }}</p>{% endif %}</li>{% endfor %}</ul></section>
-{% endfor %}{% endblock %}'''
+{% endfor %}
+<form method="post" action="/survey" aria-label="One question"><input type="hidden" name="view"
+value="{{ ticket }}"><input type="hidden" name="form" value="{{ form_ticket }}">
+<fieldset class="stars"><legend>Do the genres on this page fit the films? 1: hardly, 5:
+all</legend>{% for star in range(1, 6) %}<label><input type="radio" name="stars"
+value="{{ star }}" required> {{ star }}</label>{% endfor %}</fieldset><button>Answer</button></form>
+{% endblock %}'''
 
 _FILM = '''{% extends "frame" %}{% block title %}{{ film.title }} · Trending Now{% endblock %}
 {% block content %}{% if thanks %}<p class="thanks" role="status">{{ thanks }}</p>{% endif %}
@@ -235,7 +242,7 @@ form{margin:.8rem 0;display:flex;flex-wrap:wrap;gap:.6rem;align-items:end}
 fieldset{border:1px solid var(--line);border-radius:.4rem;padding:.2rem .7rem .5rem}
 label{display:inline-flex;gap:.4rem;align-items:center;min-height:2.75rem}
 input,select,textarea,button{font:inherit;color:inherit}
-input[type=radio]{width:1.3rem;height:1.3rem}
+input[type=radio],input[type=checkbox]{width:1.3rem;height:1.3rem}
 select,textarea,input[type=password],input[type=text]{background:var(--back);
 border:1px solid var(--soft);border-radius:.3rem;padding:.4rem;max-width:100%}
 button{background:var(--button);color:var(--on-button);border:0;border-radius:.4rem;

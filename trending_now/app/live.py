@@ -20,7 +20,8 @@ from ..ab.assignment import assign_many
 from ..catalogue import GENRES, load_films
 from ..diners.pages import Pages, build_page, trending
 from ..diners.visitors import service_time
-from ..loop.arrivals import films_of, rows_of
+from ..loop.arrivals import rows_of
+from ..loop.labelling import films_of
 from ..loop.loop import done
 from ..loop.planning import trial_from_state
 from ..loop.serving import events_of, pool
