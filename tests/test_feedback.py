@@ -1,7 +1,7 @@
 """What people tell, from the log to the labels that a loop learns from: cleaned, joined, weighed,
 and never more certain than it may be."""
 
-import json
+import json, time
 from dataclasses import replace
 
 import numpy as np
@@ -13,16 +13,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trending_now import feedback
-from trending_now.app import AppServer, service_of
+from trending_now.app import AppServer, log_alerts, service_of
 from trending_now.catalogue import GENRES, labels
 from trending_now.delivery.delivery import small_settings
-from trending_now.loop import Workspace, WorkspaceError, label_film, run, run_step, start
+from trending_now.loop import (
+    Workspace,
+    WorkspaceError,
+    alerts_table,
+    label_film,
+    run,
+    run_step,
+    start,
+)
 from trending_now.loop.arrivals import memory_of
 from trending_now.loop.labelling import beliefs, is_known, taught
 from trending_now.loop.listening import votes_of
 from trending_now.loop.steps import STEPS, run_weeks
 from trending_now.loop.views import Step, View
 from trending_now.loop.workspace import WEEKLY
+from trending_now.platform import EventLog
 from trending_now.settings import stream
 from trending_now.triggers import AnyOf, ManualTrigger
 
@@ -344,6 +353,27 @@ def server(told, tmp_path):
     folder = shutil.copytree(told.path, tmp_path / "workspace")
     with AppServer(service_of(folder, every=0.1)) as running:
         yield running
+
+
+def test_what_the_system_says_of_itself_is_in_the_log_once(told, tmp_path):
+    fired = [week for week in range(6) if told.read("trigger", week)["fired"]]
+    with EventLog(tmp_path / "events.db") as log:
+        new = log_alerts(told, log)
+        assert log_alerts(told, log) == 0
+        kept = log.read(kind="alert")
+    assert len(kept) == new == len(alerts_table(told)) + len(fired) > 0
+    assert (feedback.signals_of(kept) == "alert").all()
+    reasons = {json.loads(text)["reason"] for text in kept.payload}
+    assert told.read("trigger", fired[0])["fired"]["reason"] in reasons
+
+
+def test_a_service_that_takes_over_a_week_logs_its_alerts(server):
+    run(Workspace(server.service.workspace.path), None, 7, progress=False, lanes=False)
+    for _ in range(600):
+        if len(server.service.log.read(kind="alert")):
+            break
+        time.sleep(0.1)
+    assert len(server.service.log.read(kind="alert"))
 
 
 def form_of(page, action):

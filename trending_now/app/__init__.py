@@ -26,9 +26,9 @@ __all__ = ['Snapshot', 'PageView', 'view_for', 'FolderSource', 'WorkspaceSource'
            'TicketError', 'Tickets', 'secret_of', 'is_token', 'is_same_site', 'RateLimit', 'SAFE_HEADERS', 'Shell',
            'Card', 'CardTexts', 'plain_line', 'champion_prompt', 'write_cards', 'write_page', 'cards_of', 'STYLE',
            'SCRIPT', 'TEMPLATES', 'render', 'BoardTable', 'TrialReading', 'trial_reading', 'trial_table', 'todo_table',
-           'versions_of', 'triggers_table', 'wrong_table', 'experiments_table', 'board_tables', 'DeskTask', 'next_task',
-           'live_votes', 'save_review', 'desk_agreement', 'Service', 'stood_there', 'feedback_event', 'build_app',
-           'service_of', 'AppServer', 'serve_app']
+           'versions_of', 'triggers_table', 'wrong_table', 'experiments_table', 'board_tables', 'log_alerts',
+           'DeskTask', 'next_task', 'live_votes', 'save_review', 'desk_agreement', 'Service', 'stood_there',
+           'feedback_event', 'build_app', 'service_of', 'AppServer', 'serve_app']
 
 # %% ../../nbs/8_families/17_app_names.ipynb #apn-04
 from .live import Snapshot, PageView, view_for, FolderSource, WorkspaceSource
@@ -40,7 +40,7 @@ from .front import write_page, cards_of, STYLE, SCRIPT
 from .front import TEMPLATES, render
 from .board import BoardTable, TrialReading, trial_reading, trial_table
 from .board import todo_table, versions_of, triggers_table, wrong_table
-from .board import experiments_table, board_tables
+from .board import experiments_table, board_tables, log_alerts
 from .desk import DeskTask, next_task, live_votes, save_review, desk_agreement
 from .app import Service, stood_there, feedback_event, build_app, service_of
 from .app import AppServer, serve_app
@@ -52,7 +52,7 @@ _all_ = [
     'RateLimit', 'SAFE_HEADERS', 'Shell', 'Card', 'CardTexts', 'plain_line', 'champion_prompt',
     'write_cards', 'write_page', 'cards_of', 'STYLE', 'SCRIPT', 'TEMPLATES', 'render',
     'BoardTable', 'TrialReading', 'trial_reading', 'trial_table', 'todo_table', 'versions_of',
-    'triggers_table', 'wrong_table', 'experiments_table', 'board_tables', 'DeskTask', 'next_task',
-    'live_votes', 'save_review', 'desk_agreement', 'Service', 'stood_there', 'feedback_event',
-    'build_app', 'service_of', 'AppServer', 'serve_app',
+    'triggers_table', 'wrong_table', 'experiments_table', 'board_tables', 'log_alerts',
+    'DeskTask', 'next_task', 'live_votes', 'save_review', 'desk_agreement', 'Service',
+    'stood_there', 'feedback_event', 'build_app', 'service_of', 'AppServer', 'serve_app',
 ]

@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.basics import patch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from .. import checks
-from .board import board_tables
+from .board import board_tables, log_alerts
 from .desk import desk_agreement, next_task, save_review
 from .front import SCRIPT, STYLE, TEMPLATES, CardTexts, cards_of, render
 from .guards import RateLimit, Shell, TicketError, Tickets, is_same_site
@@ -45,7 +45,7 @@ class Service:
     ):
         self.folder, self.log = Path(folder), log
         self.platform = Platform(log)
-        self.live = Live(source, every)
+        self.live = Live(source, every, self.log_news)
         self.writer, self.clock = BatchWriter(log, ignore=('ts', 'day')), SteadyClock()
         self.predictor = Predictor(films)
         self.texts = CardTexts(self.folder/'cards.jsonl')
@@ -73,6 +73,10 @@ class Service:
         "The workspace behind it, or None."
         path = getattr(self.live.source, 'path', None)
         return Workspace(path) if path else None
+
+    def log_news(self):
+        "Write the alerts of the weeks that are done to the log; those that are there stay."
+        if self.workspace: log_alerts(self.workspace, self.log)
 
     def close(self):
         "Write what waits, and stop."

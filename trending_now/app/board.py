@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BoardTable', 'TrialReading', 'trial_reading', 'trial_table', 'todo_table', 'versions_of', 'triggers_table',
-           'wrong_table', 'experiments_table', 'board_tables']
+           'wrong_table', 'experiments_table', 'board_tables', 'log_alerts']
 
 # %% ../../nbs/6_product/10_board.ipynb #bo-imp
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ import pandas as pd
 from ..ab.assignment import srm
 from ..ab.comparisons import compare_ratios
 from ..ab.sequential import always_valid
+from ..diners.visitors import service_time
+from ..feedback.slices import alert_event
 from ..interleaving.votes import preference
 from ..loop.chronicle import alerts_table, versions_table
 from ..loop.loop import done
@@ -23,6 +25,7 @@ from ..loop.trials import ShadowTrial
 from ..loop.views import View
 from ..loop.visitor_trials import trial_metrics
 from ..loop.workspace import Workspace
+from ..triggers.when import Firing
 from .live import LIVE_STEP, Snapshot
 
 # %% ../../nbs/6_product/10_board.ipynb #bo-table-code
@@ -190,3 +193,16 @@ def _of_trial(snapshot, workspace, log):
     view = View(workspace, LIVE_STEP, snapshot.week - 1)
     before = events_of(view, range(snapshot.trial.since, snapshot.week))
     return pd.concat([before, live], ignore_index=True) if len(before) else live
+
+# %% ../../nbs/6_product/10_board.ipynb #bo-alerts-code
+def log_alerts(
+    workspace:Workspace,
+    log,   # `EventLog`
+)->int:    # How many were new
+    "Write each alert and each firing of the weeks that are done as an event; `LogError`."
+    alerts = [(Firing(row.what, row.why, '', '', service_time(row.week + 1)), row.about)
+              for row in alerts_table(workspace).itertuples()]
+    fired = [workspace.read('trigger', week)['fired'] for week in range(done(workspace))]
+    alerts += [(Firing(**firing), '') for firing in fired if firing]
+    events = [alert_event(*alert) for alert in alerts]
+    return log.append([{**event, 'ts': event['ts'].to_pydatetime()} for event in events]).new

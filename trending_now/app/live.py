@@ -245,7 +245,9 @@ class Live:
     def __init__(self,
         source,         # `WorkspaceSource` or `FolderSource`
         every:float=1., # Seconds between two looks
+        after=None,     # Function that is called when something new has been taken over
     ):
+        self.after = after
         self.source, self.every = source, checks.positive('every', every, 'seconds')
         self.trouble, self.renewed = '', 0
         self.seen, self.now = source.mark(), source.snapshot()
@@ -262,7 +264,13 @@ class Live:
             self.trouble = f'{type(e).__name__}: {e}'
             return False
         new, self.seen, self.trouble = mark != self.seen, mark, ''
+        if new and self.after: self._tell()
         return new
+
+    def _tell(self):
+        "Call `after`; visitors do not wait for it, and what goes wrong there does not stop them."
+        try: self.after()
+        except Exception: logging.getLogger(__name__).exception('after something new')
 
     def start(self):
         "Look again and again, in a thread of its own."

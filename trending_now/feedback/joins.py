@@ -108,11 +108,13 @@ def delays_of(
         raise ValueError('waited and could_wait: expected as many numbers, and no longer wait '
                          'than was possible')
     days, came = np.unique(waited, return_counts=True)
-    had_begun = np.searchsorted(np.sort(waited), days, side='right')
+    if not len(days): return Delays(days, days, 0)
+    as_quick = np.searchsorted(np.sort(waited), days, side='right')
     too_young = np.searchsorted(np.sort(could_wait), days, side='left')
-    at_risk = had_begun - too_young
-    left = 1 - came/np.maximum(at_risk, came + (days > days[:1]))
-    shares = np.cumprod(np.r_[left[1:], 1.][::-1])[::-1]
+    at_risk = as_quick - too_young
+    # an answer that was the only one at risk does not make all shorter waits impossible
+    quicker = 1 - came[1:]/np.maximum(at_risk[1:], came[1:] + 1)
+    shares = np.append(np.cumprod(quicker[::-1])[::-1], 1.)
     return Delays(days, shares, len(waited))
 
 # %% ../../nbs/6_product/14_joins.ipynb #jo-mature-code

@@ -6,6 +6,7 @@
 __all__ = ['film_slices', 'weak_slices', 'to_improve', 'SliceTrigger', 'alert_event']
 
 # %% ../../nbs/6_product/16_slices.ipynb #sl-imp
+import json, uuid
 import numpy as np
 import pandas as pd
 from .. import checks
@@ -164,6 +165,8 @@ def alert_event(
     at = checks.moment('at', firing.at, aware=True)
     told = {'trigger': firing.trigger, 'reason': firing.reason, 'about': f'alert {about}'.strip(),
             'value': str(firing.value), 'threshold': str(firing.threshold)}
-    return {'event_id': f'alert-{firing.trigger}-{at:%Y%m%dT%H%M%S}-{about}', 'ts': at,
-            'kind': 'alert', 'unit': '', 'request_id': '', 'film_id': '', 'position': None,
-            'model_version': '', 'experiment': '', 'variant': '', 'value': None, 'payload': told}
+    name = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([firing.reason, str(about)])).hex
+    return {'event_id': f'alert-{firing.trigger}-{at:%Y%m%dT%H%M%S}-{name}', 'ts': at,
+            'kind': 'alert', 'unit': firing.trigger, 'request_id': '', 'film_id': '',
+            'position': None, 'model_version': '', 'experiment': '', 'variant': '',
+            'value': None, 'payload': told}

@@ -80,7 +80,7 @@ def _log_of(view, week):
         meant = clean_events(events).events
         told = meant[meant.kind.isin(['click', 'correction'])]
         return _as_seen(told, view.read('lineup', week)['versions'])
-    return view.remember(('told', week), read)
+    return view.remember(('told by visitors', week), read)
 
 def _as_seen(events, versions):
     "On a mixed page each place is of one version: `mix ab-b` names them; what both have is a's."
