@@ -24,26 +24,35 @@ def place_looks(
     that stood only there. Richardson, Dominowska & Ragno 2007; Wang et al. 2018. ValueError for a
     log without clicks in the first place.
     """
+    views, clicks = _tallies(events)
+    if not clicks[:, 0].any():
+        raise ValueError('no clicks in the first place: nothing to compare with')
+    n = views.to_numpy(float)
+    looks, appeal = _in_turn(n, clicks, checks.whole('rounds', rounds, 1))
+    parts = connected_components(n.T @ n > 0)[1]      # places that share a film, in chains
+    tied = parts == parts[0]
+    return (pd.Series(np.where(tied, looks, np.nan), views.columns),
+            pd.Series(np.where(n @ tied > 0, appeal, np.nan), views.index))
+
+def _tallies(events):
+    "Views and clicks of each film (rows) in each place (columns); ValueError without clicks."
     counts = {kind: events[events.kind == kind].groupby(['film_id', 'position']).size()
               for kind in ('impression', 'click')}
     views = counts['impression'].unstack(fill_value=0)
     clicks = counts['click'].unstack(fill_value=0).reindex_like(views).fillna(0).to_numpy(float)
     if not clicks.any(): raise ValueError('events hold no clicks: nothing says which place is seen')
-    n = views.to_numpy(float)
-    if not clicks[:, 0].any():
-        raise ValueError('no clicks in the first place: nothing to compare with')
-    looks = np.ones(n.shape[1])
-    for _ in range(checks.whole('rounds', rounds, 1)):
-        appeal = clicks.sum(1)/np.maximum(n @ looks, 1e-12)
-        new = clicks.sum(0)/np.maximum(n.T @ appeal, 1e-12)
+    return views, clicks
+
+def _in_turn(views, clicks, rounds):
+    "Looks of the places and appeal of the films, each from the other, until nothing moves."
+    looks = np.ones(views.shape[1])
+    for _ in range(rounds):
+        appeal = clicks.sum(1)/np.maximum(views @ looks, 1e-12)
+        new = clicks.sum(0)/np.maximum(views.T @ appeal, 1e-12)
         moved = abs(new/new[0] - looks).max()
         looks = new/new[0]
         if moved < 1e-6: break
-    parts = connected_components(n.T @ n > 0)[1]
-    tied = parts == parts[0]
-    appeal = clicks.sum(1)/np.maximum(n @ looks, 1e-12)
-    return (pd.Series(np.where(tied, looks, np.nan), views.columns),
-            pd.Series(np.where(n @ tied > 0, appeal, np.nan), views.index))
+    return looks, clicks.sum(1)/np.maximum(views @ looks, 1e-12)
 
 # %% ../../nbs/6_product/18_traps.ipynb #tr-ht
 def quality_of_all(
