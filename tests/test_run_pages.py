@@ -110,13 +110,6 @@ def test_a_page_sees_the_project_and_none_of_the_tools(page, run, project):
     assert "No module named 'run_pages'" in run(page("import run_pages")).output
 
 
-def test_cells_with_a_flag_run_on_request(page, run, project):
-    (project / "pyproject.toml").write_text('[tool.nbdev]\ntst_flags = "slow"\ncell_timeout = 7\n')
-    path = page("#| slow\n1/0")
-    assert run(path).passed and not run(path, flags="slow").passed
-    assert Runner(project).cell_timeout == 7
-
-
 def test_stopping_it_stops_the_pages(page, project):
     page(WAIT_FOR_A_PROCESS)
     script = Path(__file__).parents[1] / "tools/run_pages.py"

@@ -48,7 +48,6 @@ def test_writes_the_same_configuration_each_time(project):
     [
         (code("1/0", RAISED), "stored output is an error"),
         (code("#| export\nimport json\nraise ValueError('broken cell')"), "broken cell"),
-        (code("#| slow\nimport json\njson.dumps(1)"), "a slow cell with an import"),
         (markdown("[gone](07_gone.ipynb)"), "07_gone.ipynb"),
         (markdown("[gone](nothing.txt)"), "nothing.txt"),
         (markdown("[gone](index.ipynb#no-such-part)"), "broken anchor index.html#no-such-part"),
@@ -61,7 +60,6 @@ def test_writes_the_same_configuration_each_time(project):
     ids=[
         "stored error",
         "raising cell",
-        "slow import",
         "notebook",
         "file",
         "anchor",

@@ -87,17 +87,12 @@ def sidebar(places) -> list:
 
 
 def check_sources(root) -> None:
-    """Refuse notebooks whose stored outputs hold an error, slow cells that a build would run, and
-    links to notebooks that do not exist."""
+    """Refuse notebooks whose stored outputs hold an error, and links to notebooks that do not
+    exist."""
     names, found = pages(root), []
     for path in notebooks(root):
         here = path_in_book(root, path)
         for n, cell in enumerate(load(path)["cells"]):
-            if cell["cell_type"] == "code" and runs_long(source(cell)):
-                found.append(
-                    f"{here}, cell {n}: a slow cell with an import, which a build of the site "
-                    f"would run: put the import into a cell of its own"
-                )
             if any(o.get("output_type") == "error" for o in cell.get("outputs", [])):
                 found.append(f"{here}, cell {n}: its stored output is an error")
             if cell["cell_type"] == "markdown":
@@ -108,12 +103,6 @@ def check_sources(root) -> None:
         found.append("nbs/: no notebooks")
     if found:
         raise Broken("\n".join(found))
-
-
-def runs_long(code: str) -> bool:
-    """Whether nbdev would run a slow cell when it builds the site: it runs whole cells that hold
-    an import."""
-    return "slow" in options(code)[0] and bool(re.search(r"(?m)^(from \S+ import|import) ", code))
 
 
 def lost(where: str, target: str, names: dict) -> list[str]:

@@ -16,8 +16,8 @@ GRACE = 10         # Time for a page that is done to end by itself, in seconds
 SHOWN = 12_000     # Characters of a failing page's output that are printed, from its end
 ENDING = """\
 PAGE is a notebook ('nbs/1_service/03_booster.ipynb'), a folder of them ('nbs/1_service', or
-'1_service'), or the name of a page ('booster'). Cells that pyproject.toml names in tst_flags are
-left out, unless --flags names them.
+'1_service'), or the name of a page ('booster'). Every cell runs, as under Jupyter's Run all. What
+takes long waits until TRENDING_NOW_SLOW is 1.
 
 Exit status: 0 every page ran, 1 a page failed, 2 there is no such page."""
 
@@ -72,14 +72,13 @@ def run_apart(root: Path, log: Path, page: Path, *how) -> None:
         sys.stdout.flush()
 
 
-def run_here(page: Path, result: Path, cell_timeout: float, flags: str) -> None:
+def run_here(page: Path, result: Path, cell_timeout: float) -> None:
     "Run one page in this process and write what came of it; errors go to standard error."
     from nbdev.config import get_config
     from nbdev.test import test_nb
     config = get_config(page)
     passed, _ = test_nb(
-        page, skip_flags=config.tst_flags.split(), force_flags=flags.split(),
-        basepath=config.config_path, cell_timeout=cell_timeout or None)
+        page, basepath=config.config_path, cell_timeout=cell_timeout or None)
     write_result(result, {"passed": passed, "cpu": cpu_seconds()})
 
 
@@ -107,11 +106,10 @@ class Runner:
         cell_timeout=None,       # Seconds for a cell; 0: no limit; None: as pyproject.toml says
         page_timeout=900.,       # Seconds for a page; 0: no limit
         grace=GRACE,             # Seconds for a page that is done to end by itself
-        flags="",                # Flags of cells that run although tst_flags names them
     ):
         self.root, self.page_timeout, self.grace = Path(root).resolve(), page_timeout, grace
         self.cell_timeout = cell_limit(root) if cell_timeout is None else cell_timeout
-        self.flags, self.stopped = flags, threading.Event()
+        self.stopped = threading.Event()
 
     def run(self, page) -> Outcome:
         "Run one page. Its output goes to a file: a pipe stays open as long as anything it started."
@@ -120,7 +118,7 @@ class Runner:
             log, result = Path(tmp, "output"), Path(tmp, "result.json")
             log.touch()
             process = FORKS.Process(target=run_apart, args=(
-                self.root, log, Path(page).resolve(), result, self.cell_timeout, self.flags))
+                self.root, log, Path(page).resolve(), result, self.cell_timeout))
             process.start()
             try: note = self.wait(process, result, begun)
             finally: end_group(process)
@@ -240,7 +238,6 @@ def parsed(argv):
         help="seconds for a cell, 0: no limit (default: cell_timeout of pyproject.toml)")
     add("--page-timeout", type=float, default=900, metavar="S",
         help="seconds for a page, 0: no limit (default: 900)")
-    add("--flags", default="", help="flags of cells to run too, such as 'slow'")
     add("--root", type=Path, default=ROOT, help="the project's folder (default: this one)")
     return parser.parse_args(argv)
 
@@ -255,7 +252,7 @@ def main(argv=None) -> int:
         print("no page has changed")
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    runner = Runner(args.root, args.cell_timeout, args.page_timeout, flags=args.flags)
+    runner = Runner(args.root, args.cell_timeout, args.page_timeout)
     outcomes = run_all(pages, runner, args.workers)
     print(report(outcomes))
     return int(not all(o.passed for o in outcomes))

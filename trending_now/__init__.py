@@ -28,6 +28,7 @@ part can be used by itself:
     claims        headline figures with the condition under which they hold
     checks        checks of arguments, with one wording
     show          tables, figures and HTML, in one look
+    lab           exercises that answer, and a switch for cells that take long
     cli           the command `trending-now`
 
 `from trending_now import ab` gives all public names of a family, and `help(ab)` says what they are.
