@@ -57,7 +57,7 @@ check: .venv/.all .venv/.kubeflow ## before a commit, in under a minute: what ha
 
 lab: .venv/.all .venv/.kubeflow ## open the pages in JupyterLab, trusted, beginning with the index
 	$(BIN)/jupyter trust nbs/*.ipynb nbs/*/*.ipynb >/dev/null
-	$(BIN)/jupyter lab nbs/index.ipynb
+	$(BIN)/jupyter lab --config=tools/lab_config.py nbs/index.ipynb
 
 docs: .venv/.all ## build the docs site into _docs/
 	$(BIN)/python tools/build_docs.py

@@ -1,6 +1,7 @@
 "tools/build_docs.py refuses what would be a broken site, and site_check sees it."
 
 import pytest
+from bs4 import BeautifulSoup
 from conftest import code, markdown, tool, write_notebook
 from notebooks import png_size, relink, svg_size
 from site_check import check_site
@@ -31,9 +32,22 @@ def test_builds_in_a_path_with_a_space_and_a_second_time(project):
     for _ in range(2):
         done = build(project)
         assert done.returncode == 0, done.stderr
-    assert {p.name for p in (project / "_docs").glob("*.html")} == {"index.html", "other.html"}
+    made = {p.name for p in (project / "_docs").glob("*.html")}
+    assert made == {"404.html", "index.html", "other.html"}
     assert 'href="other.html#a-part-of-it"' in (project / "_docs/index.html").read_text()
     assert "is current" in tool("build_docs.py", "--if-stale", root=project).stdout
+
+
+def test_the_address_of_the_site_is_one_setting(project):
+    path = project / "pyproject.toml"
+    urls = '[project.urls]\nDocumentation = "https://films.example.org/course/"\n'
+    path.write_text(path.read_text() + urls)
+    assert build(project).returncode == 0
+    page = BeautifulSoup((project / "_docs/other.html").read_text(), "html.parser")
+    where = "https://films.example.org/course/"
+    assert [a["href"] for a in page.find_all("link", rel="canonical")] == [where + "other.html"]
+    assert page.find("meta", property="og:url")["content"] == where + "other.html"
+    assert f"<loc>{where}other.html</loc>" in (project / "_docs/sitemap.xml").read_text()
 
 
 def test_writes_the_same_configuration_each_time(project):

@@ -2,7 +2,7 @@
 """Build the docs site into _docs/, offline and strict: with Quarto where it is on PATH, else with
 smalldocs."""
 
-import argparse, hashlib, json, os, posixpath, re, shutil, sys
+import argparse, base64, hashlib, json, os, posixpath, re, shutil, sys
 from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
@@ -75,15 +75,19 @@ def configure(root) -> None:
 
 
 def sidebar(places) -> list:
-    """The pages in reading order, those of one part below its title; what lies in no part comes
-    first."""
-    parts = {
-        part: [p for p in places if p.startswith(part + "/")]
-        for part in sorted({p.split("/")[0] for p in places if "/" in p})
-    }
-    return [p for p in places if "/" not in p] + [
-        {"section": PARTS.get(part, part), "contents": inside} for part, inside in parts.items()
-    ]
+    """The pages in reading order, those of one part below its title; between them what lies in no
+    part."""
+    found = []
+    for place in places:
+        part = place.partition("/")[0]
+        if "/" not in place:
+            found.append(place)
+        elif found and isinstance(found[-1], dict) and found[-1]["part"] == part:
+            found[-1]["contents"].append(place)
+        else:
+            found.append({"section": PARTS.get(part, part), "part": part, "contents": [place]})
+    bare = lambda entry: {key: entry[key] for key in ("section", "contents")}
+    return [bare(entry) if isinstance(entry, dict) else entry for entry in found]
 
 
 def check_sources(root) -> None:
@@ -295,6 +299,9 @@ def site_config(root, rename: dict) -> dict:
     }
     config["project"] = {"type": "website", "output-dir": "_site"}
     web = config["website"]
+    if entries := web["navbar"].get("left"):
+        here = [entry for entry in entries if entry["href"] in rename]
+        web["navbar"]["left"] = [{**entry, "href": rename[entry["href"]]} for entry in here]
     web["sidebar"]["contents"] = rename_contents(web["sidebar"].get("contents", []), rename)
     if not str(web.get("site-url", "")).startswith("http"):
         web.pop("site-url", None)
@@ -373,15 +380,89 @@ def finish(out: Path, root) -> None:
         for p, soup in soups.items()
     }
     names = {name.rpartition("/")[2]: page for name, page in pages(root).items()}
+    about = about_site(root)
+    preview = write_preview(root, out)
     for path, soup in soups.items():
         up = "../" * (len(path.relative_to(out).parts) - 1)
         use_own_katex(soup, up)
         use_own_mermaid(soup, up)
+        soup.head.append(soup.new_tag("script", src=f"{up}site_libs/site.js", defer=True))
         mend_links(soup, path, names, ids)
         mend_labels(soup)
         mend_tables(soup)
+        describe(soup, path.relative_to(out).as_posix(), about, preview)
         path.write_text(str(soup), encoding="utf-8")
+    write_not_found(out)
+    write_sitemap(out, about["address"], names.values())
     redirect_moved(out)
+
+
+# ---------------------------------------------------------------- what others read of a page
+
+
+def about_site(root) -> dict:
+    """The site's title, description, and address, '' while it has none. The address is
+    Documentation in [project.urls] of pyproject.toml, which nbdev makes site-url of."""
+    text = Path(root, "nbs", "nbdev.yml").read_text(encoding="utf-8")
+    site = (yaml.safe_load(text) or {}).get("website") or {}
+    address = str(site.get("site-url") or "")
+    address = address.rstrip("/") + "/" if address.startswith("http") else ""
+    words = {key: str(site.get(key) or "") for key in ("title", "description")}
+    return {"address": address, **words}
+
+
+def write_preview(root, out: Path) -> str:
+    "The first figure of the index as a PNG, which a link to the site shows; its name, or ''."
+    for cell in load(Path(root, "nbs", "index.ipynb"))["cells"]:
+        for output in cell.get("outputs", []):
+            if picture := output.get("data", {}).get("image/png"):
+                (out / "preview.png").write_bytes(base64.b64decode(joined(picture)))
+                return "preview.png"
+    return ""
+
+
+def describe(soup, page: str, about: dict, preview: str) -> None:
+    "What a link to the page shows elsewhere; its one address, where the site has one."
+    title = soup.select_one("h1.title")
+    said = soup.select_one(".quarto-title-block .description")
+    words = said.get_text(" ", strip=True) if said else about["description"]
+    tags = {"og:type": "article", "og:site_name": about["title"],
+            "og:title": title.get_text(strip=True) if title else about["title"],
+            "og:description": words, "og:image": about["address"] + preview if preview else ""}
+    if about["address"]:
+        tags["og:url"] = about["address"] + page
+        for link in soup.find_all("link", rel="canonical"): link.decompose()
+        soup.head.append(soup.new_tag("link", rel="canonical", href=tags["og:url"]))
+    for found in soup.find_all("meta", property=re.compile("^og:")): found.decompose()
+    for key, value in tags.items():
+        if value: soup.head.append(soup.new_tag("meta", property=key, content=value))
+    if not soup.find("meta", attrs={"name": "description"}):
+        meta = {"name": "description", "content": words}
+        soup.head.append(soup.new_tag("meta", attrs=meta))
+
+
+def write_not_found(out: Path) -> None:
+    "404.html, which servers show for an address that is not there: the index with other words."
+    soup = BeautifulSoup((out / "index.html").read_text(encoding="utf-8"), "html.parser")
+    main = soup.find("main")
+    main.clear()
+    main.append(BeautifulSoup(
+        "<h1 class='title'>There is no such page</h1><p>It may have another name by now. The "
+        "search above finds pages and functions; <a href='index.html'>the index</a> lists "
+        "all.</p>", "html.parser"))
+    for nav in soup.select("#quarto-margin-sidebar, .page-navigation"): nav.clear()
+    (out / "404.html").write_text(str(soup), encoding="utf-8")
+
+
+def write_sitemap(out: Path, address: str, names) -> None:
+    "sitemap.xml and robots.txt, which need the address of the site; nothing while it has none."
+    if not address: return
+    rows = "".join(f"  <url><loc>{address}{name}</loc></url>\n" for name in sorted(set(names)))
+    space = "http://www.sitemaps.org/schemas/sitemap/0.9"
+    head = '<?xml version="1.0" encoding="UTF-8"?>\n'
+    text = f'{head}<urlset xmlns="{space}">\n{rows}</urlset>\n'
+    (out / "sitemap.xml").write_text(text, encoding="utf-8")
+    (out / "robots.txt").write_text(f"Sitemap: {address}sitemap.xml\n", encoding="utf-8")
 
 
 def redirect_moved(out: Path) -> None:
@@ -419,8 +500,8 @@ def use_own_mermaid(soup, up: str) -> None:
             script.decompose()
     if not soup.find("pre", class_="mermaid"):
         return
-    for name in ("mermaid/mermaid.tiny.js", "site.js"):
-        soup.head.append(soup.new_tag("script", src=f"{up}site_libs/{name}", defer=True))
+    script = f"{up}site_libs/mermaid/mermaid.tiny.js"
+    soup.head.append(soup.new_tag("script", src=script, defer=True))
 
 
 def slug(anchor: str) -> str:
@@ -446,8 +527,14 @@ def mend_links(soup, path: Path, names: dict, ids: dict) -> None:
 def mend_labels(soup) -> None:
     """Give wide boxes to the keyboard and controls their names, and leave nothing that only looks
     like a link."""
-    for box in soup.select(".cell-output-display:has(table), .sd-table, pre.mermaid"):
+    boxes = ".cell-output-display:has(table), .sd-table, pre, figure.plot, .katex-display"
+    for box in soup.select(boxes):
         box["tabindex"] = "0"
+    named = {".navbar": "Site", "#quarto-sidebar": "Pages", "#TOC": "On this page",
+             ".page-navigation": "Next and last page", ".quarto-page-breadcrumbs": "Breadcrumbs"}
+    for selector, name in named.items():
+        for nav in soup.select(f"nav{selector}"):
+            if not nav.get("aria-labelledby"): nav["aria-label"] = name
     for toggle in soup.select("a.quarto-color-scheme-toggle"):
         toggle["href"], toggle["role"], toggle["aria-label"] = (
             "#",
@@ -456,10 +543,15 @@ def mend_labels(soup) -> None:
         )
     for anchor in soup.select(".sidebar-item-toggle:not([href])"):
         anchor["tabindex"] = "0"
+    for anchor in soup.select("a[role=navigation]"):  # it opens and closes a part of the sidebar
+        anchor["role"] = "button"
 
 
 def mend_tables(soup) -> None:
-    "Mark the cells of pandas' columns of words, which read better from the left."
+    """Mark the cells of pandas' columns of words, which read better from the left; the empty
+    corner above its index is no header of anything."""
+    for corner in soup.select("table th"):
+        if not corner.get_text(strip=True) and not corner.find("img"): corner.name = "td"
     number = re.compile(r"[-+−]?[\d.,]+(e[-+]?\d+)?\s*%?|nan|inf|", re.I)
     for table in soup.select("table.dataframe:not(:has([colspan], [rowspan]))"):
         rows = [row.find_all(["th", "td"]) for row in table.find_all("tr")]

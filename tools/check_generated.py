@@ -73,6 +73,8 @@ STEPS = (
     Step("dags", f"the DAG of Airflow and the pipeline of Kubeflow from {PACKAGE}.dags",
          (PY, "-c", WRITE_ORCHESTRATION)),
     Step("pipeline", "the compiled pipeline", (KUBEFLOW, f"{PIPELINE}.py", f"{PIPELINE}.yaml")),
+    Step("reference", "nbs/reference.ipynb from the package, nbs/glossary.ipynb from glossary.yml",
+         (PY, "tools/reference.py")),
     Step("sidebar", "nbs/sidebar.yml and nbs/nbdev.yml from the order of the notebooks",
          (PY, "tools/build_docs.py", "--sidebar")),
     Step("readme", "README.md and its figures from nbs/index.ipynb", (PY, "tools/readme.py")),

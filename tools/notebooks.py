@@ -10,7 +10,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 # The parts of the course: the folder of each, and its title in the sidebar and the index
 PARTS = {
-    "0_start": "A model ages",
+    "0_start": "Start here",
     "1_service": "The film service",
     "2_retraining": "When, on what, how",
     "3_testing": "Testing in production",
@@ -34,8 +34,10 @@ def book(root) -> Path:
 
 
 def notebooks(root) -> list[Path]:
-    "The notebooks that become pages, in reading order: the index, then `N_part/NN_page.ipynb`."
-    found = sorted(book(root).glob("*.ipynb")) + sorted(book(root).glob("[0-9]_*/*.ipynb"))
+    """The notebooks that become pages, in reading order: the index, the parts'
+    `N_part/NN_page.ipynb`, and what else lies beside the index."""
+    beside = sorted(book(root).glob("*.ipynb"), key=lambda p: (p.stem != "index", p.name))
+    found = beside[:1] + sorted(book(root).glob("[0-9]_*/*.ipynb")) + beside[1:]
     return [p for p in found if p.name[0] not in "._"]
 
 

@@ -25,7 +25,13 @@ from . import checks
 
 # %% ../nbs/1_service/01_catalogue.ipynb #7d07cc11
 def source_file()->Path: # The SQLite file of the package `bokeh-sampledata`
-    "Where the films lie on this machine."
+    """Where the films lie on this machine.
+
+    Examples
+    --------
+    >>> source_file().name, source_file().exists()
+    ('movies.db', True)
+    """
     from bokeh_sampledata.movies_data import movie_path
     return Path(movie_path)
 
@@ -111,13 +117,29 @@ def _items(value):
 def read_lists(
     films:pd.DataFrame, # Rows of a file
 )->pd.DataFrame:        # The same rows; what cannot be read as a list is left as it is
-    "Texts in the columns of lists as lists: a JSON list, or names with commas between."
+    """Texts in the columns of lists as lists: a JSON list, or names with commas between.
+
+    Examples
+    --------
+    >>> read_lists(pd.DataFrame({'genres': ['Crime, Drama', '["Comedy"]']})).genres.tolist()
+    [['Crime', 'Drama'], ['Comedy']]
+    """
     return films.assign(**{name: films[name].map(_items).astype(object)
                            for name in LISTS if name in films})
 
 # %% ../nbs/1_service/01_catalogue.ipynb #d4d1f455
 class CatalogueError(ValueError):
-    "A file of films that cannot be used; `problems` lists (row from 0, column, value, expected)."
+    """A file of films that cannot be used; `problems` lists (row from 0, column, value, expected).
+
+    Examples
+    --------
+    >>> error = CatalogueError('films.csv', [(3, 'year', 'soon', ALLOWED['year'])])
+    >>> print(error)
+    films.csv: 1 bad values
+    row 3, year: 'soon'; expected a whole number from 1880 to 2100
+    >>> error.problems[0][:2]
+    (3, 'year')
+    """
     def __init__(self,
         path,     # The file
         problems, # (row, column, value, expected) for each bad value
@@ -137,7 +159,13 @@ def _each(values, test):
 def missing(
     values:pd.Series, # A column of films
 )->pd.Series:         # bool
-    "Which values are nothing, or an empty text."
+    """Which values are nothing, or an empty text.
+
+    Examples
+    --------
+    >>> missing(pd.Series(['Paramount', ' ', None])).tolist()
+    [False, True, True]
+    """
     return values.isna() | _each(values, lambda v: isinstance(v, str) and not v.strip())
 
 def _or_missing(ok, values):
@@ -216,7 +244,16 @@ def moments(
 def bad_values(
     films:pd.DataFrame, # All columns of the Films record
 )->dict:                # Column -> which rows hold a value that is not `ALLOWED`
-    "Judge each value; `arrived` may be missing, since `load_films` can make it up."
+    """Judge each value; `arrived` may be missing, since `load_films` can make it up.
+
+    Examples
+    --------
+    >>> heat = dict(film_id='Q1', title='Heat', year=1995, arrived='1995-12-15')
+    >>> films = pd.DataFrame([heat, {**heat, 'year': 1996, 'runtime': 0}], columns=COLUMNS)
+    >>> bad = bad_values(films)
+    >>> [name for name in COLUMNS if bad[name][1]]   # this id, twice; before its year; 0 minutes
+    ['film_id', 'arrived', 'runtime']
+    """
     days, ids = moments(films.arrived), films.film_id.map(plain_text)
     early = days.dt.year < _numbers(films.year)
     good = {'film_id': _each(films.film_id, _is_text) & ~ids.duplicated(),
@@ -234,7 +271,15 @@ def bad_values(
 def check_columns(
     films:pd.DataFrame, # Any table
 ):
-    "ValueError that names the columns of the Films record which a table lacks."
+    """ValueError that names the columns of the Films record which a table lacks.
+
+    Examples
+    --------
+    >>> check_columns(pd.DataFrame(columns=COLUMNS[1:]))
+    Traceback (most recent call last):
+        ...
+    ValueError: no column film_id: expected the Films record
+    """
     gone = [name for name in COLUMNS if name not in films]
     if gone: raise ValueError(f'no column {", ".join(gone)}: expected the Films record')
 
@@ -242,7 +287,15 @@ def check_lists(
     films:pd.DataFrame, # Some columns of the Films record
     columns=LISTS,      # Which to look at
 ):
-    "ValueError for a text where a list belongs: its letters would be taken for names."
+    """ValueError for a text where a list belongs: its letters would be taken for names.
+
+    Examples
+    --------
+    >>> check_lists(pd.DataFrame({'genres': [['Drama'], 'Comedy']}), ['genres'])
+    Traceback (most recent call last):
+        ...
+    ValueError: genres = 'Comedy': expected a list of texts that are not empty, or nothing
+    """
     for column in columns:
         for value in films[column]:
             if isinstance(value, str):
@@ -278,7 +331,15 @@ def _made(values, make):
 def as_record(
     films:pd.DataFrame, # Rows without `bad_values`
 )->pd.DataFrame:        # The same rows in their order; further columns stay
-    "The columns of the Films record in their types, texts in one spelling."
+    """The columns of the Films record in their types, texts in one spelling.
+
+    Examples
+    --------
+    >>> big_brother = dict(film_id='Q1', title=1984, year='1984', arrived='1984-10-10')
+    >>> film = as_record(pd.DataFrame([big_brother], columns=COLUMNS)).iloc[0]
+    >>> film.title, int(film.year), film.arrived.month, film.genres
+    ('1984', 1984, 10, [])
+    """
     numbers = {name: _numbers(films[name]) for name in ('runtime', 'critic_score')}
     texts = {name: _made(films[name], plain_text).astype(str)
              for name in ('film_id', 'title', 'studio')}
@@ -330,7 +391,13 @@ def load_films(
 def labels(
     films:pd.DataFrame, # The Films record
 )->np.ndarray:          # uint8 (films, 12), a column for each of `GENRES`
-    "Which of the twelve genres each film has, 0 or 1; ValueError for genres that are no list."
+    """Which of the twelve genres each film has, 0 or 1; ValueError for genres that are no list.
+
+    Examples
+    --------
+    >>> labels(pd.DataFrame({'genres': [['Drama'], ['Comedy', 'Western']]}))[:, :2].tolist()
+    [[1, 0], [0, 1]]
+    """
     check_lists(films, ['genres'])
     column = {genre: j for j, genre in enumerate(GENRES)}
     out = np.zeros((len(films), len(GENRES)), np.uint8)
@@ -343,14 +410,30 @@ def labels(
 def genre_shares(
     films:pd.DataFrame, # The Films record
 )->pd.DataFrame:        # A row a year, a column a genre, values from 0 to 1
-    "Share of each year's films that have each genre."
+    """Share of each year's films that have each genre.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'year': [2011, 2011, 2012],
+    ...                       'genres': [['Drama'], ['Comedy'], ['Drama']]})
+    >>> genre_shares(films).Drama.to_dict()
+    {2011: 0.5, 2012: 1.0}
+    """
     table = pd.DataFrame(labels(films), columns=list(GENRES))
     return table.groupby(films.year.to_numpy()).mean()
 
 def new_name_share(
     films:pd.DataFrame, # The Films record
 )->pd.Series:           # Share from 0 to 1, by year
-    "Of the people credited on a year's films, the share that no earlier year had seen."
+    """Of the people credited on a year's films, the share that no earlier year had seen.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'year': [2011, 2012], 'directors': [['Ann'], ['Ann']],
+    ...                       'writers': [[], ['Bo']], 'cast': [[], []]})
+    >>> new_name_share(films).to_dict()   # in 2012 Bo is new, and Ann is not
+    {2011: 1.0, 2012: 0.5}
+    """
     credited = films.directors + films.writers + films['cast']
     people = pd.DataFrame({'year': films.year, 'name': credited}).explode('name')
     people = people.dropna().drop_duplicates()
@@ -360,7 +443,14 @@ def new_name_share(
 # %% ../nbs/1_service/01_catalogue.ipynb #db292e8e
 @dataclass(frozen=True)
 class Week:
-    "What one service week brings in."
+    """What one service week brings in.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'arrived': pd.to_datetime(['2008-01-05', '2008-02-02'])})
+    >>> [(week.number, len(week.films)) for week in replay_weeks(films, '2008-01', weeks=3)]
+    [(0, 1), (1, 1), (2, 0)]
+    """
     number:int         # 0 for the first week of the replay
     date:pd.Timestamp  # First day of the first month of film history that it covers
     films:pd.DataFrame # The films that arrived, in order; may be empty
@@ -401,7 +491,14 @@ def before(
     films:pd.DataFrame, # The Films record
     start='2008-01',    # Month of film history that week 0 brings in
 )->pd.DataFrame:        # The Films record
-    "The films that arrived before the replay starts."
+    """The films that arrived before the replay starts.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'arrived': pd.to_datetime(['2007-12-31', '2008-01-01'])})
+    >>> before(films, '2008-01').arrived.dt.year.tolist()
+    [2007]
+    """
     return films[films.arrived < _month(start)].reset_index(drop=True)
 
 # %% ../nbs/1_service/01_catalogue.ipynb #c87da305
@@ -410,14 +507,30 @@ def _write_json(path, record):
     Path(path).write_text(json.dumps(record, indent=1) + '\n')
 
 def write_source(path)->dict: # Package, release, SHA-256 of its file
-    "Note which films are installed, without a path of this machine."
+    """Note which films are installed, without a path of this machine.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder: source = write_source(f'{folder}/source.json')
+    >>> source['package'], len(source['sha256'])
+    ('bokeh-sampledata', 64)
+    """
     sha = sha256(source_file().read_bytes()).hexdigest()
     out = {'package': 'bokeh-sampledata', 'release': version('bokeh-sampledata'), 'sha256': sha}
     _write_json(path, out)
     return out
 
 def write_films(path)->pd.DataFrame: # The Films record
-    "Write the package's films to a Parquet file."
+    """Write the package's films to a Parquet file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder: films = write_films(f'{folder}/films.parquet')
+    >>> films.shape
+    (16758, 14)
+    """
     films = load_films()
     films.to_parquet(path, index=False)
     return films
@@ -426,7 +539,17 @@ def write_clock(
     path,       # Where the file goes
     clock=None, # Record with `start` and `months_per_week`; None: `[replay]` of settings.ini
 )->dict:        # What was written
-    "Note how fast film history passes, and nothing else of the settings."
+    """Note how fast film history passes, and nothing else of the settings.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.settings import ReplayKnobs
+    >>> with TemporaryDirectory() as folder:
+    ...     written = write_clock(f'{folder}/clock.json', ReplayKnobs('2008-01', months_per_week=1))
+    >>> written
+    {'start': '2008-01', 'months_per_week': 1}
+    """
     from trending_now.settings import load
     clock = clock or load().replay
     out = {'start': clock.start, 'months_per_week': clock.months_per_week}
@@ -439,7 +562,13 @@ def reach(
     start='2008-01',       # Month of film history that week 0 brings in
     months_per_week:int=1, # Film history that a week brings in
 )->int:                    # Weeks
-    "How many weeks bring in a film or come before one that does; at least 1."
+    """How many weeks bring in a film or come before one that does; at least 1.
+
+    Examples
+    --------
+    >>> reach(pd.DataFrame({'arrived': pd.to_datetime(['2008-01-05', '2008-03-02'])}), '2008-01')
+    3
+    """
     month, last = _month(start), films.arrived.max()
     months = (last.year - month.year)*12 + last.month - month.month
     return max(0, months) // checks.whole('months_per_week', months_per_week, 1) + 1
@@ -450,7 +579,18 @@ def write_weeks(
     start='2008-01',       # Month of film history that week 0 brings in
     months_per_week:int=1, # Film history that a week brings in
 )->int:                    # How many weeks were written
-    "One Parquet file for each service week, and `history.parquet` for what arrived before."
+    """One Parquet file for each service week, and `history.parquet` for what arrived before.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> films = pd.DataFrame({'arrived': pd.to_datetime(['2007-12-31', '2008-01-05'])})
+    >>> with TemporaryDirectory() as folder:
+    ...     weeks = write_weeks(films, folder)
+    ...     written = sorted(path.name for path in Path(folder).iterdir())
+    >>> weeks, written
+    (1, ['history.parquet', 'week-0000.parquet'])
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     n = reach(films, start, months_per_week)

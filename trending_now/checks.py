@@ -67,7 +67,17 @@ def share(
     name:str, # Name of the argument
     value,    # What came
 )->float:     # Above 0 and below 1
-    "A number strictly between 0 and 1, or ValueError."
+    """A number strictly between 0 and 1, or ValueError.
+
+    Examples
+    --------
+    >>> share('alpha', .05)
+    0.05
+    >>> share('alpha', 1)
+    Traceback (most recent call last):
+        ...
+    ValueError: alpha = 1: expected a number between 0 and 1
+    """
     return number(name, value, above=0, below=1)
 
 def positive(
@@ -75,7 +85,15 @@ def positive(
     value,    # What came
     of:str='', # What is counted, such as 'visitors'
 )->float:     # Above 0
-    "A number above 0, or ValueError."
+    """A number above 0, or ValueError.
+
+    Examples
+    --------
+    >>> positive('visitors', 0, of='visitors')
+    Traceback (most recent call last):
+        ...
+    ValueError: visitors = 0: expected a number of visitors above 0
+    """
     return number(name, value, above=0, of=of)
 
 def whole(
@@ -85,7 +103,17 @@ def whole(
     most=None,  # Largest allowed value
     of:str='',  # What is counted, such as 'places'
 )->int:         # Within the bounds
-    "A whole number, or ValueError."
+    """A whole number, or ValueError.
+
+    Examples
+    --------
+    >>> whole('places', 3.)
+    3
+    >>> whole('places', 2.5, 1, 10)
+    Traceback (most recent call last):
+        ...
+    ValueError: places = 2.5: expected a whole number from 1 to 10
+    """
     bounds = least, most, None, None
     x = _as_float(value)
     if math.isfinite(x) and x == math.floor(x) and _within(x, *bounds): return int(x)
@@ -105,7 +133,17 @@ def numbers(
     values,   # Numbers in a row: list, array, Series
     least:int=2, # Fewest values that make sense
 )->np.ndarray:   # float64 (values,), all finite
-    "Finite numbers in one row, or ValueError; masked values are refused."
+    """Finite numbers in one row, or ValueError; masked values are refused.
+
+    Examples
+    --------
+    >>> numbers('dwell', [90, 60])
+    array([90., 60.])
+    >>> numbers('dwell', [90, float('nan'), 60])
+    Traceback (most recent call last):
+        ...
+    ValueError: dwell[1] = nan: expected finite numbers; 1 are not
+    """
     _no_surprise(name, values)
     try: x = np.asarray(values, float)
     except (TypeError, ValueError):
@@ -123,7 +161,17 @@ def counts(
     name:str, # Name of the argument
     values,   # Whole numbers from 0 in a row
 )->np.ndarray: # float64 (values,)
-    "Counts in one row, or ValueError; masked values are refused."
+    """Counts in one row, or ValueError; masked values are refused.
+
+    Examples
+    --------
+    >>> counts('clicks', [3, 0])
+    array([3., 0.])
+    >>> counts('clicks', [3, -1])
+    Traceback (most recent call last):
+        ...
+    ValueError: clicks = [3, -1]: expected whole numbers from 0
+    """
     _no_surprise(name, values)
     try: x = np.asarray(values, float)
     except (TypeError, ValueError): x = np.array([np.nan])
@@ -146,7 +194,17 @@ def pair(
     name:str, # Name of the argument
     values,   # Control and treatment
 ):
-    "`values` as they came, if they are two; else ValueError."
+    """`values` as they came, if they are two; else ValueError.
+
+    Examples
+    --------
+    >>> pair('totals', [1000, 980])
+    [1000, 980]
+    >>> pair('totals', [1000])
+    Traceback (most recent call last):
+        ...
+    ValueError: totals = [1000]: expected two values, control first
+    """
     if np.ndim(values) == 1 and len(values) == 2: return values
     raise ValueError(f'{name} = {values!r}: expected two values, control first')
 
@@ -154,7 +212,17 @@ def success_counts(
     successes, # Units that did it, in control and treatment
     totals,    # All units of the two
 )->tuple:      # Both as float64 (2,)
-    "Two counts out of two totals, or ValueError."
+    """Two counts out of two totals, or ValueError.
+
+    Examples
+    --------
+    >>> success_counts([30, 45], [1000, 980])
+    (array([30., 45.]), array([1000.,  980.]))
+    >>> success_counts([30, 45], [1000, 40])
+    Traceback (most recent call last):
+        ...
+    ValueError: successes = [30, 45] of totals = [1000, 40]: expected no more successes than units
+    """
     x = counts('successes', pair('successes', successes))
     n = counts('totals', pair('totals', totals))
     if (n == 0).any(): raise ValueError(f'totals = {totals!r}: expected units in both groups')
@@ -169,7 +237,17 @@ def one_of(
     value,    # What came
     choices,  # The allowed values
 ):
-    "`value`, if it is one of the choices; else ValueError."
+    """`value`, if it is one of the choices; else ValueError.
+
+    Examples
+    --------
+    >>> one_of('by', 'reach', ('doubt', 'reach'))
+    'reach'
+    >>> one_of('by', 'luck', ('doubt', 'reach'))
+    Traceback (most recent call last):
+        ...
+    ValueError: by = 'luck': expected one of doubt, reach
+    """
     if any(value is c or (type(value) is type(c) and value == c) for c in choices): return value
     raise ValueError(f"{name} = {value!r}: expected one of {', '.join(map(str, choices))}")
 
@@ -178,7 +256,15 @@ def entries(
     found,    # Names in it
     expected, # Names that this release writes
 ):
-    "ValueError unless both are the same names: another release wrote the file."
+    """ValueError unless both are the same names: another release wrote the file.
+
+    Examples
+    --------
+    >>> entries('film.json', ['title'], ['title', 'year'])
+    Traceback (most recent call last):
+        ...
+    ValueError: film.json was written by another release: it lacks ['year'] and has []
+    """
     more, less = sorted({*found} - {*expected}), sorted({*expected} - {*found})
     if more or less:
         raise ValueError(f'{path} was written by another release: it lacks {less} and has {more}')
@@ -187,7 +273,17 @@ def flag(
     name:str, # Name of the argument
     value,    # What came
 )->bool:
-    "True or False, or ValueError: a 1 or a text is not taken for one."
+    """True or False, or ValueError: a 1 or a text is not taken for one.
+
+    Examples
+    --------
+    >>> flag('paired', np.True_)
+    True
+    >>> flag('paired', 1)
+    Traceback (most recent call last):
+        ...
+    ValueError: paired = 1: expected True or False
+    """
     if isinstance(value, (bool, np.bool_)): return bool(value)
     raise ValueError(f'{name} = {value!r}: expected True or False')
 
@@ -195,7 +291,17 @@ def text(
     name:str, # Name of the argument
     value,    # What came
 )->str:       # As it came, more than blanks
-    "A text with something in it, or ValueError."
+    """A text with something in it, or ValueError.
+
+    Examples
+    --------
+    >>> text('by', 'Ada')
+    'Ada'
+    >>> text('by', ' ')
+    Traceback (most recent call last):
+        ...
+    ValueError: by = ' ': expected a text
+    """
     if isinstance(value, str) and value.strip(): return value
     raise ValueError(f'{name} = {value!r}: expected a text')
 
@@ -204,7 +310,17 @@ def moment(
     value,    # A text like 2012-01-01, date, datetime or Timestamp
     aware:bool=False, # Whether the time zone, UTC, is part of what comes back
 ):            # pandas Timestamp in UTC
-    "A moment in time, or ValueError; a time zone is turned into UTC, a number is no moment."
+    """A moment in time, or ValueError; a time zone is turned into UTC, a number is no moment.
+
+    Examples
+    --------
+    >>> moment('now', '2012-01-01T12:00+02:00')
+    Timestamp('2012-01-01 10:00:00')
+    >>> moment('now', 2012)
+    Traceback (most recent call last):
+        ...
+    ValueError: now = 2012: expected a moment such as 2012-01-01
+    """
     import pandas as pd
     from datetime import date
     dated = value if isinstance(value, (str, date, np.datetime64)) else None
@@ -216,7 +332,17 @@ def cron(
     name:str, # Name of the argument
     line,     # What came, such as '0 3 * * 1'
 )->str:       # The line as it came
-    "A cron line of exactly five fields that comes true some day, or ValueError."
+    """A cron line of exactly five fields that comes true some day, or ValueError.
+
+    Examples
+    --------
+    >>> cron('schedule', '0 3 * * 1')
+    '0 3 * * 1'
+    >>> cron('schedule', '0 3 * *')
+    Traceback (most recent call last):
+        ...
+    ValueError: schedule = '0 3 * *': expected five fields like 0 3 * * 1: ...
+    """
     from datetime import datetime
     from cronsim import CronSim, CronSimError
     wanted = 'expected five fields like 0 3 * * 1: minute, hour, day, month, weekday'
@@ -230,7 +356,16 @@ def cron(
 def generator(
     rng=None, # numpy Generator, a seed from 0, or None for fresh chance
 )->np.random.Generator: # The same one, if one came
-    "A random generator, or ValueError."
+    """A random generator, or ValueError.
+
+    Examples
+    --------
+    >>> generator(7).random() == generator(7).random()
+    True
+    >>> rng = generator(7)
+    >>> generator(rng) is rng
+    True
+    """
     if isinstance(rng, np.random.Generator): return rng
     seed = isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0
     if rng is None or seed: return np.random.default_rng(rng)

@@ -191,7 +191,18 @@ def page_of(
     module,    # As in a claim, such as 'ab.sizing'
     book=None, # Folder of the pages; None: that of this project
 )->str:        # Path below `book`; a name that sorts last where there is no such page
-    "The page that exports a module: after the number, its name is the module's last part."
+    """The page that exports a module: after the number, its name is the module's last part.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as book:
+    ...     (Path(book)/'3_testing').mkdir()
+    ...     (Path(book)/'3_testing'/'05_sizing.ipynb').touch()
+    ...     found = page_of('ab.sizing', book)
+    >>> found
+    '3_testing/05_sizing.ipynb'
+    """
     book = Path(book) if book else _book()
     other_names = {'settings': 'ground_rules', 'cli': 'command_line',
                    'prompts.versions': 'prompts'}
@@ -203,7 +214,19 @@ def page_of(
 def ledger(
     folder=None, # Where the claims lie; None: `nbs/claims` of this project
 )->list:         # `Claim`s in the order of the pages
-    "All recorded claims; ValueError for an entry that another release wrote."
+    """All recorded claims; ValueError for an entry that another release wrote.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> said = dict(sentence='Heads come half of the time.', source='folklore', theirs='half',
+    ...             evidence='simulation', fails_if='the coin is loaded', module='ab')
+    >>> with TemporaryDirectory() as folder:
+    ...     coin = record('coin', ours=.51, condition=('ours', '<', .6), folder=folder, **said)
+    ...     found = ledger(folder)
+    >>> found == [coin]
+    True
+    """
     def place(path): return page_of(path.stem)
     claims = []
     for path in sorted(Path(folder or _folder()).glob('*.json'), key=place): claims += _read(path)

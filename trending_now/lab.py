@@ -6,13 +6,20 @@
 __all__ = ['NotYet', 'expect', 'exercise', 'Told', 'run_slow']
 
 # %% ../nbs/1_service/16_lab.ipynb #lb-imp
-import dis, inspect, os
+import dataclasses, dis, inspect, os
 from functools import update_wrapper
 import numpy as np
 
 # %% ../nbs/1_service/16_lab.ipynb #lb-notyet
 class NotYet(AssertionError):
-    "An answer that is not right yet. Jupyter shows its sentences, without a traceback."
+    """An answer that is not right yet. Jupyter shows its sentences, without a traceback.
+
+    Examples
+    --------
+    >>> from trending_now.lab import NotYet
+    >>> issubclass(NotYet, AssertionError)
+    True
+    """
     def _render_traceback_(self): return str(self).splitlines()
 
 # %% ../nbs/1_service/16_lab.ipynb #lb-expect
@@ -61,6 +68,7 @@ def _same(found, wanted, within):
 
 def _short(answer):
     "An answer in one line of at most 200 characters."
+    if isinstance(answer, np.generic): answer = answer.item()
     words = ' '.join(repr(answer).split())
     return words if len(words) <= 200 else words[:197] + '...'
 
@@ -116,19 +124,29 @@ class exercise:
 
 # %% ../nbs/1_service/16_lab.ipynb #lb-told
 class Told(str):
-    "A sentence that Jupyter shows without quotes."
+    """A sentence that Jupyter shows without quotes.
+
+    Examples
+    --------
+    >>> from trending_now.lab import Told
+    >>> Told('Right.')
+    Right.
+    """
     def __repr__(self): return str(self)
 
 # %% ../nbs/1_service/16_lab.ipynb #lb-unwritten
-class _Bare: ...
-_EMPTY = {*vars(_Bare), '__abstractmethods__', '_abc_impl'}
-
 def _unwritten(answer):
     "Whether an answer is still what the stub holds: `...`, or a function or class of nothing else."
-    if inspect.isclass(answer):
-        own = [value for name, value in vars(answer).items() if name not in _EMPTY]
-        return not own or any(_unwritten(value) for value in own)
-    return answer is ... or (inspect.isfunction(answer) and _does_nothing(answer.__code__))
+    if not inspect.isclass(answer):
+        return answer is ... or (inspect.isfunction(answer) and _does_nothing(answer.__code__))
+    own = {name: value for name, value in vars(answer).items() if name != '_abc_impl'}
+    methods = [value for value in own.values() if inspect.isfunction(value) and _by_hand(value)]
+    values = [name for name in own if not name.startswith('__') and not callable(own[name])]
+    return not values and all(_unwritten(method) for method in methods)
+
+def _by_hand(method):
+    "Whether a person has written a method, and not a decorator such as `dataclass`."
+    return method.__code__.co_filename not in ('<string>', dataclasses.__file__)
 
 def _does_nothing(code):
     "Whether a function only returns None, or `...`."

@@ -1,3 +1,14 @@
+// The part of the sidebar that the reader is in: unfolded, the others folded, and the page's entry in view.
+(() => {
+  "use strict";
+  const sidebar = document.querySelector("#quarto-sidebar"), active = sidebar && sidebar.querySelector(".sidebar-link.active");
+  if (!active) return;
+  const show = () => { sidebar.scrollTop += active.getBoundingClientRect().top - sidebar.getBoundingClientRect().top - sidebar.clientHeight / 3; };
+  show();
+  window.addEventListener("load", show);
+  document.querySelectorAll(".quarto-btn-toggle").forEach((button) => button.addEventListener("click", () => setTimeout(show, 400)));
+})();
+
 // Diagrams in the colours of the page, drawn again when the reader changes between light and dark.
 (() => {
   "use strict";
@@ -12,6 +23,7 @@
   const diagrams = Array.from(document.querySelectorAll("pre.mermaid")).map((pre) => {
     const box = document.createElement("div");
     box.className = "diagram";
+    box.tabIndex = 0;  // it may scroll, and then the keyboard has to reach it
     pre.replaceWith(box);
     return { box, source: pre.textContent };
   });

@@ -186,6 +186,12 @@ def compare_means_from_stats(
 
     With `alternative` the p-value is one-sided, and the interval has one end. ValueError for fewer
     than two units, no variance in either group, or a one-sided alpha of .5.
+
+    Examples
+    --------
+    >>> found = compare_means_from_stats([10, 11], [5, 5], [200, 200])   # a standard error of .5
+    >>> found.difference, round(found.statistic, 3), round(found.p_value, 3)
+    (1.0, 2.0, 0.046)
     """
     mean = [checks.number('means', value) for value in checks.pair('means', means)]
     sd = [checks.number('sds', value, least=0) for value in checks.pair('sds', sds)]
@@ -253,6 +259,12 @@ def compare_means(
     """Welch's t test of two samples, as `compare_means_from_stats`.
 
     ValueError for empty or NaN samples, or two constant ones.
+
+    Examples
+    --------
+    >>> found = compare_means([1, 2, 3, 2]*10, [2, 3, 3, 2]*10)
+    >>> found.difference, found.relative, round(found.p_value, 4)
+    (0.5, 0.25, 0.0006)
     """
     groups = checks.numbers('control', control), checks.numbers('treatment', treatment)
     means = [values.mean() for values in groups]
@@ -325,6 +337,13 @@ def compare_ratios(
     """Difference of two ratios of sums, by unit (delta method, Deng et al. 2018).
 
     ValueError for denominators below or all 0, and where nothing varies.
+
+    Examples
+    --------
+    >>> views = [10, 10, 20, 10]*25
+    >>> found = compare_ratios([1, 0, 2, 1]*25, views, [2, 1, 1, 1]*25, views)   # clicks a view
+    >>> round(found.difference, 3), round(found.low, 3), round(found.high, 3)
+    (0.02, 0.007, 0.033)
     """
     r0, v0, n0 = ratio_moments(num_c, den_c, 'c')
     r1, v1, n1 = ratio_moments(num_t, den_t, 't')
@@ -347,6 +366,12 @@ def cuped(
     """Controlled experiment using pre-experiment data (Deng et al. 2013).
 
     ValueError for NaN, unequal lengths or a constant column of `x`.
+
+    Examples
+    --------
+    >>> this_week, last_week = [11, 19, 29, 41], [1, 2, 3, 4]
+    >>> cuped(this_week, last_week).round(4)
+    array([26., 24., 24., 26.])
     """
     columns = np.asanyarray(x).T if np.ndim(x) == 2 else [x]
     past = np.column_stack([_past(y, column) for column in columns])
@@ -357,7 +382,15 @@ def cuped(
 # %% ../../nbs/3_testing/03_comparisons.ipynb #0e4b1e81
 @dataclass(frozen=True, repr=False)
 class Sums(Shown):
-    "What a database returns for one group; ValueError for sums that no group can have."
+    """What a database returns for one group; ValueError for sums that no group can have.
+
+    Examples
+    --------
+    >>> Sums.of([1, 0, 2], [4, 2, 6])
+    Sums(n=3, y=3, x=12, yy=5, xx=56, xy=16)
+    >>> (Sums.of([1, 0], [4, 2]) + Sums.of([2, 3], [6, 8])).n
+    4.0
+    """
     n:float  # Units
     y:float  # Sum of the metric or numerator over units
     x:float  # Sum of the past or denominator
@@ -417,7 +450,16 @@ def compare_ratios_from_sums(
     alpha:float=.05, # 1 minus the level of the interval
     alternative:str='two-sided', # Or 'larger' or 'smaller': what the treatment is asked to be
 )->Comparison:
-    "`compare_ratios` from sums; ValueError for denominators that sum to 0 or less."
+    """`compare_ratios` from sums; ValueError for denominators that sum to 0 or less.
+
+    Examples
+    --------
+    >>> old = Sums(n=1000, y=400, x=5000, yy=600, xx=30_000, xy=2400)   # y: clicks, x: views
+    >>> new = Sums(n=1000, y=450, x=5000, yy=700, xx=30_000, xy=2600)
+    >>> found = compare_ratios_from_sums(old, new)
+    >>> round(found.difference, 3), round(found.p_value, 3)
+    (0.01, 0.093)
+    """
     groups = _ratio_stats('control', control), _ratio_stats('treatment', treatment)
     return compare_means_from_stats(*zip(*groups), alpha, alternative)
 
@@ -433,7 +475,17 @@ def compare_cuped_from_sums(
     alpha:float=.05, # 1 minus the level of the interval
     alternative:str='two-sided', # Or 'larger' or 'smaller': what the treatment is asked to be
 )->Comparison:
-    "`compare_means` of `cuped` values from sums; ValueError for a constant past."
+    """`compare_means` of `cuped` values from sums; ValueError for a constant past.
+
+    Examples
+    --------
+    >>> past, old, new = [1, 2, 3, 4]*15, [1, 3, 2, 4]*15, [1, 3, 3, 4]*15
+    >>> found = compare_cuped_from_sums(Sums.of(old, past), Sums.of(new, past))
+    >>> found.difference, round(found.p_value, 3)
+    (0.25, 0.017)
+    >>> round(compare_means(old, new).p_value, 3)   # without the past
+    0.221
+    """
     both = control + treatment
     past, (_, xx, xy) = both.x/both.n, both.spread
     if not xx > 0:

@@ -361,7 +361,16 @@ def analyse(
     assignments=None,      # As for `unit_table`
     earlier=None,          # As for `analyse_units`
 )->Report:                 # Decision, reasons, table
-    "From an event log to a decision; ValueError for events that cannot be read."
+    """From an event log to a decision; ValueError for events that cannot be read.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> log = pd.DataFrame({'unit': range(400), 'kind': ['buy', 'buy', 'view', 'buy']*100,
+    ...     'experiment': 'shop', 'variant': ['control', 'treatment']*200})
+    >>> analyse(Experiment('shop', ab.Metric('sales', ab.count('buy')), size=200), log)
+    Report(shop: ship; sales: better (+100.0%))
+    """
     return analyse_units(experiment, unit_table(experiment, events, assignments), earlier)
 
 # %% ../../nbs/3_testing/16_experiments.ipynb #0d049c18
@@ -431,7 +440,17 @@ def slices(
     variant:str='',        # Which treatment; '': the first
 )->Slices:                 # A row for each label
     """Effects by slice with Benjamini-Hochberg, and Cochran's test of whether the relative ones
-    differ; ValueError for slices that cannot be compared."""
+    differ; ValueError for slices that cannot be compared.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> plan = Experiment('shop', ab.Metric('clicks', ab.count('click')), size=80)
+    >>> table = pd.DataFrame({'arm': [0, 1]*80, 'clicks': [1, 1, 3, 3, 1, 2, 3, 6]*20})
+    >>> found = slices(plan, table, (['phone']*4 + ['desktop']*4)*20)
+    >>> found.table.relative.to_dict(), found.p_same < .001
+    ({'phone': 0.0, 'desktop': 1.0}, True)
+    """
     labels, treatments = np.asarray(labels), experiment.variants[1:]
     if experiment.metric.quantile is not None:
         raise ValueError(f'metric {experiment.metric.name}: a quantile cannot be cut; expected a '

@@ -81,6 +81,16 @@ def by_exposure(
     `trend` compares the arms' slopes, unit by unit, over those that are through all periods:
     whether the difference rises or falls on the whole. ValueError as for `period_tables`, or for
     fewer than two periods.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> days, minutes = pd.date_range('2024-05-01', periods=3), [1, 3, 2, 4]*10 + [1, 2, 2, 4]*20
+    >>> log = pd.DataFrame({'unit': [*range(40)]*3, 'ts': days.repeat(40), 'kind': 'visit',
+    ...     'value': minutes, 'experiment': 'shop', 'variant': ['control', 'treatment']*60})
+    >>> plan = Experiment('shop', ab.Metric('minutes', ab.total('visit')), size=20)
+    >>> by_exposure(plan, log).table.difference.to_dict()   # a novelty that wears off
+    {0: 2.0, 1: 1.5}
     """
     treatments = experiment.variants[1:]
     arm = 1 + treatments.index(checks.one_of('variant', variant or treatments[0], treatments))

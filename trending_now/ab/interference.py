@@ -35,23 +35,48 @@ def switchback(
     """The order of a switchback, randomised within pairs (Bojinov et al. 2023).
 
     ValueError for fewer than two pairs.
+
+    Examples
+    --------
+    >>> order = switchback(4, rng=7)
+    >>> order, order.reshape(4, 2).sum(1)   # each pair has one of both
+    (array([0, 1, 0, 1, 0, 1, 1, 0]), array([1, 1, 1, 1]))
     """
+    rng = checks.generator(rng)
     n = checks.whole('pairs', pairs, 2)
     return rng.permuted(np.tile([0, 1], (n, 1)), axis=1).ravel()
 
 def period(
     ts,              # Series of moments
-    start,           # First moment of the test
+    start,           # First moment of the test, a text such as 2024-05-01 included
     length='1D',     # Of a period, as pandas writes durations
 )->pd.Series:        # Number of the period, from 0
     """Which period of a switchback a moment belongs to.
 
-    ValueError for a length that is not above 0, a missing moment, or one before the start.
+    ValueError for a length that is not above 0, for what is no moment, is missing or lies before
+    the start, and where only one of the two has a time zone.
+
+    Examples
+    --------
+    >>> ts = pd.Series(pd.to_datetime(['2024-05-01 08:00', '2024-05-01 20:00', '2024-05-03 09:00']))
+    >>> period(ts, pd.Timestamp('2024-05-01')).tolist()
+    [0, 0, 2]
     """
     span = pd.Timedelta(length)
     if not span > pd.Timedelta(0): raise ValueError(f'{length = }: expected a time above 0')
+    first = _first_moment(ts, start)
     if ts.isna().any(): raise ValueError(f'ts: {ts.isna().sum()} moments are missing')
-    at = (ts - start)//span
+    at = (ts - first)//span
     if len(at) and at.min() < 0:
         raise ValueError(f'ts begins at {ts.min()}: expected nothing before {start}')
     return at
+
+def _first_moment(ts, start):
+    "The start on the clock of `ts`, or ValueError."
+    if not pd.api.types.is_datetime64_any_dtype(ts) or not isinstance(ts, pd.Series):
+        came = f'a Series of {ts.dtype}' if isinstance(ts, pd.Series) else repr(ts)
+        raise ValueError(f'ts = {came}: expected a Series of moments, as pd.to_datetime gives')
+    first = checks.moment('start', start, aware=ts.dt.tz is not None)
+    if (pd.Timestamp(start).tzinfo is None) == (ts.dt.tz is None): return first
+    raise ValueError(f'start = {start!r} with ts of {ts.dtype}: expected a time zone in both or '
+                     'in neither')

@@ -21,11 +21,24 @@ from .plans import Experiment
 # %% ../../nbs/3_testing/13_logs.ipynb #logs-12
 def open_events(
     events, # A table of pandas, polars, Arrow or DuckDB; or where Parquet files lie
+    name:str='events', # Of the argument, for the message
 ):          # A frame of narwhals
-    "Events as narwhals sees them, whatever they are kept in."
+    """Events as narwhals sees them, whatever they are kept in; ValueError for what is no table.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> table = {'kind': ['view', 'click', 'view']}
+    >>> logs = [open_events(log) for log in (pd.DataFrame(table), pa.table(table))]
+    >>> [log.filter(nw.col('kind') == 'view').shape for log in logs]
+    [(2, 1), (2, 1)]
+    """
     if isinstance(events, str) or hasattr(events, '__fspath__'):
         return nw.scan_parquet(str(events), backend='duckdb')
-    return nw.from_native(events)
+    try: return nw.from_native(events)
+    except TypeError:
+        raise ValueError(f'{name} = {events!r}: expected a table of pandas, polars, Arrow or '
+                         'DuckDB, or where Parquet files lie') from None
 
 def _here(frame):
     "A frame in memory."
@@ -259,7 +272,7 @@ def _checked(experiment, events, assignments):
     events = open_events(events)
     _check_log(events, experiment, assignments is None)
     if assignments is not None:
-        assignments = _chosen(experiment, open_events(assignments))
+        assignments = _chosen(experiment, open_events(assignments, 'assignments'))
         _check_assignments(assignments, experiment, events)
     _check_past(experiment, assignments)
     _check_expressions(experiment, events)
@@ -376,6 +389,16 @@ def unit_table(
 
     ValueError for missing columns or values, for a start and moments of which only one has a time
     zone, or if no unit is in it.
+
+    Examples
+    --------
+    >>> from trending_now.ab import Metric, count
+    >>> log = pd.DataFrame({'unit': ['anna', 'anna', 'ben'], 'kind': ['view', 'click', 'view'],
+    ...                     'experiment': 'shop', 'variant': ['control', 'control', 'treatment']})
+    >>> unit_table(Experiment('shop', Metric('clicks', count('click')), size=2), log)
+       unit  arm  clicks
+    0  anna    0     1.0
+    1   ben    1     0.0
     """
     events, assignments = _checked(experiment, events, assignments)
     with _clear_errors():

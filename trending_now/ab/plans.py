@@ -17,14 +17,28 @@ from .assignment import assign_many
 def count(
     kind:str,     # Kind of event
 )->nw.Expr:       # 1 for such an event
-    "Count the events of a kind."
+    """Count the events of a kind.
+
+    Examples
+    --------
+    >>> events = nw.from_native(pd.DataFrame({'kind': ['view', 'click', 'view']}))
+    >>> events.select(count('view'))['kind'].to_list()
+    [True, False, True]
+    """
     return nw.col('kind') == kind
 
 def total(
     kind:str,             # Kind of event
     column:str='value',   # What to add up
 )->nw.Expr:
-    "Add up a column over the events of a kind."
+    """Add up a column over the events of a kind.
+
+    Examples
+    --------
+    >>> log = pd.DataFrame({'kind': ['view', 'buy', 'buy'], 'value': [9., 20., 5.]})
+    >>> nw.from_native(log).select(spent=total('buy'))['spent'].to_list()
+    [0.0, 20.0, 5.0]
+    """
     return nw.when(nw.col('kind') == kind).then(nw.col(column)).otherwise(nw.lit(0.))
 
 # %% ../../nbs/3_testing/12_plans.ipynb #plan-07
@@ -59,7 +73,14 @@ def _check_metric(metric):
 # %% ../../nbs/3_testing/12_plans.ipynb #plan-09
 @dataclass(frozen=True, eq=False)
 class Metric:
-    "What a unit did: a mean, a share of units, a ratio of sums, a quantile; ValueError otherwise."
+    """What a unit did: a mean, a share of units, a ratio of sums, a quantile; ValueError otherwise.
+
+    Examples
+    --------
+    >>> rate = Metric('clicks a view', count('click'), per=count('view'))
+    >>> [*rate.columns]   # what is added up for each unit
+    ['clicks a view', 'clicks a view / per']
+    """
     name:str                 # As the report calls it; unique in an experiment
     top:nw.Expr              # What an event adds to its unit; for a quantile, its value
     per:nw.Expr|None=None    # For a ratio: what it adds below; for a quantile: whether it counts
@@ -161,7 +182,17 @@ def _check_plan(plan):
 # %% ../../nbs/3_testing/12_plans.ipynb #plan-14
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    "The plan of a test against a control; ValueError for a plan that cannot be carried out."
+    """The plan of a test against a control; ValueError for a plan that cannot be carried out.
+
+    Examples
+    --------
+    >>> plan = Experiment('layout', Metric('clicks', count('click')), size=600,
+    ...                   variants=('old', 'wide', 'narrow'), weights=(.5, .25, .25))
+    >>> plan.sizes
+    (600, 300.0, 300.0)
+    >>> plan.assign(['anna', 'ben', 'cleo', 'dora'])
+    array([2, 1, 2, 0])
+    """
     name:str                # As in the log; also the seed of the assignment
     metric:Metric           # The overall evaluation criterion: the decision rests on it
     size:int                # Planned units of the control

@@ -72,7 +72,16 @@ def unit_values(
     metric:Metric,      # What is read
     table:pd.DataFrame, # As from `unit_table`, without units that count for no arm
 )->np.ndarray:          # (units,) in the metric's unit
-    "A metric as one number a unit, whose mean in an arm is its estimate; ValueError for NaN."
+    """A metric as one number a unit, whose mean in an arm is its estimate; ValueError for NaN.
+
+    Examples
+    --------
+    >>> from trending_now.ab import count
+    >>> rate = Metric('rate', count('click'), per=count('view'))
+    >>> table = pd.DataFrame({'arm': [0, 0], 'rate': [2, 2], 'rate / per': [5, 15]})
+    >>> unit_values(rate, table)   # their mean: 4 clicks in 20 views
+    array([0.3, 0.1])
+    """
     if metric.per is not None and metric.quantile is None: values = _by_arm(metric, table)
     else: values = _sums(table, metric.name, gaps=metric.quantile is not None)
     if metric.share: values = (values > 0).astype(float)
@@ -84,7 +93,13 @@ def unit_values(
 # %% ../../nbs/3_testing/14_readings.ipynb #read-20
 @dataclass(frozen=True, repr=False)
 class Group(Shown):
-    "What one arm did."
+    """What one arm did.
+
+    Examples
+    --------
+    >>> Group(n=400, mean=2., sd=4., skewness=0., events=90).variance   # of the mean: 16/400
+    0.04
+    """
     n:int          # Units
     mean:float     # The estimate: mean, share, ratio or quantile, the past taken out; NaN: none yet
     sd:float       # Of a unit's value, n - 1 in the denominator
@@ -124,7 +139,15 @@ def groups(
     table:pd.DataFrame, # As from `unit_table`, without units that count for no arm
     arms:int=2,         # Variants, control included
 )->list:                # A Group for each
-    "A metric's sums, arm by arm; ValueError for NaN, or an arm without units."
+    """A metric's sums, arm by arm; ValueError for NaN, or an arm without units.
+
+    Examples
+    --------
+    >>> from trending_now.ab import count
+    >>> table = pd.DataFrame({'arm': [0, 0, 1, 1], 'clickers': [0, 3, 1, 2]})
+    >>> [group.mean for group in groups(Metric('clickers', count('click'), share=True), table)]
+    [0.5, 1.0]
+    """
     values, arm = unit_values(metric, table), table.arm.to_numpy().astype(int)
     events = np.bincount(arm[_unusual(metric, table)], minlength=arms)
     found = []
@@ -208,7 +231,16 @@ def read(
     alpha:float=.05,         # 1 minus the level of the interval
     variant:str='treatment', # Its name
 )->MetricReading:
-    "The difference between two groups, with its interval; ValueError with the metric's name."
+    """The difference between two groups, with its interval; ValueError with the metric's name.
+
+    Examples
+    --------
+    >>> from trending_now.ab import count
+    >>> old, new = Group(200, 10., 5., 0., 150), Group(200, 11., 5., 0., 160)
+    >>> found = read(Metric('clicks', count('click')), old, new)
+    >>> found.comparison.relative, round(found.comparison.p_value, 3), found.events
+    (0.1, 0.046, 155.0)
+    """
     if not math.isfinite(control.mean + treatment.mean) or (
             control.mean == treatment.mean and not control.sd + treatment.sd):
         return _nothing(metric, variant, control, treatment)

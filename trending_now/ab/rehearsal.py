@@ -58,6 +58,14 @@ def aa_runs(
     """Tests in which nothing is different, of the planned sizes of a control and one treatment.
 
     ValueError for a table without the metric's columns, or fewer than ten runs.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> plan = Experiment('shop', ab.Metric('clicks', ab.count('click')), size=50)
+    >>> found = aa_runs(plan, pd.DataFrame({'clicks': [0, 1, 2, 3]*50}), runs=40, rng=7)
+    >>> found.table.share.to_dict()
+    {'a rise': 0.025, 'a fall': 0.025, 'either': 0.05}
     """
     metric, rng = metric or experiment.metric, checks.generator(rng)
     runs, sizes = checks.whole('runs', runs, 10), experiment.sizes[:2]
@@ -152,6 +160,14 @@ def plan_sizes(
 
     A guardrail has to exclude a loss of its margin when nothing has changed. ValueError for a
     lift or power that is not above 0, or a metric that does not vary.
+
+    Examples
+    --------
+    >>> from trending_now import ab
+    >>> plan = Experiment('shop', ab.Metric('clicks', ab.count('click')), size=1000)
+    >>> found = plan_sizes(plan, pd.DataFrame({'clicks': [0, 1, 2, 3]*50}), lift=.1)
+    >>> found.loc['clicks', ['units', 'found with size']].round(3).tolist()
+    [969.0, 0.098]
     """
     checks.positive('lift', lift)
     power = checks.number('power', power, above=experiment.alpha, below=1)

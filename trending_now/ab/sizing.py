@@ -105,7 +105,13 @@ def power_proportions(
     two_sided:bool=True, # Whether both directions count
     margin:float=None,   # As in `sample_size_proportions`
 )->float:                # Chance of a significant difference in the direction of p2
-    "Power for two proportions, as R's `power.prop.test`, which leaves the far tail out."
+    """Power for two proportions, as R's `power.prop.test`, which leaves the far tail out.
+
+    Examples
+    --------
+    >>> [round(power_proportions(.04, .05, n), 2) for n in (3000, 6745)]
+    [0.46, 0.8]
+    """
     p1, p2 = (checks.number(name, p, least=0, most=1) for name, p in (('p1', p1), ('p2', p2)))
     null, alt = _spreads(p1, p2, checks.positive('ratio', ratio), margin)
     gap = _to_show(p2 - p1, margin)
@@ -148,6 +154,11 @@ def power_means(
 
     One sd: equal variances; two: Welch's test. ValueError for too few units or a margin up to
     the true loss.
+
+    Examples
+    --------
+    >>> [round(power_means(effect=1, sd=5, n=n), 2) for n in (100, 400)]
+    [0.29, 0.81]
     """
     ratio, effect = checks.positive('ratio', ratio), checks.number('effect', effect)
     se, df = _noise(sd, checks.positive('n', n), ratio)
@@ -269,7 +280,15 @@ def duration_days(
     units_per_day:float,  # New units a day on the whole service
     share:float=1.,       # Share of them that enters the test
 )->int:                   # Days, rounded up
-    "How long a test takes; ValueError for counts that are not positive."
+    """How long a test takes; ValueError for counts that are not positive.
+
+    Examples
+    --------
+    >>> duration_days(7000, arms=2, units_per_day=1000)
+    14
+    >>> duration_days(7000, arms=2, units_per_day=1000, share=.25)
+    56
+    """
     n, arms = checks.positive('n_per_arm', n_per_arm), checks.whole('arms', arms, 2)
     per_day = checks.positive('units_per_day', units_per_day)
     return _ceil(n*arms/(per_day*checks.number('share', share, above=0, most=1)))
@@ -277,5 +296,11 @@ def duration_days(
 def whole_weeks(
     days:float, # Length of a test
 )->int:         # The next multiple of 7
-    "Days rounded up to whole weeks, so that each weekday counts alike."
-    return 7*math.ceil(checks.positive('days', days)/7)
+    """Days rounded up to whole weeks, so that each weekday counts alike.
+
+    Examples
+    --------
+    >>> [whole_weeks(days) for days in (9, 14, 15)]
+    [14, 14, 21]
+    """
+    return 7*_ceil(checks.positive('days', days)/7)

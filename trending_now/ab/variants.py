@@ -31,11 +31,15 @@ def _all_within(c, loading):
     density = np.exp(-noise**2/2)/math.sqrt(2*math.pi)
     return weight @ (density*inside)
 
+def _shares(weights):
+    "Two shares or more, or ValueError."
+    if np.ndim(weights) != 1 or len(weights) < 2:
+        raise ValueError(f'weights = {weights!r}: expected two or more, control first')
+    return tuple(checks.share('weights', weight) for weight in weights)
+
 def _loading(weights):
     "What each treatment's statistic shares with the others."
-    shares = [checks.share('weights', weight) for weight in weights]
-    if len(shares) < 2: raise ValueError(f'weights = {weights!r}: expected two or more')
-    control, *treatments = shares
+    control, *treatments = _shares(weights)
     return np.sqrt(np.array(treatments)/(np.array(treatments) + control))
 
 # %% ../../nbs/3_testing/11_variants.ipynb #vari-11
@@ -62,13 +66,19 @@ def dunnett_level(
     >>> round(ab.dunnett_level([.25, .25, .25, .25]), 4)
     0.0188
     """
-    return _level(tuple(weights), checks.share('alpha', alpha))
+    return _level(_shares(weights), checks.share('alpha', alpha))
 
 def dunnett(
     statistics, # z of each treatment against the control
     weights,    # Shares of the visitors, control first
 )->np.ndarray:  # (treatments,) p-values: the chance that any |z| is as large
-    "Adjusted p-values for comparisons with one control; ValueError as `dunnett_level`."
+    """Adjusted p-values for comparisons with one control; ValueError as `dunnett_level`.
+
+    Examples
+    --------
+    >>> dunnett([2.05, .4, -.7], [.25, .25, .25, .25]).round(2)   # alone, 2.05 has p = 0.04
+    array([0.1 , 0.96, 0.82])
+    """
     z, loading = np.abs(checks.numbers('statistics', statistics, 1)), _loading(weights)
     if len(z) != len(loading):
         raise ValueError(f'{len(z)} statistics for {len(loading)} treatments: '

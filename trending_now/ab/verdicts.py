@@ -50,7 +50,13 @@ def _p_values(p_values):
 def holm(
     p_values,        # One a question
 )->np.ndarray:       # (questions,) adjusted: those at most alpha are significant
-    "Holm's step-down adjustment (1979): the chance of any false alarm stays at alpha."
+    """Holm's step-down adjustment (1979): the chance of any false alarm stays at alpha.
+
+    Examples
+    --------
+    >>> holm([.01, .04, .03])
+    array([0.03, 0.06, 0.06])
+    """
     p, order, rank = _p_values(p_values)
     times_left = p[order]*np.arange(len(p), 0, -1)
     return np.minimum(np.maximum.accumulate(times_left), 1)[rank]
@@ -58,7 +64,13 @@ def holm(
 def benjamini_hochberg(
     p_values,        # One a question
 )->np.ndarray:       # (questions,) adjusted: those at most alpha are reported
-    "Benjamini and Hochberg's step-up adjustment (1995): the expected share of false alarms."
+    """Benjamini and Hochberg's step-up adjustment (1995): the expected share of false alarms.
+
+    Examples
+    --------
+    >>> benjamini_hochberg([.01, .04, .03])
+    array([0.03, 0.04, 0.04])
+    """
     p, order, rank = _p_values(p_values)
     scaled = p[order]*len(p)/np.arange(1, len(p)+1)
     from_above = np.minimum.accumulate(scaled[::-1])[::-1]
@@ -129,6 +141,12 @@ def bayes_proportions(
     """Posterior comparison of two rates with independent beta priors, by quadrature.
 
     ValueError for impossible counts or priors.
+
+    Examples
+    --------
+    >>> found = bayes_proportions([400, 460], [10_000, 10_000])
+    >>> round(found.prob_better, 3), round(found.low, 4), round(found.high, 4)
+    (0.982, 0.0004, 0.0116)
     """
     x, n = checks.success_counts(successes, totals)
     hits, misses = [checks.positive('prior', p) for p in checks.pair('prior', prior)]

@@ -116,6 +116,13 @@ class UCB1(_Counts):
 
     Of several arms with the highest, each is as likely. ValueError for a scale that is not
     above 0. Source: Auer et al. 2002, figure 1.
+
+    Examples
+    --------
+    >>> policy = UCB1(['known', 'new'])
+    >>> policy.see_many(['known']*100 + ['new']*4, [.5]*104)   # the same mean
+    >>> policy.pick()
+    'new'
     """
     _args = ('scale', 'discount', 'window')
     def __init__(self,
@@ -174,6 +181,13 @@ class GaussianThompson(_Counts):
     """Thompson sampling for rewards with normal noise of a known size.
 
     ValueError for a prior or a noise that is no such number. Source: Agrawal and Goyal 2013b.
+
+    Examples
+    --------
+    >>> policy = GaussianThompson(['old', 'new'], prior=(20, 10), sd=5., rng=7)   # minutes watched
+    >>> policy.see_many(['old']*25 + ['new']*25, [20.]*25 + [21.]*25)
+    >>> policy.pick_many(1000).tolist().count('new')   # probably better, and so used more
+    731
     """
     _args = ('prior', 'sd', 'discount', 'window')
     def __init__(self,

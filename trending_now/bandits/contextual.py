@@ -164,6 +164,13 @@ class LinThompson(_Linear):
     """The arm that is best for coefficients drawn from N(theta, v^2 A^-1).
 
     A ridge regression for each arm, unless `shared` (Agrawal & Goyal 2013, algorithm 1).
+
+    Examples
+    --------
+    >>> policy = LinThompson(['comedy', 'drama'], dim=2, v=.3, rng=7)
+    >>> policy.see_many(['comedy']*50, [1.]*50, [[1, 0]]*50)   # all from one kind of visitor
+    >>> [policy.pick_many([who]*100).tolist().count('comedy') for who in ([1, 0], [0, 1])]
+    [100, 51]
     """
     _args = ('dim', 'v', 'ridge', 'shared')
     def __init__(self,
@@ -211,6 +218,14 @@ class LogisticThompson(LinThompson):
 
     Its posterior is kept as a normal distribution, row by row (after Chapelle & Li 2011,
     algorithm 3, with all covariances).
+
+    Examples
+    --------
+    >>> from scipy.special import expit
+    >>> policy = LogisticThompson(['ad'], dim=1)
+    >>> policy.see_many(['ad']*500, ([0]*9 + [1])*50, [[1.]]*500)
+    >>> expit(policy.theta[0, 0]).round(2).item()   # from a half towards a tenth
+    0.11
     """
     _low, _high = 0., 1.
     def __init__(self,
@@ -233,6 +248,13 @@ class Clicks(World):
 
     A step brings a visitor of some segment; features are the ad, and the pair of its campaign
     and the segment (after Chapelle & Li 2011, section 4).
+
+    Examples
+    --------
+    >>> world, rng = Clicks(arms=3, ads=20, campaigns=8, segments=2), np.random.default_rng(7)
+    >>> world.begin(repeats=5, rng=rng)
+    >>> world.contexts(rng).shape   # features: a constant, 20 ads, 8 x 2 pairs
+    (5, 3, 37)
     """
     def __init__(self,
         arms:int=10,      # Eligible ads in a step

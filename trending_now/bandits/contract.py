@@ -30,7 +30,15 @@ def _arms(arms):
 
 # %% ../../nbs/4_adapting/02_contract.ipynb #17035490
 class Policy:
-    "What all policies share; a subclass says how arms are scored and what a reward changes."
+    """What all policies share; a subclass says how arms are scored and what a reward changes.
+
+    Examples
+    --------
+    >>> policy = Uniform(['red', 'blue'], rng=7)
+    >>> twin = Policy.from_state(policy.state())   # of whatever class it was
+    >>> twin, twin.pick() == policy.pick()
+    (Uniform(2 arms), True)
+    """
     _low, _high = -_MAX, _MAX # rewards that can be used
     _args = ()                # names of what the constructor takes, besides arms and rng
     _state = ()               # names of the arrays that hold what was learnt, a row an arm

@@ -23,7 +23,16 @@ def top_rows(
     films:pd.DataFrame,  # Films that may stand on the page
     columns:int=4,       # Films in a row
 )->np.ndarray:           # (12, columns) index of the film on each place of a genre's row; -1: none
-    "A row for each genre: its films with the best critics' scores."
+    """A row for each genre: its films with the best critics' scores.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'genres': [['Comedy'], ['Comedy'], ['Drama']],
+    ...                       'critic_score': [60., 90., 70.]})
+    >>> rows = top_rows(films, columns=2)
+    >>> {genre: rows[GENRES.index(genre)].tolist() for genre in ('Comedy', 'Drama', 'Horror')}
+    {'Comedy': [1, 0], 'Drama': [2, -1], 'Horror': [-1, -1]}
+    """
     score = films.critic_score.fillna(60.).to_numpy(float)
     rows = np.full((len(GENRES), columns), -1)
     for row, has in zip(rows, labels(films).T.astype(bool)):
@@ -36,7 +45,16 @@ def row_truth(
     films:pd.DataFrame,  # As for `top_rows`
     week:int,            # Service week, since tastes move
 )->np.ndarray:           # (visitors, 12) from 0 to 1
-    "True probability of a click in the row of each genre, if it stands first on the page."
+    """True probability of a click in the row of each genre, if it stands first on the page.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'film_id': ['1', '2'], 'critic_score': [60., 90.],
+    ...                       'genres': [['Comedy'], ['Drama']]})
+    >>> truth = row_truth(Diners(100, seed=7), films, week=8)
+    >>> truth.shape, [GENRES[row] for row in np.flatnonzero(truth.any(0))]
+    ((100, 12), ['Drama', 'Comedy'])
+    """
     page = build_page(films, labels(films), week=week).lists(top_rows(films))
     who, chances = np.arange(diners.n), []
     for genre in range(len(GENRES)):
@@ -50,7 +68,15 @@ def histories(
     films:pd.DataFrame,  # Films that the clicks are about
     visitors:int,        # How many visitors there are
 )->np.ndarray:           # (visitors, 12) clicks by genre; one on two genres is half for each
-    "What the service knows about the taste of each visitor; ValueError for an unknown film."
+    """What the service knows about the taste of each visitor; ValueError for an unknown film.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'film_id': ['1'], 'genres': [['Comedy', 'Drama']]})
+    >>> events = pd.DataFrame({'kind': ['click'], 'film_id': ['1'], 'unit': ['v0']})
+    >>> histories(events, films, visitors=2)[:, :3].tolist()   # drama, comedy, romance
+    [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+    """
     clicks = events[events.kind == 'click']
     at = pd.Index(films.film_id).get_indexer(clicks.film_id)
     if (at < 0).any():
@@ -66,7 +92,13 @@ def contexts(
     clicks,         # (visitors, 12) from `histories`
     prior:float=2., # Clicks of the average visitor that everybody starts with
 )->np.ndarray:      # (visitors, 13): 1, then shares of the twelve genres minus the average ones
-    "Features of each visitor: who has clicked little looks like the average."
+    """Features of each visitor: who has clicked little looks like the average.
+
+    Examples
+    --------
+    >>> contexts(np.array([[4, 0], [0, 4], [0, 0]])).round(2).tolist()   # as if of two genres
+    [[1.0, 1.0, -1.0], [1.0, -1.0, 1.0], [1.0, 0.0, 0.0]]
+    """
     average = clicks.sum(0)/clicks.sum()
     share = (clicks + prior*average)/(clicks.sum(1, keepdims=True) + prior)
     return np.column_stack([np.ones(len(clicks)), 3*(share - average)])
@@ -76,6 +108,12 @@ class FilmPage(World):
     """A visitor comes; the policy chooses the genre of the first row; a click there pays 1.
 
     ValueError for tables that do not have a row for each visitor.
+
+    Examples
+    --------
+    >>> page = FilmPage(truth=np.eye(12)[:2], features=np.eye(2), weights=np.array([3., 1.]))
+    >>> np.bincount(page.draw(1000, np.random.default_rng(7)))   # the first comes thrice as often
+    array([747, 253])
     """
     arms = len(GENRES)
     def __init__(self,
@@ -104,7 +142,13 @@ class FilmPage(World):
 # %% ../../nbs/4_adapting/08_film_page.ipynb #8ba4ab2d
 @dataclass(frozen=True, eq=False, repr=False)
 class Log:
-    "Decisions as a service writes them down."
+    """Decisions as a service writes them down.
+
+    Examples
+    --------
+    >>> Log(np.ones((4, 1)), np.array([0, 1, 1, 0]), np.array([1., 0, 0, 1]), np.full(4, .5))
+    Log(4 decisions, 0.500 a decision)
+    """
     contexts:np.ndarray # (rows, dim)
     actions:np.ndarray  # (rows,) arm that was used
     rewards:np.ndarray  # (rows,)
@@ -119,7 +163,14 @@ def write_log(
     n:int,          # Decisions
     rng,            # Generator or seed
 )->Log:
-    "A log of a policy that is known by its probabilities; ValueError if they are none."
+    """A log of a policy that is known by its probabilities; ValueError if they are none.
+
+    Examples
+    --------
+    >>> page = FilmPage(truth=np.eye(12)[:2], features=np.eye(2), weights=np.array([3., 1.]))
+    >>> write_log(page, np.full(12, 1/12), n=12_000, rng=7)   # one row in twelve is right
+    Log(12,000 decisions, 0.083 a decision)
+    """
     rng = checks.generator(rng)
     who = page.draw(n, rng)
     chance = _table(page, chances)[who]
@@ -133,7 +184,14 @@ def value(
     page:FilmPage,  # The world
     chances,        # As for `write_log`
 )->float:           # Clicks a visit
-    "What a policy truly earns."
+    """What a policy truly earns.
+
+    Examples
+    --------
+    >>> page = FilmPage(truth=np.eye(12)[:2], features=np.eye(2), weights=np.array([3., 1.]))
+    >>> value(page, np.eye(12)[0]), value(page, page.truth)   # one row for all, and an oracle
+    (0.75, 1.0)
+    """
     return float(page.weights @ (_table(page, chances)*page.truth).sum(1))
 
 # %% ../../nbs/4_adapting/08_film_page.ipynb #6da70fec
@@ -157,6 +215,14 @@ def replay_learning(
     """The policy goes through the log; where it agrees with what was done, it sees the reward.
 
     ValueError if it never agrees. Source: Li et al. 2010, algorithm 3.
+
+    Examples
+    --------
+    >>> from trending_now.bandits import LinUCB
+    >>> page = FilmPage(truth=np.eye(12)[:2], features=np.eye(2), weights=np.array([3., 1.]))
+    >>> log = write_log(page, np.full(12, 1/12), n=2000, rng=7)
+    >>> round(replay_learning(LinUCB(12, dim=2, alpha=.5, rng=7), log).value, 2)
+    0.97
     """
     rng, kept = policy._rng if rng is None else checks.generator(rng), []
     for context, action, reward in zip(log.contexts, log.actions, log.rewards):

@@ -167,6 +167,12 @@ def snips(
     """Self-normalised inverse propensity scoring (Swaminathan & Joachims 2015).
 
     The standard error is by the delta method. ValueError as for `ips`.
+
+    Examples
+    --------
+    >>> log = dict(rewards=[1, 0, 1], logged=[.5, .5, .25], target=[1, 0, .5])
+    >>> snips(**log).value, round(ips(**log).value, 2)   # never above the best reward
+    (1.0, 1.33)
     """
     w, r = importance_weights(rewards, logged, target)
     value = (w*r).sum()/w.sum()
@@ -181,6 +187,11 @@ def direct(
 
     The interval knows chance in the contexts, not errors of the model. ValueError for NaN
     or no rows.
+
+    Examples
+    --------
+    >>> direct([.2, .4, .6])
+    Estimate(value=0.4, se=0.1155, low=0.1737, high=0.6263)
     """
     v = checks.numbers('v_target', v_target, 1)
     return normal_estimate(v.mean(), v, alpha)
@@ -239,6 +250,11 @@ def replay(
     """Replay on a uniform log (Li et al. 2011), the interval as for `ips`.
 
     ValueError for no match, NaN, other lengths, rewards out of bounds.
+
+    Examples
+    --------
+    >>> round(replay([1, 0, 0, 1], list('abab'), list('aaab')).value, 2)   # the second row is out
+    0.67
     """
     r = checks.numbers('rewards', rewards, 1)
     a, b = np.asarray(logged_actions), np.asarray(policy_actions)
@@ -258,6 +274,13 @@ def effective_size(
     """How many equally weighted rows a weighted log is worth, (sum w)^2 / sum w^2 (Kish 1965).
 
     ValueError as for `ips`.
+
+    Examples
+    --------
+    >>> effective_size([.5]*100, [.5]*100)
+    100.0
+    >>> round(effective_size([.5]*99 + [.01], [.5]*100), 1)   # the last counts 50 times as much
+    8.5
     """
     w, _ = importance_weights(np.zeros(np.shape(logged)), logged, target)
     w = w/w.max()   # very small weights would have squares of 0

@@ -20,7 +20,17 @@ from .contract import Policy
 
 # %% ../../nbs/4_adapting/03_regret.ipynb #72fc06e1
 class World:
-    "Arms whose true means are known. All runs of a simulation go side by side, a row a run."
+    """Arms whose true means are known. All runs of a simulation go side by side, a row a run.
+
+    Examples
+    --------
+    >>> class Weekend(World):
+    ...     arms = 2
+    ...     def means(self, t, contexts): return np.array([.3, .9 if t % 7 > 4 else .1])
+    >>> runs = simulate(UCB1(2, rng=7), Weekend(), steps=70)
+    >>> runs.cumulative_regret.iloc[-1].round(1).item()   # 12 for the first arm alone
+    8.4
+    """
     arms = 0
 
     def begin(self, repeats, rng):
@@ -48,7 +58,14 @@ def _row(means, what, sound):
     raise ValueError(f'means = {means!r}: expected a {what} for each arm')
 
 class Bernoulli(World):
-    "Arms that pay 1 with fixed probabilities, else 0."
+    """Arms that pay 1 with fixed probabilities, else 0.
+
+    Examples
+    --------
+    >>> world = Bernoulli([0., .5, 1.])
+    >>> world.pay(world.means(t=0, contexts=None), np.random.default_rng(7))
+    array([0., 0., 1.])
+    """
     def __init__(self,
         means, # (arms,) probabilities
     ):
@@ -58,7 +75,15 @@ class Bernoulli(World):
     def means(self, t, contexts): return self._means
 
 class Gaussian(World):
-    "Arms that pay a fixed mean plus normal noise."
+    """Arms that pay a fixed mean plus normal noise.
+
+    Examples
+    --------
+    >>> world = Gaussian([20, 25], sd=5)   # minutes watched
+    >>> minutes = world.pay(np.full(10_000, 20.), np.random.default_rng(7))
+    >>> round(minutes.mean()), round(minutes.std())
+    (20, 5)
+    """
     def __init__(self,
         means, # (arms,) finite numbers
         sd=1., # Standard deviation of the noise
@@ -150,6 +175,12 @@ def simulate(
 
     Regret is the best arm's true mean minus the used arm's. ValueError if policy and world
     differ in the number of arms, or for a number of steps or runs that is none.
+
+    Examples
+    --------
+    >>> runs = simulate(UCB1(2, rng=7), [.2, .6], steps=1000, repeats=20, every=1000)
+    >>> runs.cumulative_regret.mean().round(1).item()   # 200 for a policy that draws lots
+    22.1
     """
     for name, value in dict(steps=steps, repeats=repeats, every=every, batch=batch).items():
         checks.whole(name, value, 1)
@@ -201,7 +232,15 @@ def regret_table(
     runs:pd.DataFrame, # From `simulate`, with further columns
     by,                # Columns that tell simulations apart
 )->pd.DataFrame:       # `mean`, `low`, `high`: 95% interval over the runs
-    "Final cumulative regret of each simulation; ValueError for a single run: it has no interval."
+    """Final cumulative regret of each simulation; ValueError for a single run: it has no interval.
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame({'policy': ['lots', 'lots', 'UCB1', 'UCB1'], 'step': 100,
+    ...                      'cumulative_regret': [19., 21., 8., 10.]})
+    >>> regret_table(runs, 'policy').round(1).T.to_dict('list')
+    {'lots': [20.0, 18.0, 22.0], 'UCB1': [9.0, 7.0, 11.0]}
+    """
     last = runs[runs.step == runs.step.max()]
     fewest = last.groupby(by, observed=True).size().min()
     if fewest < 2: raise ValueError(f'{fewest} run: expected at least 2 for an interval')
@@ -210,7 +249,15 @@ def regret_table(
 
 # %% ../../nbs/4_adapting/03_regret.ipynb #a057c5ed
 class Turnover(World):
-    "Items come and go: now and then one of a run's is replaced (Chapelle and Li 2011, section 3)."
+    """Items come and go: now and then one of a run's is replaced (Chapelle and Li 2011, section 3).
+
+    Examples
+    --------
+    >>> world = Turnover(arms=3, rate=1.)
+    >>> world.begin(repeats=2, rng=np.random.default_rng(7))
+    >>> world.means(t=0, contexts=None).shape, len(world.renewed())   # one a run
+    ((2, 3), 2)
+    """
     def __init__(self,
         arms,         # Number of items
         prior=(4, 4), # Beta that success probabilities come from
@@ -235,7 +282,17 @@ class Turnover(World):
 
 # %% ../../nbs/4_adapting/03_regret.ipynb #a85a2843
 class ChernoffUCB(UCB1):
-    "UCB with Chernoff's bound: mean + sqrt(2 mean c/n) + 2c/n, c = ln(t)/2 (Chapelle and Li 2011)."
+    """UCB with Chernoff's bound: mean + sqrt(2 mean c/n) + 2c/n, c = ln(t)/2 (Chapelle and Li
+    2011).
+
+    Examples
+    --------
+    >>> shown, clicks = ['good']*3000 + ['bad']*1000, [1]*150 + [0]*2850 + [1]*10 + [0]*990
+    >>> policies = UCB1(['good', 'bad']), ChernoffUCB(['good', 'bad'])
+    >>> for policy in policies: policy.see_many(shown, clicks)
+    >>> [policy.pick() for policy in policies]   # 5% and 1% of clicks
+    ['bad', 'good']
+    """
     def _scores(self, rng=None, context=None, n=None):
         seen_in_all = self.n.reshape(self._repeats or 1, -1).sum(1)
         c = np.log(np.maximum(seen_in_all, 1)).repeat(len(self.arms))/2
@@ -247,7 +304,14 @@ class ChernoffUCB(UCB1):
 
 # %% ../../nbs/4_adapting/03_regret.ipynb #3fc010ce
 class Changing(World):
-    "Success probabilities that follow a table, row after row."
+    """Success probabilities that follow a table, row after row.
+
+    Examples
+    --------
+    >>> world = Changing([[.2, .4], [.6, .4]], every=100)
+    >>> [int(world.means(t, contexts=None).argmax()) for t in (0, 99, 100)]   # the best arm
+    [1, 1, 0]
+    """
     def __init__(self,
         table,   # (rows, arms) probabilities
         every=1, # Steps that a row lasts

@@ -66,6 +66,11 @@ def value_remaining(
     """How much better than the leader some other arm may still be, at a quantile of the posterior.
 
     ValueError as for `prob_best`. Source: Scott 2010; 2013.
+
+    Examples
+    --------
+    >>> [value_remaining([24*n, 30*n], [100*n, 100*n], rng=7).round(2).item() for n in (1, 2, 4)]
+    [0.18, 0.05, 0.0]
     """
     a, b = _posterior(successes, totals, prior)
     rates = checks.generator(rng).beta(a, b, (draws, *a.shape))
@@ -90,14 +95,21 @@ def run_until(
     rng,              # Generator
     daily:int=100,    # Visits a day; results come in at night
     least:int=14,     # Shortest experiment, in days: two whole weeks
-    most:int=223,     # Longest experiment, in days
+    most:int=224,     # Longest experiment, in days
     share:float=.01,  # Stop when less than this share of the leader's rate may be gained
     even:bool=False,  # Each arm gets as many visits, whatever has been seen: only the stop learns
 )->pd.DataFrame:      # A row an experiment: `days`, `chosen` arm, `lost` clicks while it ran
     """Thompson sampling with a stop, tried each night.
 
     It ends if the value remaining is below `share`, at 95%. Source: Scott 2013.
+
+    Examples
+    --------
+    >>> runs = run_until([.1, .15], repeats=20, rng=np.random.default_rng(7))
+    >>> runs[['days', 'chosen']].mean().tolist()
+    [14.9, 1.0]
     """
+    rng = checks.generator(rng)
     means = np.asarray(means, float)
     clicks, used = np.zeros((2, repeats, len(means)))
     days, live = np.full(repeats, most), np.arange(repeats)
@@ -119,6 +131,13 @@ class TopTwo(Thompson):
 
     Half of the time it picks the leader of a draw, else the best of the others in a second draw.
     Source: after Russo 2016.
+
+    Examples
+    --------
+    >>> policies = Thompson(['a', 'b'], rng=7), TopTwo(['a', 'b'], rng=7)
+    >>> for policy in policies: policy.see_many(['a']*100 + ['b']*100, [1]*100 + [0]*100)
+    >>> [policy.pick_many(200).tolist().count('a') for policy in policies]   # it goes on asking
+    [200, 96]
     """
     def _choose(self, rng, context=None, n=None):
         if n is not None: return self._in_turn(rng, context, n)
@@ -154,7 +173,15 @@ def identify(
     every:int=100,    # Visits between two looks
     most:int=20_000,  # Longest search, in visits
 )->pd.DataFrame:      # A row a search: `visits`, `right`, `lost` clicks
-    "Run a policy until it is sure enough which arm is the best."
+    """Run a policy until it is sure enough which arm is the best.
+
+    Examples
+    --------
+    >>> found = identify(TopTwo(2, rng=7), [.2, .3], repeats=10, rng=np.random.default_rng(7))
+    >>> found[['visits', 'right']].mean().tolist()
+    [360.0, 1.0]
+    """
+    rng = checks.generator(rng)
     means, runs = np.asarray(means, float), side_by_side(policy, repeats)
     found, live = np.full((repeats, 3), np.nan), np.arange(repeats)
     for visits in range(every, most + 1, every):
@@ -187,7 +214,14 @@ def adaptive_log(
     """Logs of Thompson sampling in batches, with propensities that are known exactly.
 
     Arms are drawn from `prob_best`, mixed with a floor; ValueError for a floor that cannot be.
+
+    Examples
+    --------
+    >>> used, reward, chance = adaptive_log([.1, .9], 1, np.random.default_rng(7), batches=3)
+    >>> chance[0, ::25, 1].round(2).tolist()   # of the better arm, in each batch
+    [0.5, 0.95, 0.95]
     """
+    rng = checks.generator(rng)
     means, k = np.asarray(means, float), len(means)
     checks.number('floor', floor, least=0, most=1/k)
     x, n, log = np.zeros((repeats, k)), np.zeros((repeats, k)), []

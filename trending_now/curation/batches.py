@@ -176,7 +176,15 @@ def _with_makers(features):
 # %% ../../nbs/2_retraining/10_batches.ipynb #batches-suspicion
 @dataclass(frozen=True, repr=False)
 class Suspicion(Shown):
-    "Why a week should not be learned from before a person has seen it."
+    """Why a week should not be learned from before a person has seen it.
+
+    Examples
+    --------
+    >>> week, large = ({name: n for name in (*KNOWN, *GENRES)} for n in (30, 450))
+    >>> found, = unusual(Reading(900, large, 3.), [Reading(60, week, 3.)]*12)
+    >>> found.what, found.value, found.words
+    ('films', 900, '900 films, usually 37 to 96')
+    """
     what:str     # 'films', a column, 'known makers', 'genres' or 'agreement'
     value:float  # What the week shows
     low:float    # Usual weeks lie between these two

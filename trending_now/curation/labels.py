@@ -22,7 +22,7 @@ from ..genres.scores import evaluate
 def random_sample(
     rows,     # How many rows there are, or anything with a length
     n:int,    # How many to choose
-    rng=None, # Generator or seed; None is refused
+    rng=0,    # Generator or seed; None is refused
 )->np.ndarray: # Positions (n,), in the order drawn
     """Rows drawn with equal chances, without putting back.
 
@@ -81,7 +81,7 @@ def _pick_side(want, left, rng):
 def stratified_sample(
     labels,   # 0/1 (rows, labels), or the Films record
     n:int,    # How many to choose
-    rng=None, # Generator or seed; None is refused
+    rng=0,    # Generator or seed; None is refused
 )->np.ndarray: # Positions (n,), ascending
     """Rows whose share of every label is close to its share in all rows.
 
@@ -210,7 +210,15 @@ def places(
     films:pd.DataFrame, # Films record
     dimensions:int=16,  # How many numbers stand for the words
 )->np.ndarray:          # (films, dimensions + 2)
-    "Films as points: singular vectors of their hashed words, runtime and year at half weight."
+    """Films as points: singular vectors of their hashed words, runtime and year at half weight.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS, as_record
+    >>> films = {'title': ['Alien', 'Alien 3', 'Cube'], 'year': [1979, 1992, 1997], 'runtime': 110}
+    >>> places(as_record(pd.DataFrame(films, columns=COLUMNS)), dimensions=2).shape
+    (3, 4)
+    """
     from scipy.sparse.linalg import svds
     words = FilmFeatures('v1').transform(films)[:, :N_HASH].astype(float)
     directions, strength, _ = svds(words, dimensions, random_state=0)
@@ -223,7 +231,15 @@ def places(
 # %% ../../nbs/2_retraining/08_labels.ipynb #e7e2c451
 @dataclass(frozen=True, eq=False)
 class Desk:
-    "What a buyer can see on the day of the purchase. No true label of `left` is among it."
+    """What a buyer can see on the day of the purchase. No true label of `left` is among it.
+
+    Examples
+    --------
+    >>> left, nowhere = pd.DataFrame(index=['Alien', 'Brazil', 'Cube']), np.zeros((3, 2))
+    >>> desk = Desk(left, np.array([[.9], [.5], [.2]]), nowhere, nowhere, n=1, rng=None)
+    >>> BUYERS['entropy'](desk).tolist()
+    [1]
+    """
     left:pd.DataFrame      # Films without labels
     proba:np.ndarray       # What the present model says of them (films, 12)
     embeddings:np.ndarray  # Where they lie (films, dimensions)
@@ -260,14 +276,27 @@ def label_curve(
     pool:pd.DataFrame,     # Films whose labels are for sale
     test:pd.DataFrame,     # Later films
     buyer,                 # `Desk` -> positions
-    rng,                   # Generator
+    rng,                   # Generator or seed
     embeddings,            # Numbers of the pool (films, dimensions)
     start:int=100,         # Films of the first, random purchase
     batch:int=200,         # Films of each later one
     rounds:int=3,          # Later purchases
     version:str='v3',      # Of the features; they observe no film that was not bought
 )->pd.DataFrame:           # A row a purchase: labels, micro_f1, macro_f1, precision, F1 by genre
-    "Buy labels batch by batch, retrain after each purchase, and score on later films."
+    """Buy labels batch by batch, retrain after each purchase, and score on later films.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS, GENRES, as_record
+    >>> from trending_now.settings import stream
+    >>> rows = {'genres': [[genre] for genre in GENRES]*3, 'year': 1997}
+    >>> films, points = as_record(pd.DataFrame(rows, columns=COLUMNS)), np.zeros((24, 1))
+    >>> few = dict(start=12, batch=6, rounds=1, version='v1')
+    >>> curve = label_curve(films[:24], films[24:], BUYERS['random'], stream(7, 'x'), points, **few)
+    >>> curve.labels.tolist()
+    [12, 18]
+    """
+    rng = checks.generator(rng)
     have = random_sample(pool, start, rng)
     model = _learn(pool.iloc[have], version)
     rows = [_score(model, test, len(have))]
@@ -286,7 +315,15 @@ def paired(
     column:str,          # A score
     base:str='random',   # The buyer to compare with
 )->pd.DataFrame:         # By buyer and labels: difference, low, high (95%, t over seeds)
-    "What labels are worth more than the base's, start by start; ValueError for an unknown base."
+    """What labels are worth more than the base's, start by start; ValueError for an unknown base.
+
+    Examples
+    --------
+    >>> curves = pd.DataFrame({'buyer': ['random', 'margin']*2, 'seed': [7, 7, 8, 8],
+    ...                        'labels': 100, 'micro_f1': [.40, .45, .42, .45]})
+    >>> paired(curves, 'micro_f1').round(3).loc[('margin', 100)].tolist()
+    [0.04, -0.087, 0.167]
+    """
     from scipy.stats import t
     wide = curves.pivot(index=['labels', 'seed'], columns='buyer', values=column)
     checks.one_of('base', base, list(wide))
@@ -301,7 +338,17 @@ def plot_paired(
     ax,         # Matplotlib axes
     names=None, # Which buyers; None: all
 ):
-    "Lines of differences over labels, a band and a name each; KeyError for an unknown name."
+    """Lines of differences over labels, a band and a name each; KeyError for an unknown name.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> rows = pd.MultiIndex.from_product([['margin'], [100, 200]], names=['buyer', 'labels'])
+    >>> table = pd.DataFrame({'difference': [.04, .05], 'low': [.01, .02], 'high': .07}, rows)
+    >>> plot_paired(table, ax := Figure().subplots())
+    >>> [text.get_text() for text in ax.texts], ax.get_xlabel()
+    (['margin'], 'labels bought')
+    """
     for k, name in enumerate(names or table.index.unique('buyer')):
         line, colour = table.loc[name], f'C{k}'
         end = (line.index[-1], line.difference.iloc[-1])

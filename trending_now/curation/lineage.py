@@ -26,7 +26,18 @@ from ..show import markdown_table
 # %% ../../nbs/2_retraining/12_lineage.ipynb #35c3c4be
 @dataclass(frozen=True, repr=False)
 class Lineage:
-    "What a model was trained on, in plain values: anybody can get exactly these rows again."
+    """What a model was trained on, in plain values: anybody can get exactly these rows again.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS
+    >>> film = {'title': 'Cube', 'year': 1997, 'arrived': '1997-09-09', 'genres': ['Thriller']}
+    >>> films = pd.DataFrame([film]*3, columns=COLUMNS).assign(film_id=['a', 'b', 'c'])
+    >>> chosen, lineage = curate(films, AllHistory())
+    >>> again = Lineage.from_json(lineage.to_json())  # as its file holds it
+    >>> again == lineage, again.films, again.start
+    (True, 3, '1997-09-09')
+    """
     rule:str                # The rule in words
     films:int               # How many rows
     start:str|None          # Day of the first arrival; `from` in JSON
@@ -304,14 +315,36 @@ def _empty_weeks(window, held, now):
 
 # %% ../../nbs/2_retraining/12_lineage.ipynb #44c9066f
 class LineageError(ValueError):
-    "A lineage does not give its rows back. `problems` lists what is missing or differs."
+    """A lineage does not give its rows back. `problems` lists what is missing or differs.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS
+    >>> film = {'title': 'Cube', 'year': 1997, 'arrived': '1997-09-09', 'genres': ['Thriller']}
+    >>> films = pd.DataFrame([film]*3, columns=COLUMNS).assign(film_id=['a', 'b', 'c'])
+    >>> chosen, lineage = curate(films, AllHistory())
+    >>> try: lineage.verify(films[1:])
+    ... except LineageError as e: print(e.problems[0])
+    1 of 3 rows are gone: a
+    """
     def __init__(self, problems): # A sentence each
         self.problems = tuple(problems)
         super().__init__('\n'.join(self.problems))
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Verified:
-    "A lineage that gave the same rows back."
+    """A lineage that gave the same rows back.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS
+    >>> film = {'title': 'Cube', 'year': 1997, 'arrived': '1997-09-09', 'genres': ['Thriller']}
+    >>> films = pd.DataFrame([film]*3, columns=COLUMNS).assign(film_id=['a', 'b', 'c'])
+    >>> chosen, lineage = curate(films, AllHistory())
+    >>> found = lineage.verify(films)
+    >>> found.films.film_id.tolist(), found.checks[0]
+    (['a', 'b', 'c'], '3 rows have the recorded hashes')
+    """
     films:pd.DataFrame   # The rows, ready for a refit
     checks:tuple         # What was compared, a sentence each
     notes:tuple          # What differs without changing a row, such as a package version

@@ -162,6 +162,14 @@ def tracked(
 
     FileNotFoundError names what is missing; ValueError a revision that does not exist, or a file
     that cannot be read.
+
+    Examples
+    --------
+    >>> with TemporaryDirectory() as folder:
+    ...     pd.DataFrame({'title': ['Alien', 'Cube']}).to_parquet(f'{folder}/films.parquet')
+    ...     films, source = tracked('films.parquet', root=folder)
+    >>> len(films), source['path'], source['rev']  # no revision: as the file lies there
+    (2, 'films.parquet', None)
     """
     root = Path(root).resolve() if root else project_root()
     rel = Path(os.path.relpath(root/path, root)).as_posix()
@@ -200,7 +208,15 @@ def describe_files(
     root,  # A folder, such as a workspace
     files, # Parquet files, relative to it
 )->dict:   # Source: path, files, md5, rev; `verify(root=...)` reads them again
-    "What `tracked` notes of files that were read already; FileNotFoundError if one is missing."
+    """What `tracked` notes of files that were read already; FileNotFoundError if one is missing.
+
+    Examples
+    --------
+    >>> with TemporaryDirectory() as folder:
+    ...     size = Path(folder, 'week.parquet').write_bytes(b'films')
+    ...     describe_files(folder, ['week.parquet'])['md5']
+    'e71ecb8c5f3ac411acdb0d6fcb40fbfe.dir'
+    """
     folder, blobs = _present(Path(root), list(files))
     return {'path': '.', 'files': sorted(blobs), 'md5': _dvc_md5(blobs, folder), 'rev': None}
 
@@ -210,7 +226,16 @@ def playground(
     revisions:dict,   # Tag -> Films record, oldest first
     name='films.parquet', # The file that DVC tracks
 )->Path:              # The folder, ready for `tracked(name, rev=tag, root=folder)`
-    "A small git and DVC project: a commit and a tag for each version of one file. Needs DVC."
+    """A small git and DVC project: a commit and a tag for each version of one file. Needs DVC.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'title': ['Alien']})
+    >>> with TemporaryDirectory() as folder:
+    ...     root = playground(folder, {'march': films})
+    ...     ask_git(root, 'tag').strip(), (root/'films.parquet.dvc').exists()
+    (b'march', True)
+    """
     os.environ.setdefault('DVC_NO_ANALYTICS', '1')
     from dvc.repo import Repo
     logging.getLogger('dvc').setLevel(logging.WARNING)  # DVC greets at length

@@ -18,7 +18,16 @@ def named_columns(
     rows,               # What `FilmFeatures` says of them, sparse (films, columns)
     version:str='v3',   # Of the features
 )->pd.DataFrame:        # A row a film, by its id; NaN for what is missing
-    "Numbers and records of the films with names; one column, `hashed`, stands for all names."
+    """Numbers and records of the films with names; one column, `hashed`, stands for all names.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> films, numbers = pd.DataFrame({'film_id': ['a', 'b']}), [[90, 1997], [117, 1979]]
+    >>> rows = sparse.csr_array(np.hstack([np.zeros((2, N_HASH)), numbers]))
+    >>> named_columns(films, rows, 'v1').loc['b'].to_dict()
+    {'runtime': 117.0, 'year': 1979.0, 'hashed': 0.0}
+    """
     names = list(NUMBERS)
     for kind in RECORDS[version]:
         per_genre = list(GENRES) if kind in ROLES else [*GENRES, *(f'most {g}' for g in GENRES)]

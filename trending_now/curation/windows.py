@@ -51,7 +51,14 @@ class LatestWindow:
 # %% ../../nbs/2_retraining/09_windows.ipynb #fa4ae3a3
 @dataclass(frozen=True)
 class AllHistory:
-    "Everything that had arrived."
+    """Everything that had arrived.
+
+    Examples
+    --------
+    >>> days = pd.DataFrame({'arrived': pd.to_datetime(['1999-12-31', '2011-02-01', '2012-05-01'])})
+    >>> AllHistory().select(days, now='2012-05-01').arrived.dt.year.tolist()
+    [1999, 2011]
+    """
     def __str__(self): return 'all history'
 
     def select(self, films, now, rng=None)->pd.DataFrame: # Films record; may be empty
@@ -61,7 +68,15 @@ class AllHistory:
 # %% ../../nbs/2_retraining/09_windows.ipynb #25cd085b
 @dataclass(frozen=True)
 class RecentPlusSample:
-    "The latest weeks, and a random sample of what came before them."
+    """The latest weeks, and a random sample of what came before them.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'arrived': pd.date_range('2000-01-01', '2011-12-01', freq='MS')})
+    >>> window = RecentPlusSample(weeks=3, sample=5)
+    >>> len(films), len(window.select(films, now='2012-01-01', rng=7)), str(window)
+    (144, 8, 'latest 3 weeks and 5 older films')
+    """
     weeks:int             # Service weeks that are taken whole
     sample:int            # Older films to draw; all of them where there are fewer
     months_per_week:int=1 # Calendar months that one service week brings in
@@ -161,6 +176,15 @@ def quarantine(
     """Set bad rows and flooded weeks aside, with reasons.
 
     Of rows with one film_id the first stays. ValueError for missing columns or a wrong limit.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS
+    >>> film = {'film_id': 'a', 'title': 'Cube', 'year': 1997, 'arrived': '1997-09-09'}
+    >>> film['genres'] = ['Thriller']
+    >>> week = pd.DataFrame([film, film, {**film, 'film_id': 'b', 'runtime': -5}], columns=COLUMNS)
+    >>> quarantine(week)[1].reason.tolist()
+    ['duplicate film_id', 'impossible runtime -5.0 (minutes from 1 to 1000)']
     """
     check_columns(films)
     if limit is not None: checks.whole('limit', limit, 1)

@@ -127,7 +127,15 @@ def corrupt(
     """Labels in which a share of the films carries the genres of another film.
 
     A tagger that is wrong in a believable way; ValueError for a share outside 0 to 1.
+
+    Examples
+    --------
+    >>> true = np.eye(12)[np.arange(1000) % 12]   # a genre each
+    >>> wrong = (corrupt(true, .3, stream(7, 'corrupt')) != true).any(axis=1)
+    >>> float(wrong.mean())   # a few of the 30% drew a film of their own genre
+    0.25
     """
+    rng = checks.generator(rng)
     share = checks.number('share', share, least=0, most=1)
     out = np.array(true)
     hit = rng.random(len(out)) < share

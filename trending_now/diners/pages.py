@@ -98,7 +98,16 @@ def trending(
     now:pd.Timestamp,      # Clicks from this moment on are not known yet
     half_life:float=7.,    # Days after which a click counts half
 )->pd.Series:              # Score by film_id, highest first
-    "Recent clicks of each film, with exponential decay."
+    """Recent clicks of each film, with exponential decay.
+
+    Examples
+    --------
+    >>> now = pd.Timestamp('2024-01-15', tz='UTC')
+    >>> clicks = pd.DataFrame({'film_id': ['Q1', 'Q2', 'Q2'], 'kind': 'click',
+    ...                        'ts': now - pd.to_timedelta([7, 7, 14], 'D')})
+    >>> trending(clicks, now).to_dict()
+    {'Q2': 0.75, 'Q1': 0.5}
+    """
     clicks = events[(events.kind == 'click') & (events.ts < now)]
     age = (now - clicks.ts) / pd.Timedelta(days=1)
     weight = .5**(age/half_life)
@@ -204,7 +213,16 @@ def join_pages(
     experiment:str='',   # Name of the experiment
     variants=None,       # A name for each page; None: their own
 )->Pages:                # All of them in one, in this order
-    "Several pages as one, so that visitors can be assigned to them; ValueError for other grids."
+    """Several pages as one, so that visitors can be assigned to them; ValueError for other grids.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'film_id': ['Q1', 'Q2'], 'genres': [['Drama'], ['Comedy']],
+    ...                       'critic_score': [80., 60.]})
+    >>> old, new = (build_page(films, labels(films), model_version=name) for name in ('v1', 'v2'))
+    >>> join_pages(old, new, experiment='tags', variants=['control', 'treatment']).variants
+    ('control', 'treatment')
+    """
     for page in pages: _check_grid(page, pages[0])
     def joined(name): return np.concatenate([getattr(page, name) for page in pages])
     ids, at = np.unique(joined('film_id'), return_index=True)

@@ -105,7 +105,13 @@ def _bots(self:Visitors):
 def service_time(
     week:int,            # Service week, 0 or later
 )->pd.Timestamp:         # UTC; a Monday
-    "When a service week starts: seven days a week, whatever film history it brings in."
+    """When a service week starts: seven days a week, whatever film history it brings in.
+
+    Examples
+    --------
+    >>> str(service_time(2))
+    '2024-01-15 00:00:00+00:00'
+    """
     return pd.Timestamp('2024-01-01', tz='UTC') + pd.Timedelta(days=7*int(week))
 
 # %% ../../nbs/1_service/07_visitors.ipynb #b75fbad2
@@ -150,6 +156,7 @@ def views(self:Visitors,
     rng,          # One number is drawn; the same state gives the same views
 )->pd.DataFrame:  # visitor, household, visit (session), view (0-based within it), ts
     "Who comes in that week, and when; it does not depend on what is shown."
+    rng = checks.generator(rng)
     if hasattr(week, 'start'): week, start = week.week, week.start
     else:
         week = checks.whole('week', week)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastcore.basics import patch
 from scipy.special import ndtri
+from .. import checks
 from ..catalogue import GENRES
 from .clicks import Clickers
 from .pages import Pages
@@ -107,6 +108,7 @@ def truth(self:Diners,
 
     Interference and novelty are included, and bots too.
     """
+    rng = checks.generator(rng)
     views = self.views(pages, rng)
     page = self._page_of(pages, views, assign)
     chunks = self._chances_by_chunk(pages, views, np.maximum(page, 0))
@@ -193,7 +195,13 @@ def _numbered(before, numbers, width=0):
 def unit_ids(
     visitors, # Indices, (n,)
 ):            # Series of texts, (n,)
-    "The `unit` of the Events record for indices of visitors: v0000012."
+    """The `unit` of the Events record for indices of visitors: v0000012.
+
+    Examples
+    --------
+    >>> unit_ids([0, 12]).tolist()
+    ['v0000000', 'v0000012']
+    """
     return _STR.__from_arrow__(_numbered('v', np.asarray(visitors), 7))
 
 # %% ../../nbs/1_service/10_visits.ipynb #83fe8191
@@ -280,6 +288,7 @@ def visit(self:Diners,
     the film has the genre and 0 where it hasn't; the last two come with delay. A visitor who
     is not in the test (-1) sees page 0.
     """
+    rng = checks.generator(rng)
     root = int(rng.integers(2**32))
     views = self._views(pages.week, pages.start, root)
     page = self._page_of(pages, views, assign)
@@ -322,6 +331,13 @@ def slot_counts(
     events:pd.DataFrame, # Events record
     slots:int,           # Slots on the page
 )->np.ndarray:           # (2, slots): impressions and clicks
-    "Impressions and clicks on each position."
+    """Impressions and clicks on each position.
+
+    Examples
+    --------
+    >>> kinds = ['impression', 'impression', 'click']
+    >>> slot_counts(pd.DataFrame({'kind': kinds, 'position': [0, 1, 1]}), slots=2).tolist()
+    [[1, 1], [0, 1]]
+    """
     def count(kind): return np.bincount(events.position[events.kind == kind], minlength=slots)
     return np.array([count('impression'), count('click')])

@@ -128,6 +128,15 @@ def matured_rate(
 
     The standard error takes films as the units, since a mistaken film is corrected by many.
     NaN where no click is old enough. ValueError for `now` that is no moment.
+
+    Examples
+    --------
+    >>> answers = pd.DataFrame({'film_id': ['Q1', 'Q2', 'Q3', 'Q4'], 'corrections': [1, 0, 0, 0],
+    ...                         'ts': pd.Timestamp('2024-01-01', tz='UTC')})
+    >>> half_by_now = delays_of([1, 3], [9, 9])
+    >>> rates = matured_rate(answers, '2024-01-03', half_by_now)
+    >>> rates[['clicks', 'matured', 'corrected', 'rate']].values.tolist()
+    [[4.0, 2.0, 1.0, 0.5]]
     """
     age = (checks.moment('now', now, aware=True) - answers.ts) / _DAY
     if isinstance(by, str): by = answers[by]

@@ -103,7 +103,16 @@ def review_event(
 def reviews_of(
     events:pd.DataFrame, # Events record
 )->pd.DataFrame:         # A row a film and reviewer, a column a genre, 0/1
-    "The latest answer of each reviewer for each film."
+    """The latest answer of each reviewer for each film.
+
+    Examples
+    --------
+    >>> said = pd.DataFrame([review_event('Q1', ['Drama'], 'ann', '2024-01-01'),
+    ...                      review_event('Q1', ['Comedy'], 'ann', '2024-01-02')])
+    >>> events = said.assign(payload=said.payload.map(json.dumps))
+    >>> reviews_of(events).loc[('Q1', 'ann'), ['Drama', 'Comedy']].tolist()
+    [0, 1]
+    """
     said = events[signals_of(events) == 'review'].sort_values('ts', kind='stable')
     notes = [json.loads(text) for text in said.payload]
     table = pd.DataFrame([[int(genre in note['genres']) for genre in GENRES] for note in notes],
@@ -134,6 +143,15 @@ def reviewer_agreement(
     All genres together share one base rate, which makes alpha larger than that of most genres.
 
     Krippendorff 2004; Hayes & Krippendorff 2007. ValueError without a film that two have reviewed.
+
+    Examples
+    --------
+    >>> who = pd.MultiIndex.from_product([['Q1', 'Q2', 'Q3', 'Q4'], ['ann', 'bo']],
+    ...                                  names=['film_id', 'by'])
+    >>> reviews = pd.DataFrame({'Drama': [1, 1, 0, 0, 1, 1, 0, 1]}, who)   # at odds about Q4
+    >>> found = reviewer_agreement(reviews, 'Drama')
+    >>> round(found.alpha, 2), found.films, round(found.slips, 2)
+    (0.53, 4, 0.15)
     """
     columns = list(GENRES) if genre is None else [checks.one_of('genre', genre, GENRES)]
     wide = reviews[columns].unstack('by')

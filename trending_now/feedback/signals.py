@@ -17,7 +17,15 @@ from ..show import markdown_table
 # %% ../../nbs/6_product/13_signals.ipynb #si-kinds-code
 @dataclass(frozen=True)
 class Signal:
-    "One kind of thing that the log may say."
+    """One kind of thing that the log may say.
+
+    Examples
+    --------
+    >>> SIGNALS['alert'].says, SIGNALS['alert'].errs
+    ('a measure has left its range', 'false alarms')
+    >>> [name for name, signal in SIGNALS.items() if signal.group == 'human']
+    ['review']
+    """
     group:str      # implicit, explicit, system or human
     kind:str       # Kind of the event
     mark:tuple     # (key, value) in its payload; (): none of the other marks
@@ -67,7 +75,13 @@ def signals_of(
     return out
 
 def example_events()->pd.DataFrame: # Events record
-    "For examples: a view with two clicks, a rating of one and a correction of the other."
+    """For examples: a view with two clicks, a rating of one and a correction of the other.
+
+    Examples
+    --------
+    >>> example_events()[['kind', 'film_id', 'value']].tail(3).values.tolist()
+    [['click', 'Q2', 60.0], ['rating', 'Q1', 4.0], ['correction', 'Q2', 0.0]]
+    """
     rows = [('exposure', '', -1, np.nan, 0, '{}'), ('click', 'Q1', 0, 90., 5, '{}'),
             ('click', 'Q2', 1, 60., 9, '{}'), ('rating', 'Q1', 0, 4., 120, '{}'),
             ('correction', 'Q2', 1, 0., 300, '{"genre": "Drama", "wrong": true}')]
@@ -80,7 +94,13 @@ def example_events()->pd.DataFrame: # Events record
 def visitor_marks(
     events:pd.DataFrame, # Events record
 )->pd.DataFrame:         # A row a visitor: views, clicks, quick, opened
-    "For each visitor the median seconds after a click, and the share of the cards opened."
+    """For each visitor the median seconds after a click, and the share of the cards opened.
+
+    Examples
+    --------
+    >>> visitor_marks(example_events())[['views', 'clicks', 'quick']].loc['anna'].tolist()
+    [1.0, 2.0, 75.0]
+    """
     counts = events.groupby(['unit', 'kind']).size().unstack(fill_value=0)
     counts = counts.reindex(columns=['exposure', 'impression', 'click'], fill_value=0)
     dwell = events[events.kind == 'click'].groupby('unit').value.median()
@@ -94,7 +114,14 @@ def is_bot_like(
     opened:float=.2,      # Share of the cards; whoever opens more has not chosen
     min_clicks:int=20,    # With fewer clicks nobody is called a bot
 )->pd.Series:             # bool, by visitor
-    "Who has clicked often, and either leaves at once or opens almost everything."
+    """Who has clicked often, and either leaves at once or opens almost everything.
+
+    Examples
+    --------
+    >>> marks = pd.DataFrame({'clicks': [50, 50], 'quick': [1., 60.], 'opened': .1}, ['x1', 'anna'])
+    >>> is_bot_like(marks).to_dict()
+    {'x1': True, 'anna': False}
+    """
     often = marks.clicks >= checks.whole('min_clicks', min_clicks, 1)
     hasty = marks.quick < checks.positive('quick', quick)
     return often & (hasty | (marks.opened > checks.share('opened', opened)))

@@ -19,7 +19,17 @@ def film_slices(
     films:pd.DataFrame, # Films record
     tags,               # Shown tags, 0/1 (films, 12)
 )->pd.DataFrame:        # A row a film, a column a slice, bool
-    "Slices by shown genre, number of tags, year, length, language, country and fame."
+    """Slices by shown genre, number of tags, year, length, language, country and fame.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS, as_record, labels
+    >>> heat = dict(title='Heat', year=1995, runtime=170, genres=['Crime', 'Drama'])
+    >>> films = as_record(pd.DataFrame([heat], columns=COLUMNS))
+    >>> slices = film_slices(films, labels(films))
+    >>> slices.columns[slices.loc[0]].tolist()[:5]
+    ['tagged Drama', 'tagged Crime', '2 tags', 'of the 1990s', 'over 130 minutes']
+    """
     tags, columns = np.asarray(tags), {}
     if tags.shape != (len(films), len(GENRES)) or not np.isin(tags, (0, 1)).all():
         raise ValueError(f'tags of shape {tags.shape}: expected 0 or 1, twelve for each of '
@@ -111,6 +121,13 @@ def to_improve(
 
     Ordered by what is sure (`at_least`). Slices overlap, so the rows do not add up. ValueError
     for no time.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({'looks': 600., 'difference': .1, 'low': .04, 'adjusted': [.01, .2]},
+    ...                      ['in French', 'of the 1940s'])
+    >>> to_improve(table, weeks=12).round(2).to_dict('index')
+    {'in French': {'spared': 5.0, 'at_least': 2.0}}
     """
     weeks = checks.positive('weeks', weeks, 'weeks')
     sure = table[(table.adjusted < checks.share('alpha', alpha)) & (table.difference > 0)]

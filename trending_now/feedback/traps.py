@@ -23,6 +23,15 @@ def place_looks(
     NaN for places that no chain of films which have moved ties to the first one, and for films
     that stood only there. Richardson, Dominowska & Ragno 2007; Wang et al. 2018. ValueError for a
     log without clicks in the first place.
+
+    Examples
+    --------
+    >>> seen = [('a', 1), ('b', 2)]*40 + [('a', 2), ('b', 1)]*40
+    >>> clicked = [('a', 1)]*8 + [('a', 2)]*4 + [('b', 1)]*4 + [('b', 2)]*2
+    >>> events = pd.DataFrame(seen + clicked, columns=['film_id', 'position'])
+    >>> looks, appeal = place_looks(events.assign(kind=['impression']*160 + ['click']*18))
+    >>> looks.round(2).to_dict(), appeal.round(2).to_dict()
+    ({1: 1.0, 2: 0.5}, {'a': 0.2, 'b': 0.1})
     """
     views, clicks = _tallies(events)
     if not clicks[:, 0].any():

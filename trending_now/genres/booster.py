@@ -148,7 +148,16 @@ def _hashes(folder):
 def seal(
     folder, # Its files are final
 )->dict:    # SHA-256 by file
-    "Write `checksums.json` for all files of a folder."
+    """Write `checksums.json` for all files of a folder.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     size = Path(folder, 'model.txt').write_text('trees')
+    ...     list(seal(folder)), sorted(path.name for path in Path(folder).iterdir())
+    (['model.txt'], ['checksums.json', 'model.txt'])
+    """
     sums = _hashes(folder)
     (Path(folder)/'checksums.json').write_text(json.dumps(sums, indent=1) + '\n')
     return sums
@@ -163,7 +172,17 @@ def _trouble(name, sealed, found):
 def check_seal(
     folder, # As `seal` left it
 ):
-    "ValueError naming a file that is missing, new or changed; FileNotFoundError without a seal."
+    """ValueError naming a file that is missing, new or changed; FileNotFoundError without a seal.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     sums, size = seal(folder), Path(folder, 'model.txt').write_text('smuggled in')
+    ...     try: check_seal(folder)
+    ...     except ValueError as e: print(str(e).removeprefix(f'{folder}: '))
+    model.txt was not there when the model was saved; do not use this model
+    """
     path = Path(folder)/'checksums.json'
     if not path.exists(): raise FileNotFoundError(f'{path}: no such file; a saved model has one')
     try: sealed = json.loads(path.read_bytes())

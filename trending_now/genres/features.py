@@ -127,7 +127,16 @@ def _joined(parts):
 
 # %% ../../nbs/1_service/02_features.ipynb #ft-23
 class CreditLog:
-    "Which names had been on films of which genres by when. Names are codes, each of a kind."
+    """Which names had been on films of which genres by when. Names are codes, each of a kind.
+
+    Examples
+    --------
+    >>> log, one = CreditLog(), np.uint64(1)
+    >>> log.add(np.array([one, one]), np.array([10, 20]), np.eye(12, dtype=int)[[0, 3]])
+    >>> films, genres = log.before(np.array([one, one, one]), np.array([10, 20, 21]))
+    >>> films.tolist(), genres[2].nonzero()[0].tolist()
+    ([0, 1, 2], [0, 3])
+    """
     def __init__(self): self.parts = []  # Each at least twice as long as the next
 
     def add(self,

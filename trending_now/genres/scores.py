@@ -76,6 +76,7 @@ def resampled(
     rng,    # Random generator
 )->np.ndarray: # (n_boot, ...)
     "Sums of the counts over films drawn with replacement."
+    rng = checks.generator(rng)
     n = len(found)
     weights = rng.multinomial(n, np.full(n, 1/n), n_boot)
     return (weights @ found.reshape(n, -1)).reshape(n_boot, *found.shape[1:])
@@ -231,7 +232,19 @@ def prequential(
     weeks,  # `Week`s, in order
     labels, # Function from films to 0/1 (films, 12)
 )->tuple:   # Probabilities and labels, (films, 12) each, in order of arrival
-    "Predict each week's films before their makers' records learn of them; trees stay."
+    """Predict each week's films before their makers' records learn of them; trees stay.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS, Week, as_record, labels
+    >>> from trending_now.genres import FilmFeatures, GenreBooster
+    >>> film = {'year': 1997, 'arrived': '1997-09-09', 'genres': ['Thriller']}
+    >>> films = as_record(pd.DataFrame([film]*9, columns=COLUMNS).assign(film_id=range(9)))
+    >>> model = GenreBooster(FilmFeatures('v2'), trees=1).fit(films[:5], labels(films[:5]))
+    >>> proba, truth = prequential(model, [Week(0, None, films[5:])], labels)
+    >>> proba.shape, len(model.features.seen)  # four are predicted, and known from now on
+    ((4, 12), 9)
+    """
     proba, truth = [], []
     for week in weeks:
         if not len(week.films): continue
@@ -246,7 +259,14 @@ def tune_thresholds(
     proba,         # Their probabilities (films, 12), made before the labels were known
     prior=30,      # Positives that the common threshold counts for
 )->np.ndarray:     # A threshold for each genre, (12,)
-    "Thresholds with the best F1 on past films; rare genres lean on the best common threshold."
+    """Thresholds with the best F1 on past films; rare genres lean on the best common threshold.
+
+    Examples
+    --------
+    >>> truth = np.tile([[1], [0]], (50, 12))
+    >>> tune_thresholds(truth, .25 + .3*truth)[:3]  # the lowest that keeps .25 from .55
+    array([0.26, 0.26, 0.26])
+    """
     y, p = check_pair(labels, proba)
     grid = np.arange(.1, .61, .02)
     counts = np.stack([confusion(y, p >= threshold).sum(0) for threshold in grid])

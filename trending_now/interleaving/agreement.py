@@ -32,6 +32,11 @@ def random_pairs(
     """Ranker pairs as a team would try them; ValueError for a wrong number.
 
     The profile grows or shrinks by a step or stays, the weights move a little.
+
+    Examples
+    --------
+    >>> [(in_use.clicks, change.clicks) for in_use, change in random_pairs(4, rng=7)]
+    [(40, 40), (5, 10), (40, 20), (10, 10)]
     """
     rng = checks.generator(rng)
     return [_pair(rng) for _ in range(checks.whole('n', n, of='pairs'))]

@@ -133,7 +133,13 @@ def balanced(
     """Balanced interleaving: one coin, then by turns (Joachims 2003; Chapelle et al. 2012).
 
     ValueError for duplicates or k below 1.
+
+    Examples
+    --------
+    >>> balanced('abcd', 'badc', k=4, rng=7)
+    Interleaved(balanced: b [b], a [a], d [b], c [a])
     """
+    rng = checks.generator(rng)
     (a, b), k, rng = _inputs({'a': a, 'b': b}, k, rng)
     lists = [a, b] if rng.random() < .5 else [b, a]
     items = _by_turns(lists)[:k]
@@ -149,6 +155,12 @@ def credit(
 
     ValueError for places outside the list, for a multileaved list, and for a balanced one
     without the lists that it is from.
+
+    Examples
+    --------
+    >>> mixed = Interleaved(items='bac', teams='bab')
+    >>> credit(mixed, clicks=[0, 2, 2])
+    (0, 2)
     """
     seen, teams = _clicked(interleaved, clicks), interleaved.teams
     if interleaved.method == 'balanced': return _within_depth(interleaved, seen)
@@ -195,6 +207,7 @@ def team_draft(
     >>> interleaving.credit(mixed, [0, 3])
     (1, 1)
     """
+    rng = checks.generator(rng)
     (a, b), k, rng = _inputs({'a': a, 'b': b}, k, rng)
     items, teams = [], []
     for a_first in rng.random((k + 1)//2) < .5:
@@ -231,7 +244,13 @@ def probabilistic(
     """Probabilistic interleaving: a coin and a draw for each place (Hofmann et al. 2011).
 
     ValueError for duplicates, k below 1 or a negative tau.
+
+    Examples
+    --------
+    >>> probabilistic('abcd', 'dcba', k=4, rng=7)
+    Interleaved(probabilistic: b [a], a [a], d [b], c [b])
     """
+    rng = checks.generator(rng)
     lists, k, rng = _inputs({'a': a, 'b': b}, k, rng)
     tau = checks.number('tau', tau, least=0)
     items, teams = [], []
@@ -258,6 +277,12 @@ def marginal_credit(
 
     Hofmann et al. 2011, section 4.2. ValueError for lists of other methods, or a record
     without its original lists and its steepness.
+
+    Examples
+    --------
+    >>> mixed = Interleaved('ab', 'bb', 'probabilistic', lists=('abc', 'cba'), tau=1.)
+    >>> [round(share, 2) for share in marginal_credit(mixed, clicks=[0])]   # a would be likelier
+    [0.75, 0.25]
     """
     mixed, total = interleaved, np.zeros(2)
     if mixed.method != 'probabilistic':
@@ -281,7 +306,13 @@ def multileave(
     """Team-draft multileaving: a new order of the rankers each round (Schuth et al. 2014).
 
     ValueError for fewer than two rankings, duplicates or k below 1.
+
+    Examples
+    --------
+    >>> multileave(['abc', 'bca', 'cab'], k=3, rng=7)
+    Interleaved(multileave: a [0], c [2], b [1])
     """
+    rng = checks.generator(rng)
     rankings = list(rankings)
     if len(rankings) < 2: raise ValueError(f'{len(rankings)} rankings: expected at least two')
     named = {f'rankings[{i}]': ranking for i, ranking in enumerate(rankings)}
@@ -299,7 +330,14 @@ def credits(
     interleaved:Interleaved, # Made by `multileave`
     clicks,                  # Clicked places, from 0
 )->tuple:                    # Clicked items of each ranker
-    "Credit of each ranker; ValueError for places outside the list, or a list of another method."
+    """Credit of each ranker; ValueError for places outside the list, or a list of another method.
+
+    Examples
+    --------
+    >>> mixed = Interleaved('bac', (1, 0, 2), 'multileave', lists=('abc', 'bca', 'cab'))
+    >>> credits(mixed, clicks=[0, 2])
+    (0, 1, 1)
+    """
     mixed, rankers = interleaved, range(len(interleaved.lists))
     if mixed.method != 'multileave':
         raise ValueError(f'method = {mixed.method!r}: expected a list made by `multileave`; '

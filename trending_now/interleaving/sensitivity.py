@@ -64,14 +64,22 @@ def _sessions(weeks):
 
 def audience(
     films:pd.DataFrame, # Films record
-    people:int,         # Diners
+    people:int,         # Visitors
     knobs:Knobs=None,   # Their habits; None: defaults, and a visit every other week
     week:int=8,         # First service week of the test
     weeks:int=4,        # Weeks that it lasts, and of the past before it
     places:int=10,      # Places of the row
     seed:int=7,         # Same seed, same people and visits
 )->Audience:
-    "Diners with the tastes of the first week; ValueError for too few weeks before the test."
+    """Visitors with the tastes of the first week; ValueError for too few weeks before the test.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'film_id': [*map(str, range(24))], 'critic_score': 60.,
+    ...                       'genres': [['Drama'], ['Comedy'], ['Romance'], ['Action']]*6})
+    >>> audience(films, people=200)
+    Audience(200 people, 91 of them in the test with 497 views, 24 films, 10 places)
+    """
     people = checks.whole('people', people, 1)
     week, weeks = checks.whole('week', week), checks.whole('weeks', weeks)
     places = checks.whole('places', places, 1)
@@ -91,7 +99,14 @@ def audience(
 
 # %% ../../nbs/3_testing/26_sensitivity.ipynb #5f26b9e4
 class Ranker(NamedTuple):
-    "Ranks films for each visitor by a profile of past clicks, critics and freshness."
+    """Ranks films for each visitor by a profile of past clicks, critics and freshness.
+
+    Examples
+    --------
+    >>> in_use = Ranker(clicks=5, critic=.5, fresh=.3)
+    >>> in_use._replace(clicks=20)   # a change of it: a longer memory
+    Ranker(clicks=20, critic=0.5, fresh=0.3)
+    """
     clicks:int     # Past clicks behind each profile
     critic:float   # Weight of the critics' score, as a share
     fresh:float    # Weight of freshness: 0 oldest, 1 newest film
@@ -117,6 +132,14 @@ def rank(
     """Each visitor's list; rankers with the same number of clicks share their profiles.
 
     ValueError for fewer films than places, more than there are, or a ranker that cannot be.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'film_id': [*map(str, range(24))], 'critic_score': 60.,
+    ...                       'genres': [['Drama'], ['Comedy'], ['Romance'], ['Action']]*6})
+    >>> newest_first = Ranker(clicks=5, critic=0., fresh=9.)
+    >>> rank(audience(films, people=200), newest_first, length=10)[0]
+    array([23, 22, 21, 20, 19, 18, 17, 16, 15, 14])
     """
     places, films = len(crowd.look), crowd.films
     length = checks.whole('length', length, places, len(films), of='films')
@@ -159,7 +182,18 @@ def compare_methods(
     a, b,           # (visitors, length) lists of two rankers, from `rank`
     seed:int=7,     # Seed of the clicks and coins
 )->pd.DataFrame:    # A row a visitor: sessions, what was before, clicks, expected, rated, credit
-    "Every visitor with the row of a, with that of b, and with their draft, on the same views."
+    """Every visitor with the row of a, with that of b, and with their draft, on the same views.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'film_id': [*map(str, range(24))], 'critic_score': 60.,
+    ...                       'genres': [['Drama'], ['Comedy'], ['Romance'], ['Action']]*6})
+    >>> crowd = audience(films, people=1000, places=6)
+    >>> lists = [rank(crowd, Ranker(clicks, 0., 0.), length=12) for clicks in (0, 20)]
+    >>> t = compare_methods(crowd, *lists)
+    >>> t[['expected_a', 'expected_b', 'credit_a', 'credit_b']].mean().round(2).tolist()
+    [1.2, 1.99, 0.53, 0.94]
+    """
     _, first_views = np.unique(crowd.session, return_index=True)
     past, _ = _play(crowd, crowd.before, a[crowd.before], stream(seed, 'past'))
     columns = {'sessions': _total(crowd, crowd.visitor[first_views]),
@@ -266,6 +300,16 @@ def savings(
     """How many times more visitors each A/B measure needs, with a bootstrap over visitors.
 
     ValueError for fewer than twenty visitors, of whom a bootstrap would say nothing.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'film_id': [*map(str, range(24))], 'critic_score': 60.,
+    ...                       'genres': [['Drama'], ['Comedy'], ['Romance'], ['Action']]*6})
+    >>> crowd = audience(films, people=1000, places=6)
+    >>> lists = [rank(crowd, Ranker(clicks, 0., 0.), length=12) for clicks in (0, 20)]
+    >>> saved = savings(compare_methods(crowd, *lists), rng=7, repeats=100)
+    >>> saved.ratio[['interleaving', 'clicks per visitor', 'conversion']].round(1).to_dict()
+    {'interleaving': 1.0, 'clicks per visitor': 5.2, 'conversion': 10.7}
     """
     n, rng, repeats = len(t), checks.generator(rng), checks.whole('repeats', repeats, 1)
     if n < 20: raise ValueError(f'{n} visitors: expected at least 20 for a bootstrap')
@@ -314,6 +358,13 @@ def found(
     """Power by trial: visitors drawn from the table with replacement, and tested as in life.
 
     ValueError for another metric, an empty table, or too few visitors or trials.
+
+    Examples
+    --------
+    >>> t = pd.DataFrame({'credit_a': [0, 0, 1, 1], 'credit_b': [1, 1, 1, 0],
+    ...                   'rated_a': .05, 'rated_b': .06})   # two prefer b, one prefers a
+    >>> [found(t, metric, n=100, rng=7, runs=50) for metric in ('interleaving', 'conversion')]
+    [0.8, 0.12]
     """
     test = COMPARED[checks.one_of('metric', metric, COMPARED)]
     if not len(t): raise ValueError('the table is empty: expected a row a visitor')

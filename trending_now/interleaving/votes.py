@@ -19,7 +19,14 @@ from ..show import Shown
 
 # %% ../../nbs/3_testing/25_votes.ipynb #727a310a
 class Votes(NamedTuple):
-    "Visitors by what they preferred."
+    """Visitors by what they preferred.
+
+    Examples
+    --------
+    >>> votes = Votes(wins_a=60, wins_b=40, ties=100)
+    >>> preference(*votes).delta
+    0.05
+    """
     wins_a:int
     wins_b:int
     ties:int
@@ -56,6 +63,11 @@ def tally(
     """One vote a visitor, by the credit summed over all views.
 
     ValueError for unequal lengths, missing ids, negative or missing credit.
+
+    Examples
+    --------
+    >>> tally(['ann', 'ann', 'bob', 'cem'], a=[1, 0, 0, 1], b=[0, 3, 0, 0])
+    Votes(wins_a=1, wins_b=1, ties=1)
     """
     who, a, b = _numbered(visitors), _credits('a', a), _credits('b', b)
     if not len(who) == len(a) == len(b):

@@ -29,9 +29,9 @@ __all__ = ['WEEKLY', 'LASTING', 'WorkspaceError', 'BusyError', 'put', 'Workspace
            'save_model', 'summary_of', 'new_model', 'lineup', 'send_away', 'moment_of', 'look', 'gate', 'line_against',
            'approve_week', 'question', 'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds',
            'links', 'diagram', 'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table', 'digest',
-           'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict', 'quarters', 'plot_lost',
-           'plot_policies', 'plot_clicks', 'stages_table', 'versions_table', 'decisions_table', 'alerts_table',
-           'set_aside', 'people_table', 'lost_clicks', 'trials_table', 'plot_timeline', 'told', 'write_report', 'RARER',
+           'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict', 'quarters', 'clicks_beside',
+           'plot_beside', 'headline', 'stages_table', 'versions_table', 'decisions_table', 'alerts_table', 'set_aside',
+           'people_table', 'lost_clicks', 'trials_table', 'plot_timeline', 'told', 'write_report', 'RARER',
            'REVIEW_RULES', 'Evidence', 'review_due', 'evidence_of', 'Proposal', 'propose', 'Review', 'review']
 
 # %% ../../nbs/8_families/12_loop_names.ipynb #loo-04
@@ -67,7 +67,7 @@ from .steps import STEPS, run_step, run_weeks, feeds, links, diagram
 from .lanes import lane_of, run_lane, beside, run_lanes
 from .loop import run, done, year_table, digest
 from .compared import lanes_table, f1, summary, difference, in_words, verdict
-from .compared import quarters, plot_lost, plot_policies, plot_clicks
+from .compared import quarters, clicks_beside, plot_beside, headline
 from .chronicle import stages_table, versions_table, decisions_table
 from .chronicle import alerts_table, set_aside, people_table
 from .timeline import lost_clicks, trials_table, plot_timeline
@@ -94,7 +94,7 @@ _all_ = [
     'question', 'packet_of', 'open_alerts', 'promote', 'STEPS', 'run_step', 'run_weeks', 'feeds',
     'links', 'diagram', 'lane_of', 'run_lane', 'beside', 'run_lanes', 'run', 'done', 'year_table',
     'digest', 'lanes_table', 'f1', 'summary', 'difference', 'in_words', 'verdict', 'quarters',
-    'plot_lost', 'plot_policies', 'plot_clicks', 'stages_table', 'versions_table',
+    'clicks_beside', 'plot_beside', 'headline', 'stages_table', 'versions_table',
     'decisions_table', 'alerts_table', 'set_aside', 'people_table', 'lost_clicks', 'trials_table',
     'plot_timeline', 'told', 'write_report', 'RARER', 'REVIEW_RULES', 'Evidence', 'review_due',
     'evidence_of', 'Proposal', 'propose', 'Review', 'review',

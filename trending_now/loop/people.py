@@ -172,7 +172,7 @@ def release(
         raise WorkspaceError(f'{workspace.path}: week {week} is not held')
     return ask(workspace, 'release', by, why, week=int(week))
 
-# %% ../../nbs/7_operating/17_people.ipynb #pe-33
+# %% ../../nbs/7_operating/17_people.ipynb #pe-31b
 def label_film(
     workspace:Workspace, # That learns from feedback
     film_id:str,         # A film that has arrived
@@ -188,6 +188,7 @@ def label_film(
     return ask(workspace, 'label', by, why, film_id=checks.text('film_id', film_id),
                genres=[genre for genre in GENRES if genre in genres])
 
+# %% ../../nbs/7_operating/17_people.ipynb #pe-33
 def roll_back(
     workspace:Workspace,
     by:str,  # Who decides

@@ -6,42 +6,36 @@
 __all__ = ['told', 'write_report']
 
 # %% ../../nbs/7_operating/29_report.ipynb #rp-04
+import os, re
 from pathlib import Path
 import pandas as pd
 from .chronicle import alerts_table, decisions_table, people_table, set_aside
 from .chronicle import versions_table
-from .compared import difference, lanes_table, plot_clicks, plot_lost
-from .compared import plot_policies, summary, verdict
+from .compared import clicks_beside, difference, headline, lanes_table
+from .compared import plot_beside, summary
 from .loop import done, year_table
 from .timeline import plot_timeline, trials_table
 from .workspace import Workspace, WorkspaceError, settings_of
-from ..show import svg
+from ..show import PAGE_STYLE, svg
 
-# %% ../../nbs/7_operating/29_report.ipynb #rp-07
+# %% ../../nbs/7_operating/29_report.ipynb #rp-told
 def told(
     workspace:Workspace,
-)->tuple: # Three sentences
-    "What the service did, what it was worth, and what people decided."
-    return _did(workspace), _worth(lanes_table(workspace)), _people(people_table(workspace))
+)->tuple: # Two sentences
+    "What the service did, and what people decided."
+    return _did(workspace), _people(people_table(workspace))
 
 def _did(workspace):
     year, versions = year_table(workspace), versions_table(workspace)
     what = decisions_table(workspace).what.replace('rollback by hand', 'rolled back')
-    trained, passed, promoted, back = (
-        int((what == name).sum())
-        for name in ('training begun', 'gate passed', 'promoted', 'rolled back'))
-    return (f'In {len(year)} weeks {year.films.sum():,} films arrived and were tagged before their '
-            f'genres were known. Of {len(versions)} versions {passed} passed the gate after '
-            f'{trained} trainings, {promoted} {_was(promoted)} promoted after a trial with '
-            f'visitors and {back} {_was(back)} taken back; '
+    passed, promoted, back = (int((what == name).sum())
+                              for name in ('gate passed', 'promoted', 'rolled back'))
+    return (f'{year.films.sum():,} films arrived and were tagged before their genres were known. '
+            f'Of {len(versions)} versions {passed} passed the gate, {promoted} {_was(promoted)} '
+            f'promoted after a trial with visitors and {back} {_was(back)} taken back; '
             f'{versions.version[versions.stage == "champion"].iloc[0]} serves now.')
 
 def _was(n): return 'was' if n == 1 else 'were'
-
-def _worth(table):
-    said = verdict(table)
-    if not said: return 'No lane ran beside it, so nobody can say what it was worth.'
-    return f'{said} The intervals draw the weeks of this one year anew.'
 
 def _people(people):
     if not len(people): return 'Nobody asked for anything or decided anything: all was by rule.'
@@ -53,53 +47,50 @@ def _people(people):
 def _in_week(week): return '' if pd.isna(week) else f' in week {week}'
 
 # %% ../../nbs/7_operating/29_report.ipynb #rp-18
-_STYLE = """
-:root { color-scheme: light dark }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 54rem; margin: 1.5rem auto;
-       padding: 0 1rem; color: #222; background: #fff; overflow-wrap: anywhere }
-h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.2rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }
-td, th { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8886; text-align: right;
-         white-space: nowrap; vertical-align: top }
-.text, .long { text-align: left; white-space: normal } .text { min-width: 4.5rem }
-.long { min-width: 15rem }
-.box { overflow-x: auto } .box svg { max-width: 100%; height: auto } .note { opacity: .8 }
-@media (prefers-color-scheme: dark) {
-  body { color: #ddd; background: #16181a }
-  .box svg { filter: invert(.91) hue-rotate(180deg) } }
-"""
 _PAGE = """<!doctype html>
 <html lang="en">
-<meta charset="utf-8">
+<head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Trending Now: report after {{ weeks }} weeks</title>
-<style>{{ style|safe }}</style>
+<style>{{ style|safe }}</style></head>
 {% macro cell(tag, value, kind) -%}
 <{{ tag }}{% if kind %} class="{{ kind }}"{% endif %}>{{ value }}</{{ tag }}>
 {%- endmacro %}
-{% macro grid(t) %}
-<div class="box"><table>
-<tr>{% for name, kind in t.head %}{{ cell('th', name, kind) }}{% endfor %}</tr>
-{% for row in t.rows %}
+{% macro grid(t, name) %}
+<div class="box" tabindex="0" role="region" aria-label="{{ name }}"><table>
+<thead><tr>{% for name, kind in t.head %}{{ cell('th', name, kind) }}{% endfor %}</tr></thead>
+<tbody>{% for row in t.rows %}
 <tr>{% for value, kind in row %}{{ cell('td', value, kind) }}{% endfor %}</tr>
-{% endfor %}
-</table></div>
+{% endfor %}</tbody></table></div>
 {% endmacro %}
-<h1>Trending Now: {{ weeks }} service weeks</h1>
-<div class="box">{{ timeline|safe }}</div>
+{% macro explained(page) %}{% if page.href %} <a href="{{ page.href }}">{{ page.title }}</a>
+{% else %} page <i>{{ page.title }}</i>{% endif %}{% endmacro %}
+<body><main>
+<h1>The film service after {{ weeks }} weeks</h1>
+<p class="lead">{{ headline }}</p>
 {% for sentence in told %}<p>{{ sentence }}</p>
 {% endfor %}
-<p class="note">A replay: films, models and decisions are real; the visitors, the editor and the
-incidents are simulated. A week of the service has the films of some months; reasons are dated by
-the service's own clock, which begins in January 2024.</p>
-{% for part in parts %}
-<h2>{{ part.title }}</h2>
-{% if part.note %}<p class="note">{{ part.note }}</p>{% endif %}
-{% for figure in part.figures %}<div class="box">{{ figure|safe }}</div>{% endfor %}
-{% if part.table.rows %}{{ grid(part.table) }}{% elif not part.figures %}<p>None.</p>{% endif %}
-{% if part.more %}<details><summary>All of them</summary>{{ grid(part.more) }}</details>{% endif %}
+{% if policies.rows %}<h2>Beside other policies</h2>
+<p>The same films and visitors, with the same luck, under other policies. Each is compared with the
+service; where an interval or a band holds zero, the two cannot be told apart.</p>
+{{ grid(policies, 'Policies') }}
+<div class="box" role="img" tabindex="0" aria-label="Each policy beside the service: micro-F1 by
+quarter and clicks as a running total, with bands">{{ beside|safe }}</div>
+<p class="soft">How it is computed:{{ explained(pages.compared) }}</p>{% endif %}
+<h2>What happened when</h2>
+<div class="box" role="img" tabindex="0" aria-label="Timeline of trainings, trials, champions and
+alerts over the weeks">{{ timeline|safe }}</div>
+<p class="soft">Weeks are counted from the first of the service; a week brings the films of three
+months. A replay: films, models and decisions are real; the visitors, the editor and the incidents
+are simulated. How to read it:{{ explained(pages.timeline) }}</p>
+<h2>The evidence</h2>
+{% for part in parts %}<details><summary>{{ part.title }}<span class="soft">{{ part.count }}</span>
+</summary>
+{% if part.note %}<p>{{ part.note }}</p>{% endif %}
+{% if part.table.rows %}{{ grid(part.table, part.title) }}{% else %}<p>None.</p>{% endif %}
+<p class="soft">More:{{ explained(part.page) }}</p></details>
 {% endfor %}
-</html>
+</main></body></html>
 """
 
 # %% ../../nbs/7_operating/29_report.ipynb #rp-19
@@ -122,13 +113,19 @@ def _grid(df):
             for values in df.astype(object).itertuples(index=False)]
     return {'head': [(name.replace('_', ' '), kind) for name, kind in zip(df, kinds)], 'rows': rows}
 
-def _part(title, table, note='', figures=(), more=None):
-    "A section of the page."
-    return {'title': title, 'note': note, 'table': _grid(table), 'figures': figures,
-            'more': more is not None and len(more) and _grid(more)}
+def _part(title, page, table, note=''):
+    "A folded section of the page: a table, what to know of it, and the page that explains it."
+    count = f'{len(table)} row' + 's'*(len(table) != 1)
+    return {'title': title, 'note': note, 'count': count, 'table': _grid(table), 'page': page}
+
+_CRON = re.compile(r'\S+ \S+ \S+ \S+ \S+ was due at \d{4}-\d\d-\d\d \d\d:\d\d')
+
+def _plain(table):
+    "A table whose reasons name no cron line and no second calendar."
+    if 'why' not in table: return table
+    return table.assign(why=table.why.str.replace(_CRON, 'the schedule was due', regex=True))
 
 # %% ../../nbs/7_operating/29_report.ipynb #rp-20
-_ROUTINE = 'training begun', 'gate refused', 'trial: hold'
 _TRIAL = ['kind', 'version', 'over', 'first', 'last', 'champion', 'candidate', 'mixed', 'decision',
           'lost', 'low', 'high', 'why']
 _LOST = ('Visitors on each side; clicks that were lost against the page before, with a 95% '
@@ -174,50 +171,63 @@ def _figure(plot, *given):
     look = {'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True,
             'grid.alpha': .25, 'figure.constrained_layout.use': True, 'font.size': 9.5}
     with plt.rc_context(look):
-        figure = plot(*given).figure
+        axes = plot(*given)
+        figure = getattr(axes, 'flat', [axes])[0].figure
         drawn = svg(figure)
     plt.close(figure)
     return drawn
 
-def _lanes(table):
-    "What each lane reached, and how far the service was ahead."
-    rows = [('service', *[float('nan')]*3)]
-    rows += [(lane, *difference(table, 'service', lane)) for lane in table.lane.unique()[1:]]
-    ahead = pd.DataFrame(rows, columns=['lane', 'difference', 'from', 'to'])
-    return summary(table).astype({'trained': int, 'versions': int}).merge(ahead, on='lane')
+_IN_WORDS = {
+    'service': 'the service: retrains when a trigger fires; a gate, a trial and an approval first',
+    'weekly': 'weekly: from scratch every week on the last four weeks, untested',
+    'all': 'all: from scratch every quarter on all history, untested',
+    'never': 'never: the model is left alone; what is known of the makers of films goes on growing',
+    'frozen': 'frozen: nothing is updated at all'}
 
-def _beside(table):
-    "The part on the lanes; none without any."
-    if table.lane.nunique() < 2: return []
-    figures = [_figure(plot, table) for plot in (plot_lost, plot_policies, plot_clicks)]
-    note = ('The same films and visitors, with the same luck, under other policies. `difference`: '
-            'micro-F1 of the service less that of the lane, with a 95% interval.')
-    return [_part('Beside the lanes', _lanes(table), note, figures)]
+def _policies(table):
+    "What each policy reached beside the service, in words and with intervals."
+    rows = []
+    for lane in summary(table).itertuples():
+        own = lane.lane == 'service'
+        quality = '' if own else _points(table, lane.lane)
+        rows.append({'policy': _IN_WORDS.get(lane.lane, lane.lane), 'retrained': int(lane.trained),
+                     'CPU, s': f'{lane.cpu_seconds:.0f}', 'micro-F1': lane.micro_f1,
+                     'beside the service, points': quality, 'clicks': int(lane.clicks),
+                     'beside the service': '' if own else _share(table, lane.lane)})
+    return rows
 
-def _parts(workspace):
-    "The sections of the page, in order."
-    year, decisions = year_table(workspace), decisions_table(workspace)
-    versions = versions_table(workspace).drop(columns='stages')
-    aside = set_aside(workspace)
-    return [
-        _part('Decisions', decisions[~decisions.what.isin(_ROUTINE)],
-              'Trainings, refusals of the gate and looks that changed nothing are below.',
-              more=decisions),
-        _part('Trials', trials_table(workspace)[_TRIAL], _LOST),
-        _part('What the visitors got', _got(year)),
-        _part('Costs', _costs(year, versions),
-              'CPU seconds of the trainings on this machine, without the first model.'),
-        _part('Alerts', alerts_table(workspace)),
-        _part('Incidents of the replay', _incidents(workspace),
-              'What the simulation did to the service, which it did not know.'),
-        _part('What people asked for and decided', people_table(workspace)),
-        *_beside(lanes_table(workspace)),
-        _part('Versions', versions[versions.fate != 'refused by the gate'], more=versions),
-        _part('Rows set aside', _aside(aside), more=aside),
-        _part('Week by week', year.tail(4)[_WEEKLY], 'The last four weeks.', more=year[_WEEKLY])]
+def _points(table, lane):
+    "The difference in micro-F1 with its interval and what it says."
+    gain, low, high = (100*value for value in difference(table, lane, 'service'))
+    return f'{gain:+.1f} ({low:+.1f} to {high:+.1f})'
+
+def _share(table, lane):
+    "The difference in clicks, in percent of the service's."
+    apart = clicks_beside(table, lane).iloc[-1]
+    base = table[table.lane == 'service'].clicks.sum()
+    gain, low, high = (100*value/base for value in apart[['difference', 'low', 'high']])
+    return f'{gain:+.1f}%' if pd.isna(low) else f'{gain:+.1f}% ({low:+.1f} to {high:+.1f})'
 
 _WEEKLY = ['week', 'month', 'films', 'champion', 'f1', 'views', 'clicks', 'corrections', 'trial',
            'action', 'outcome']
+
+def _parts(workspace, pages):
+    "The folded sections of the page, in order."
+    year, versions = year_table(workspace), versions_table(workspace).drop(columns='stages')
+    chronicle, timeline, loop = (pages[name] for name in ('chronicle', 'timeline', 'loop'))
+    return [
+        _part('Decisions', chronicle, _plain(decisions_table(workspace))),
+        _part('Trials', timeline, trials_table(workspace)[_TRIAL], _LOST),
+        _part('What people asked for and decided', chronicle, people_table(workspace)),
+        _part('Alerts', chronicle, alerts_table(workspace)),
+        _part('Incidents of the replay', loop, _incidents(workspace),
+              'What the simulation did to the service, which it did not know.'),
+        _part('What the visitors got, by quarter', loop, _got(year)),
+        _part('Costs', timeline, _costs(year, versions),
+              'CPU seconds of the trainings on this machine, without the first model.'),
+        _part('Versions', chronicle, _plain(versions)),
+        _part('Rows set aside', pages['arrivals'], _aside(set_aside(workspace))),
+        _part('Week by week', loop, year[_WEEKLY])]
 
 # %% ../../nbs/7_operating/29_report.ipynb #rp-21
 def write_report(
@@ -228,12 +238,26 @@ def write_report(
     matplotlib.use('Agg', force=False)
     from jinja2 import Environment
     if not isinstance(workspace, Workspace): workspace = Workspace(workspace)
-    weeks = done(workspace)
+    weeks, pages, table = done(workspace), _pages(workspace), lanes_table(workspace)
     if weeks < 2:
         raise WorkspaceError(f'{workspace.path}: {weeks} weeks are done; a report needs at least 2')
+    compared = table.lane.nunique() > 1
     page = Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)
     path = workspace.path/'report.html'
-    path.write_text(page.render(style=_STYLE, weeks=weeks, told=told(workspace),
-                                parts=_parts(workspace),
-                                timeline=_figure(plot_timeline, workspace)))
+    path.write_text(page.render(
+        style=PAGE_STYLE, weeks=weeks, headline=headline(table), told=told(workspace), pages=pages,
+        policies=_grid(pd.DataFrame(_policies(table) if compared else [])),
+        beside=_figure(plot_beside, table) if compared else '',
+        timeline=_figure(plot_timeline, workspace), parts=_parts(workspace, pages)))
     return path
+
+_TITLES = {'compared': 'What it was worth', 'timeline': 'What the trials cost', 'loop': 'The loop',
+           'chronicle': 'The chronicle', 'arrivals': 'What arrives, and what may be learned from'}
+
+def _pages(workspace):
+    "The pages of the course that explain a part, with their addresses where the site is built."
+    site = workspace.path.resolve().parent/'_docs'
+    def address(name):
+        page = site/f'{name}.html'
+        return os.path.relpath(page, workspace.path) if page.exists() else ''
+    return {name: {'title': title, 'href': address(name)} for name, title in _TITLES.items()}

@@ -168,7 +168,13 @@ with context.begin_transaction(): context.run_migrations()
 '''
 
 def migration_files()->dict: # Path below the project's folder -> text
-    "The migrations as files, which is how Alembic wants them."
+    """The migrations as files, which is how Alembic wants them.
+
+    Examples
+    --------
+    >>> [Path(file).name for file in migration_files()]
+    ['env.py', 'r0001_events.py', 'r0002_audit.py']
+    """
     folder = 'trending_now/platform/migration_files'
     return {f'{folder}/env.py': _ENV, f'{folder}/versions/r0001_events.py': _EVENTS_TABLE,
             f'{folder}/versions/r0002_audit.py': _AUDIT_TABLE}
@@ -186,7 +192,14 @@ def migrate(
     connection,     # Of SQLAlchemy, in a transaction
     to:str='head',  # A revision
 )->str:             # The revision now
-    "Bring a database up to date; `CommandError` of Alembic for one of a later release."
+    """Bring a database up to date; `CommandError` of Alembic for one of a later release.
+
+    Examples
+    --------
+    >>> with create_engine('sqlite://').begin() as connection:   # a database in memory
+    ...     migrate(connection, '0001'), migrate(connection)
+    ('0001', '0002')
+    """
     config = _alembic()
     config.attributes['connection'] = connection
     command.upgrade(config, to)
@@ -225,13 +238,41 @@ def _tune(raw, record):
 
 # %% ../../nbs/6_product/02_event_log.ipynb #el-errors
 class LogError(RuntimeError):
-    "Events could not be written or read; the message says why, and that nothing was kept."
+    """Events could not be written or read; the message says why, and that nothing was kept.
+
+    Examples
+    --------
+    >>> try: EventLog('/dev/null/events.db')
+    ... except LogError as refusal: print(refusal)
+    /dev/null/events.db: File exists
+    """
 
 class ConflictError(ValueError):
-    "An event has come twice with two contents; nothing of its batch was kept."
+    """An event has come twice with two contents; nothing of its batch was kept.
+
+    Examples
+    --------
+    >>> click = {'event_id': 'a1', 'ts': 0, 'kind': 'click', 'unit': 'anna'}
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db') as log:
+    ...     try: log.append([click, {**click, 'unit': 'ben'}])
+    ...     except ConflictError as refusal: print(str(refusal).partition(':')[0], '|', log.count())
+    event 'a1' is kept with unit = 'anna', and came again with 'ben' | 0
+    """
 
 class AwayError(LogError):
-    "The database has been locked or gone for too long; send the events again."
+    """The database has been locked or gone for too long; send the events again.
+
+    Examples
+    --------
+    >>> import sqlite3
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db', patience=0) as log:
+    ...     other = sqlite3.connect(f'{folder}/events.db', isolation_level=None)
+    ...     _ = other.execute('BEGIN IMMEDIATE')   # somebody else has the file for themselves
+    ...     try: log.append([{'event_id': 'a1', 'ts': 0, 'kind': 'click', 'unit': 'anna'}])
+    ...     except AwayError as refusal: print(str(refusal).partition('): ')[2])
+    ...     other.close()
+    database is locked, for 0 s; nothing of this is known to be kept: send it again
+    """
 
 class _Passing(Exception):
     "A trouble that goes by: a lock, a restart, a lost connection."
@@ -319,7 +360,15 @@ def _is_race(error):
 # %% ../../nbs/6_product/02_event_log.ipynb #el-append-code
 @dataclass(frozen=True)
 class Receipt:
-    "What came of a batch that is kept."
+    """What came of a batch that is kept.
+
+    Examples
+    --------
+    >>> one, two = ({'event_id': name, 'ts': 0, 'kind': 'click', 'unit': 'anna'} for name in 'ab')
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db') as log:
+    ...     log.append([one]).new, log.append([one, two])   # the first one is sent again
+    (1, Receipt(new=1, known=1))
+    """
     new:int   # Events that were not there before
     known:int # Events that were
 
@@ -357,7 +406,15 @@ _COUNTED = {'preserve_rowcount': True}  # else some drivers do not say how many 
 def check_events(
     events, # Dictionaries, or a table of the Events record
 )->list:    # Rows of the table
-    "Events as they are written; ValueError for one that is none."
+    """Events as they are written; ValueError for one that is none.
+
+    Examples
+    --------
+    >>> click = {'event_id': 'a1', 'kind': 'click', 'unit': 'anna'}
+    >>> rows = check_events(pd.DataFrame([{**click, 'ts': pd.Timestamp('1970-01-02', tz='UTC')}]))
+    >>> rows[0]['ts'] == DAY, rows[0]['value']
+    (True, None)
+    """
     if isinstance(events, pd.DataFrame): events = _records(events)
     return [check_event(event) for event in events]
 
@@ -443,7 +500,15 @@ def open_log(
     settings, # `Settings`
     folder,   # Of the workspace, in which a local log lies
 )->EventLog:
-    "The event log that the settings name."
+    """The event log that the settings name.
+
+    Examples
+    --------
+    >>> from trending_now.settings import Settings
+    >>> with TemporaryDirectory() as folder, open_log(Settings(), folder) as log:
+    ...     Path(log.url.database).name, log.patience
+    ('events.db', 30.0)
+    """
     knobs = settings.platform
     url = Path(folder)/'events.db' if knobs.events == 'local' else knobs.events
     return EventLog(url, knobs.patience)
@@ -490,7 +555,14 @@ class LocalPostgres:
 
 # %% ../../nbs/6_product/02_event_log.ipynb #el-pg-2
 def free_socket():
-    "A socket of this machine's loopback, bound to a port that nobody else has."
+    """A socket of this machine's loopback, bound to a port that nobody else has.
+
+    Examples
+    --------
+    >>> with free_socket() as one, free_socket() as other:
+    ...     one.getsockname()[0], one.getsockname()[1] == other.getsockname()[1]
+    ('127.0.0.1', False)
+    """
     probe = socket.socket()
     probe.bind(('127.0.0.1', 0))
     return probe
@@ -498,7 +570,14 @@ def free_socket():
 def postgres_program(
     name:str, # Such as initdb
 )->str:
-    "Where a program of PostgreSQL lies; `LogError` if it is not installed."
+    """Where a program of PostgreSQL lies; `LogError` if it is not installed.
+
+    Examples
+    --------
+    >>> try: postgres_program('initdb-99')
+    ... except LogError as refusal: print(str(refusal).partition('; ')[2])
+    install it (Debian: postgresql)
+    """
     places = [*Path('/usr/lib/postgresql').glob('*/bin'), *Path('/opt').glob('*/opt/postgres*/bin')]
     path = os.pathsep.join([os.environ.get('PATH', ''), *map(str, places)])
     found = shutil.which(name, path=path)

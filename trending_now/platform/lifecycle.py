@@ -23,7 +23,14 @@ MOVES = {'draft': ('', 'draft'), 'start': ('draft', 'running'), 'stop': ('runnin
          'drop': ('draft', 'archived')}
 
 class LifeError(ValueError):
-    "A step that an experiment cannot take from where it is."
+    """A step that an experiment cannot take from where it is.
+
+    Examples
+    --------
+    >>> try: next_stage('draft', 'stop')
+    ... except LifeError as refusal: print(refusal)
+    stop: the experiment is draft; expected start or drop
+    """
 
 def next_stage(
     stage:str, # Where it is; '': nowhere yet
@@ -62,7 +69,16 @@ def flow_chart(
 # %% ../../nbs/6_product/05_lifecycle.ipynb #lc-entry
 @dataclass(frozen=True)
 class Entry:
-    "One step that somebody took."
+    """One step that somebody took.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db') as log:
+    ...     entry = AuditLog(log).add('wide', 'draft', 'ada', 'six may be better', {'size': 900})
+    >>> entry.number, entry.by, entry.payload, len(entry.seal)
+    (1, 'ada', {'size': 900}, 64)
+    """
     number:int   # From 1 on, without a gap
     at:int       # Microseconds since 1970, UTC
     subject:str  # What it is about, such as an experiment's name

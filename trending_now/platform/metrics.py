@@ -27,7 +27,19 @@ def export_days(
     folder,                # Where they go: folder/day=2026-11-27/events.parquet
     progress:bool=False,   # Show a bar
 )->list:                   # The days that were written, as 2026-11-27
-    "Copy each day that has changed, so that readers see the old file or the new one. `LogError`."
+    """Copy each day that has changed, so that readers see the old file or the new one. `LogError`.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db') as log:
+    ...     _ = log.append([{'event_id': 'a1', 'ts': 0, 'kind': 'click', 'unit': 'anna'}])
+    ...     day = Path(folder, 'day=1970-01-01')
+    ...     day.mkdir()
+    ...     pq.write_table(pa.table({'event_id': ['a1']}), day/'events.parquet')
+    ...     log.days(), export_days(log, folder)   # its one day is copied already
+    ({'1970-01-01': 1}, [])
+    """
     counts = log.days()
     due = [day for day, events in counts.items() if _events_in(_day_file(folder, day)) != events]
     copies = [_start_copy(log, folder, days) for days in (due[::2], due[1::2]) if days]
@@ -131,7 +143,17 @@ def daily_metrics(
     metrics, # Ratios, such as those of `PAGE_METRICS`
     events,  # Events record in pandas, polars, Arrow or DuckDB; or where Parquet files lie
 )->pd.DataFrame: # A row a day, a column a metric
-    "Metrics by day; ValueError for a metric that is no ratio of sums."
+    """Metrics by day; ValueError for a metric that is no ratio of sums.
+
+    Examples
+    --------
+    >>> noon = pd.Timestamp('2026-11-27 12:00', tz='UTC')
+    >>> events = pd.DataFrame({'ts': noon, 'kind': ['exposure']*4 + ['click'], 'value': 0.})
+    >>> daily_metrics([PAGE_METRICS['clicks a view']], events)
+                clicks a view
+    day
+    2026-11-27           0.25
+    """
     columns = {}
     for metric in metrics: columns |= _of_ratio(metric)
     frame = open_events(events)

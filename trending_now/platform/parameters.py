@@ -96,14 +96,30 @@ def plain_name(
     what:str, # What it names, for the message
     name,     # What came
 )->str:
-    "A name that can stand in any file, table and address; ValueError for another."
+    """A name that can stand in any file, table and address; ValueError for another.
+
+    Examples
+    --------
+    >>> plain_name('experiment', 'wide page 2')
+    'wide page 2'
+    >>> try: plain_name('experiment', '../events')
+    ... except ValueError as refusal: print(refusal)
+    experiment = '../events': expected letters, digits, blanks and . + - _
+    """
     if isinstance(name, str) and re.fullmatch(r'\w[\w .+-]{0,99}', name): return name
     raise ValueError(f'{what} = {name!r}: expected letters, digits, blanks and . + - _')
 
 # %% ../../nbs/6_product/01_parameters.ipynb #pm-change-code
 @dataclass(frozen=True)
 class ParameterChange:
-    "What an experiment changes, and for whom; ValueError for shares that cannot be."
+    """What an experiment changes, and for whom; ValueError for shares that cannot be.
+
+    Examples
+    --------
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (.5, .5), high=.2)   # for a fifth
+    >>> wide.parameters, ParameterChange.from_state(wide.state()) == wide
+    (('columns',), True)
+    """
     experiment:str      # Its name; it seeds who sees what
     values:tuple        # Of each variant, control first: {parameter: value}; {}: the defaults
     weights:tuple       # Shares of the variants
@@ -139,13 +155,28 @@ class ParameterChange:
 
 # %% ../../nbs/6_product/01_parameters.ipynb #pm-check
 class OverlapError(ValueError):
-    "Two experiments would turn knobs of the same thing for the same visitors."
+    """Two experiments would turn knobs of the same thing for the same visitors.
+
+    Examples
+    --------
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (.5, .5), high=.5)
+    >>> tall = ParameterChange('tall', ({}, {'columns': 2}), (.5, .5))
+    >>> try: check_overlap(PAGE_PARAMETERS, tall, [wide])
+    ... except OverlapError as refusal: print(refusal)
+    tall wants 0 to 1 of the layer layout, which wide (0 to 0.5) has: 0.5 to 1 is free
+    """
 
 def layer_of_change(
     parameters:Parameters, # The catalogue
     change:ParameterChange,         # What somebody wants to change
 )->str:
-    "The layer that an experiment is in; ValueError for knobs of two, or for none at all."
+    """The layer that an experiment is in; ValueError for knobs of two, or for none at all.
+
+    Examples
+    --------
+    >>> layer_of_change(PAGE_PARAMETERS, ParameterChange('wide', ({}, {'columns': 6}), (.5, .5)))
+    'layout'
+    """
     for values in change.values:
         exact = parameters.check(values)
         if repr(exact) != repr(values): raise ValueError(f'{values}: expected {exact}')
@@ -160,7 +191,16 @@ def check_overlap(
     change:ParameterChange,         # What somebody wants to run
     running,               # Changes that run already
 ):
-    "`OverlapError` names each running experiment in the way, and the slices that are free."
+    """`OverlapError` names each running experiment in the way, and the slices that are free.
+
+    Examples
+    --------
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (.5, .5), high=.5)
+    >>> tall = ParameterChange('tall', ({}, {'columns': 2}), (.5, .5), low=.5)   # other visitors
+    >>> newer = ParameterChange('newer', ({}, {'fresh': .6}), (.5, .5))          # another layer
+    >>> [check_overlap(PAGE_PARAMETERS, change, [wide]) for change in (tall, newer)]
+    [None, None]
+    """
     layer = layer_of_change(parameters, change)
     mates = [other for other in running if layer_of_change(parameters, other) == layer]
     hit = [other for other in mates if change.low < other.high and other.low < change.high]
@@ -174,7 +214,14 @@ def check_overlap(
 def free_slices(
     changes, # Changes of one layer
 )->list:     # (low, high) of each gap
-    "What is left of a layer."
+    """What is left of a layer.
+
+    Examples
+    --------
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (.5, .5), low=.2, high=.5)
+    >>> free_slices([wide])
+    [(0.0, 0.2), (0.5, 1.0)]
+    """
     at, gaps = 0., []
     for change in sorted(changes, key=lambda change: change.low):
         if change.low > at: gaps.append((at, change.low))
@@ -216,7 +263,15 @@ def arms_of(
     running,               # All of them
     units,                 # Ids of visitors
 )->np.ndarray:             # (units,) index of the variant; -1: not in this experiment
-    "Which variant of an experiment each visitor gets."
+    """Which variant of an experiment each visitor gets.
+
+    Examples
+    --------
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (.5, .5), high=.2)
+    >>> arms = arms_of(PAGE_PARAMETERS, wide, [wide], [f'visitor {n}' for n in range(1000)])
+    >>> [int((arms == arm).sum()) for arm in (-1, 0, 1)]   # four of five are not in it
+    [798, 101, 101]
+    """
     layer = layer_of_change(parameters, change)
     mates = {other.experiment: (other.low, other.high) for other in running
              if layer_of_change(parameters, other) == layer}

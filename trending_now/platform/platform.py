@@ -28,7 +28,15 @@ from .parameters import serve_values
 # %% ../../nbs/6_product/06_platform.ipynb #pf-draft
 @dataclass(frozen=True)
 class Draft:
-    "An experiment as it is written down before it starts; ValueError for one that cannot be run."
+    """An experiment as it is written down before it starts; ValueError for one that cannot be run.
+
+    Examples
+    --------
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (.5, .5))
+    >>> draft = Draft(wide, 'clicks a view', 900, 'more to choose from', ('corrections a click',))
+    >>> draft.name, [metric.name for metric in draft.plan().metrics]
+    ('wide', ['clicks a view', 'corrections a click'])
+    """
     change:ParameterChange # What it changes, and for whom
     metric:str         # Name of the metric that decides
     size:int           # Planned visitors of the control
@@ -72,7 +80,19 @@ class Draft:
 # %% ../../nbs/6_product/06_platform.ipynb #pf-class
 @dataclass(frozen=True)
 class ExperimentRecord:
-    "Where an experiment is, as the audit log tells it."
+    """Where an experiment is, as the audit log tells it.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (.5, .5))
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db') as log:
+    ...     platform = Platform(log)
+    ...     _ = platform.write_draft(Draft(wide, 'clicks a view', 900, 'why'), 'ada', 'an idea')
+    ...     record = platform.experiments()['wide']
+    >>> record.stage, record.begin, record.draft.size
+    ('draft', 0, 900)
+    """
     draft:Draft         # What was written down
     stage:str           # draft, running, stopped, decided or archived
     begin:int = 0       # Microseconds since 1970: it was started; 0: it was not
@@ -82,7 +102,15 @@ class ExperimentRecord:
 
 @dataclass(frozen=True, eq=False)
 class Serving:
-    "What visitors get, from one decision to the next: never changed, only replaced."
+    """What visitors get, from one decision to the next: never changed, only replaced.
+
+    Examples
+    --------
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (0., 1.))
+    >>> serving = Serving(PAGE_PARAMETERS, (wide,), {'wide': ('control', 'treatment')})
+    >>> serving.serve('anna').values['columns'], serving.payload('anna')['in:wide']
+    (6, 'treatment')
+    """
     parameters:Parameters # The knobs with the defaults of now
     changes:tuple = ()    # Of the running experiments, each with its layer's defaults filled in
     names:dict = field(default_factory=dict) # Experiment -> names of its variants
@@ -255,7 +283,16 @@ def mark_views(
     events:pd.DataFrame, # Events record of visits
     serving:Serving,     # That served them
 )->pd.DataFrame:
-    "The same events; each exposure says which variants its visitor was given."
+    """The same events; each exposure says which variants its visitor was given.
+
+    Examples
+    --------
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (0., 1.))
+    >>> serving = Serving(PAGE_PARAMETERS, (wide,), {'wide': ('control', 'treatment')})
+    >>> events = pd.DataFrame({'unit': 'anna', 'kind': ['exposure', 'click'], 'payload': '{}'})
+    >>> [json.loads(text).get('in:wide') for text in mark_views(events, serving).payload]
+    ['treatment', None]
+    """
     is_view = (events.kind == 'exposure').to_numpy()
     told = {unit: serving.payload(unit) for unit in events.unit[is_view].unique()}
     payload = events.payload.to_numpy(dtype=object, copy=True)
@@ -268,7 +305,17 @@ def assignments_of(
     draft:Draft, # An experiment
     events,      # Events record in any engine, or where Parquet files lie
 ):               # A row a page view: unit, variant, ts, in the same engine
-    "Who saw which variant and when, from the events of their visits."
+    """Who saw which variant and when, from the events of their visits.
+
+    Examples
+    --------
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (.5, .5))
+    >>> views = pd.DataFrame({'unit': ['anna', 'ben'], 'ts': pd.Timestamp('2026-11-27', tz='UTC'),
+    ...                       'kind': 'exposure', 'payload': ['{"in:wide": "treatment"}', '{}']})
+    >>> assignments_of(Draft(wide, 'clicks a view', 900, 'why'), views)[['unit', 'variant']]
+       unit    variant
+    0  anna  treatment
+    """
     frame, variant = open_events(events), nw.lit('')
     for name in draft.variants:
         line = f'"in:{draft.name}": "{name}"'  # as JSON has it; names have no quotes
@@ -316,7 +363,17 @@ def board(self:Platform,
 def effect_of(
     report:Report, # With a table
 )->tuple:          # (effect, low, high), as shares of the control
-    "The main metric's change with its interval, of the variant that won, or else of the first."
+    """The main metric's change with its interval, of the variant that won, or else of the first.
+
+    Examples
+    --------
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (.5, .5))
+    >>> plan = Draft(wide, 'clicks a view', 900, 'why').plan()
+    >>> table = pd.DataFrame({'role': ['main'], 'variant': 'treatment', 'relative, %': 4.,
+    ...                       'low, %': 1., 'high, %': 7.})
+    >>> effect_of(Report(plan, 'ship', (), (900, 900), table, .05, 'treatment'))
+    (0.04, 0.01, 0.07)
+    """
     mains = report.table[report.table.role == 'main']
     won = mains[mains.variant == report.variant]
     main = (won if len(won) else mains).iloc[0]
@@ -337,7 +394,16 @@ def _numbers(report, decision):
 def growthbook_features(
     serving:Serving, # What visitors get
 )->dict:             # Ready for json.dumps
-    "The knobs and the experiments that turn them, as a GrowthBook SDK wants them."
+    """The knobs and the experiments that turn them, as a GrowthBook SDK wants them.
+
+    Examples
+    --------
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (.5, .5), high=.2)
+    >>> serving = Serving(PAGE_PARAMETERS, (wide,), {'wide': ('control', 'treatment')})
+    >>> rule = growthbook_features(serving)['columns']['rules'][0]
+    >>> rule['variations'], rule['namespace']
+    ([4, 6], ['layout', 0.0, 0.2])
+    """
     parameters = serving.parameters
     features = {name: {'defaultValue': value, 'rules': []}
                 for name, value in parameters.values.items()}

@@ -15,7 +15,21 @@ from .event_log import AwayError, EventLog, LogError, check_events
 
 # %% ../../nbs/6_product/03_writers.ipynb #wr-batch
 class FullError(LogError):
-    "The line before the log is full; nothing of this was kept: send it again a little later."
+    """The line before the log is full; nothing of this was kept: send it again a little later.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> disk = threading.Event()   # a log that waits for its disk
+    >>> slow = SimpleNamespace(keep=lambda rows, ignore: disk.wait(9))
+    >>> one, two = ({'event_id': name, 'ts': 0, 'kind': 'click', 'unit': 'anna'} for name in 'ab')
+    >>> with BatchWriter(slow, room=1) as writer:
+    ...     _ = writer.submit([one])
+    ...     try: writer.submit([two])
+    ...     except FullError: print(writer.refused, 'refused')
+    ...     disk.set()
+    1 refused
+    """
 
 class BatchWriter:
     """One thread writes for many, and whoever hands something over hears when it is on disk.

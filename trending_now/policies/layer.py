@@ -34,7 +34,15 @@ def _check_thresholds(thresholds):
 # %% ../../nbs/4_adapting/09_layer.ipynb #8e18f0be
 @dataclass(frozen=True)
 class PagePolicy:
-    "What stands between the model's probabilities and the page; ValueError for what no page has."
+    """What stands between the model's probabilities and the page; ValueError for what no page has.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'film_id': ['1'], 'critic_score': [80.], 'genres': [['Comedy']]})
+    >>> policy = PagePolicy(order=(5, *range(5), *range(6, 12)))
+    >>> policy.page(films, np.ones((1, 12))).tags[0, :4].tolist()   # -1: trending
+    [-1, 5, 0, 1]
+    """
     order:tuple=tuple(range(len(GENRES)))  # Genres of the rows, top to bottom
     quality:float=.3                       # Weight of the critics' score in the ranking
     fresh:float=.3                         # Weight of freshness
@@ -55,7 +63,16 @@ DEFAULT = PagePolicy()
 
 # %% ../../nbs/4_adapting/09_layer.ipynb #824452fa
 class Pool:
-    "The films that may stand on the page of a week, and what a model says of them."
+    """The films that may stand on the page of a week, and what a model says of them.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import Week
+    >>> weeks = [Week(n, None, pd.DataFrame({'film_id': [str(n)]})) for n in range(3)]
+    >>> films, proba = Pool(weeks, np.zeros((3, 12)), span=2)(2)
+    >>> films.film_id.tolist(), proba.shape
+    (['1', '2'], (2, 12))
+    """
     def __init__(self,
         weeks,     # `Week`s in order, from week 0
         proba,     # (films of all weeks, 12)
@@ -80,7 +97,17 @@ def true_order(
     diners, # `Diners`
     page,   # One page, in the default order
 )->tuple:   # Genres, the most wanted row first
-    "The order of the rows that a mind reader would choose, by true clicks on what is looked at."
+    """The order of the rows that a mind reader would choose, by true clicks on what is looked at.
+
+    Examples
+    --------
+    >>> from trending_now.diners import Diners
+    >>> films = pd.DataFrame({'film_id': list('123'), 'critic_score': 60.,
+    ...                       'genres': [['Horror'], ['Comedy'], ['Drama']]})
+    >>> page = DEFAULT.page(films, np.eye(12)[[GENRES.index(g) for g, in films.genres]], columns=1)
+    >>> [GENRES[genre] for genre in true_order(Diners(100, seed=7), page)[:2]]   # 3 is trending
+    ['Horror', 'Comedy']
+    """
     who = np.flatnonzero(diners.joined[:3000] <= page.week)
     rows, columns = page.slots.shape[1:]
     seen = diners.click_probability(page, who) / diners.examination(rows, columns)
@@ -135,7 +162,16 @@ class RowThompson:
 # %% ../../nbs/4_adapting/09_layer.ipynb #6e4df2bc
 @dataclass(frozen=True, eq=False, repr=False)
 class Day:
-    "What visitors did on some pages, a row a page view."
+    """What visitors did on some pages, a row a page view.
+
+    Examples
+    --------
+    >>> day = Day(page=np.array([0, 0]), visit=np.array([0, 0]), rows=np.array([[1, 0], [0, 2]]),
+    ...           tags=np.array([[-1, 3]]), looks=np.array([[1., .9]]))
+    >>> clicks, looks = day.by_genre()
+    >>> day, clicks[3].item(), looks[3].item()   # of genre 3, in two views
+    (Day(2 views of 1 pages, 3 clicks), 2.0, 1.8)
+    """
     page:np.ndarray   # (views,) which page
     visit:np.ndarray  # (views,) which visit
     rows:np.ndarray   # (views, rows) clicks in each row
@@ -169,7 +205,16 @@ def read_day(
     pages,                # `diners.Pages`
     look=(.9, .85),       # Chance to look, against the row above and the film to the left
 )->Day:
-    "A day from the log; ValueError for an event of a page that was not shown."
+    """A day from the log; ValueError for an event of a page that was not shown.
+
+    Examples
+    --------
+    >>> from trending_now.diners import Diners
+    >>> films = pd.DataFrame({'film_id': ['1'], 'critic_score': [80.], 'genres': [['Comedy']]})
+    >>> page = DEFAULT.page(films, np.ones((1, 12)))
+    >>> read_day(Diners(100, seed=7).visit(page, stream(7, 'visit')), page)
+    Day(709 views of 1 pages, 80 clicks)
+    """
     shown, clicks = (events[events.kind == kind] for kind in ('exposure', 'click'))
     page, visit = _told(shown.payload, len(pages))
     _, rows, columns = pages.slots.shape
@@ -197,6 +242,11 @@ def within(
 
     Each place goes to the most wanted arm that may stand there, or to the one that may stand no
     lower. ValueError for what is no order, or a reach below 0.
+
+    Examples
+    --------
+    >>> within((3, 2, 1, 0), reach=3), within((3, 2, 1, 0), reach=1)
+    ((3, 2, 1, 0), (1, 0, 3, 2))
     """
     left, out = list(order), []
     if sorted(left) != list(range(len(left))) or reach < 0:
@@ -214,7 +264,15 @@ def _for_place(left, place, reach):
 
 # %% ../../nbs/4_adapting/09_layer.ipynb #dfa824a6
 class HarmCheck:
-    "Clicks a visit on moved pages against the default page, watched night by night."
+    """Clicks a visit on moved pages against the default page, watched night by night.
+
+    Examples
+    --------
+    >>> check = HarmCheck()
+    >>> check.see([False]*1000 + [True]*1000, [2, 4]*500 + [1, 3]*500)
+    >>> [round(float(end), 2) for end in check.sequence()]   # all below 0: it does harm
+    [-1.0, -1.14, -0.86]
+    """
     def __init__(self,
         alpha:float=.05, # Chance of a false alarm in each span
         days:int=28,     # Length of a span; then it starts afresh
@@ -249,7 +307,15 @@ class HarmCheck:
 WEIGHTS = ((.3, .3), (.3, .15), (.15, .3), (.6, .3), (.6, .15))
 
 class Dial:
-    "A bandit over the values of one thing on the policy's label; the first is the default."
+    """A bandit over the values of one thing on the policy's label; the first is the default.
+
+    Examples
+    --------
+    >>> dial = Dial(['default', 'bold'])
+    >>> dial.see(['default', 'bold']*500, [1, 2]*500)   # clicks of a day
+    >>> dial.pick(np.random.default_rng(7))
+    'bold'
+    """
     def __init__(self,
         values,          # What it may be
         keep:float=.98,  # What is left of the evidence after a day; slower than taste
@@ -454,7 +520,17 @@ def live(
     seed:int,       # Of the visits and of the layer's draws
     **how,          # For `diners.build_page`: clicks, model_version, columns
 )->tuple:           # (events of the week, all its pages, which of them each view saw)
-    "A service week in which the page may change every day."
+    """A service week in which the page may change every day.
+
+    Examples
+    --------
+    >>> from trending_now.diners import Diners
+    >>> films = pd.DataFrame({'film_id': ['1'], 'critic_score': [80.], 'genres': [['Comedy']]})
+    >>> layer, people = Layer(), Diners(500, seed=7)
+    >>> events, pages, at = live(layer, people, films, np.ones((1, 12)), week=8, seed=7)
+    >>> layer.log, events.variant.unique().tolist()
+    ([{'day': 6, 'what': 'moves', 'why': '338 page views of evidence'}], ['default', 'moved'])
+    """
     pages, names = [DEFAULT.page(films, proba, week=week, **how)], ['default']
     day_of, luck = _visits_of(diners, pages[0], week, seed)
     at = np.zeros(len(day_of), int)

@@ -16,7 +16,14 @@ from ..settings import stream
 
 # %% ../../nbs/4_adapting/10_seasons.ipynb #7d98e84b
 class FrozenPage:
-    "The default page, for ever."
+    """The default page, for ever.
+
+    Examples
+    --------
+    >>> [(policy, share)] = FrozenPage().propose(rng=None)
+    >>> policy.order[:3], share
+    ((0, 1, 2), 1.0)
+    """
     def propose(self, rng):
         "The default page for everybody."
         return [(DEFAULT, 1.)]
@@ -60,9 +67,18 @@ def season(
     seed:int,      # Of the people and their luck
     shift:int,     # Service week of the sudden change of taste
     before:int=6, after:int=8, # Service weeks before and after it
-    **world,       # Knobs of the diners
+    **world,       # Knobs of the visitors
 )->pd.DataFrame:   # A row a day (0: the shift): visits; true clicks of plan, default and best order
-    "Some weeks around a shift of taste, scored by the known truth on the same visits."
+    """Some weeks around a shift of taste, scored by the known truth on the same visits.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'film_id': ['1'], 'critic_score': [80.], 'genres': [['Comedy']]})
+    >>> runs = season(FrozenPage(), lambda week: (films, np.ones((1, 12))), seed=7, shift=8,
+    ...               before=0, after=1, visitors=100, visits_per_week=70)
+    >>> runs.day.tolist(), (runs.clicks == runs.default).all().item()
+    ([0, 1, 2, 3, 4, 5, 6], True)
+    """
     from trending_now.settings import DinersKnobs as World
     knobs = World(**{'shift_week': shift, **world})
     diners, out = Diners(knobs.visitors, seed, knobs), []
@@ -94,7 +110,15 @@ def gain(
     n_boot:int=1000,     # Bootstrap repeats
     rng=None,            # Generator or seed; None: a fixed one
 )->tuple:                # (share, low, high): 95% percentile interval over seasons
-    "Clicks beyond the default page's, as a share of them; ValueError for under two seasons."
+    """Clicks beyond the default page's, as a share of them; ValueError for under two seasons.
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame({'seed': [1, 1, 2, 2], 'day': [0, 1, 0, 1],
+    ...                      'clicks': [110., 110., 120., 120.], 'default': 100.})
+    >>> [round(share, 2) for share in gain(runs, first=0, last=2)]
+    [0.15, 0.1, 0.2]
+    """
     days = runs[(runs.day >= first) & (runs.day < last)]
     sums = days.groupby('seed')[[what, 'default']].sum().to_numpy()
     if len(sums) < 2:
@@ -117,7 +141,15 @@ def days_to_recover(
     n_boot:int=1000,    # Bootstrap repeats
     rng=None,           # Generator or seed; None: a fixed one
 )->tuple:               # (days, low, high); the days after the shift where it never happens
-    "Days after the shift until the next `span` days give at least `share` of what can be gained."
+    """Days after the shift until the next `span` days give at least `share` of what can be gained.
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame({'seed': 1, 'day': range(9), 'clicks': [100.]*5 + [120.]*4,
+    ...                      'default': 100., 'best': 120.})
+    >>> days_to_recover(runs, span=2)   # days 4 and 5 gain half of what they can
+    (4, 4, 4)
+    """
     columns = ['clicks', 'default', 'best']
     by_seed = runs[runs.day >= 0].sort_values('day').groupby('seed')
     seasons = np.stack([days[columns].to_numpy() for _, days in by_seed])

@@ -24,7 +24,16 @@ from .. import checks
 # %% ../../nbs/5_prompts/02_client.ipynb #cl-request-code
 @dataclass(frozen=True)
 class Request:
-    "What a model is asked; ValueError for messages that are none."
+    """What a model is asked; ValueError for messages that are none.
+
+    Examples
+    --------
+    >>> hello = ({'role': 'user', 'content': 'Hello'},)
+    >>> Request(hello, about='a greeting').key('small') == Request(hello).key('small')
+    True
+    >>> Request(hello, {'seed': 8}).key('small') == Request(hello).key('small')   # another question
+    False
+    """
     messages:tuple       # Dictionaries with role and content, in order
     parameters:dict = field(default_factory=dict) # temperature, max_tokens, seed and the like
     schema:dict|None = None # JSON schema that the answer has to follow; None: free text
@@ -55,7 +64,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    "What came back."
+    """What came back.
+
+    Examples
+    --------
+    >>> cut = Answer('The story is superb. The music', 'length', 200, 8, .4)
+    >>> cut.whole, cut.cost(per_million_in=2, per_million_out=10)
+    ('The story is superb.', 0.00048)
+    """
     text:str         # As the model wrote it, or the fallback
     finish:str       # stop, length (cut by max_tokens), or fallback
     tokens_in:int    # Of the question
@@ -78,7 +94,15 @@ class Answer:
 
 # %% ../../nbs/5_prompts/02_client.ipynb #cl-answers-code
 class KeptAnswers:
-    "Answers by the name of their question, in a file of JSON lines or in memory."
+    """Answers by the name of their question, in a file of JSON lines or in memory.
+
+    Examples
+    --------
+    >>> kept = KeptAnswers()
+    >>> kept.add('a1', Answer('Good evening.', 'stop', 5, 4, .3), about='a greeting')
+    >>> kept.get('a1').text, kept.get('a2')
+    ('Good evening.', None)
+    """
     def __init__(self,
         path=None, # The file, made with the first answer; None: in memory
     ):
@@ -156,7 +180,14 @@ def model_file()->Path: # GGUF, 98 MB
     return Path(found.submodule_search_locations[0])/'SmolLM2-135M-Instruct.Q4_1.gguf'
 
 class LocalServer:
-    "The local model behind an OpenAI-compatible server, from `with` to the end of its block."
+    """The local model behind an OpenAI-compatible server, from `with` to the end of its block.
+
+    Examples
+    --------
+    >>> server = LocalServer(context=1024)   # `with server:` starts it
+    >>> server.context, len(server.key)
+    (1024, 32)
+    """
     def __init__(self,
         threads:int=2,     # CPU threads
         context:int=2048,  # Tokens of question and answer together
@@ -226,10 +257,24 @@ def _stop(self:LocalServer):
 
 # %% ../../nbs/5_prompts/02_client.ipynb #cl-client-code
 class NotKept(LookupError):
-    "A replay has no answer to this question."
+    """A replay has no answer to this question.
+
+    Examples
+    --------
+    >>> question = Request(({'role': 'user', 'content': 'Hello'},), about='a greeting')
+    >>> try: Client().ask(question)   # no server to ask
+    ... except NotKept as refusal: print(str(refusal).partition(' (')[0])
+    no answer is kept for 'a greeting'
+    """
 
 class Refused(RuntimeError):
-    "The server will not answer such a request, however often it is asked."
+    """The server will not answer such a request, however often it is asked.
+
+    Examples
+    --------
+    >>> issubclass(Refused, RuntimeError), issubclass(Refused, OSError)   # no lost connection
+    (True, False)
+    """
 
 class Client:
     """Asks a model behind an OpenAI-compatible server, or replays answers that are kept.

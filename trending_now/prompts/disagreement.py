@@ -21,7 +21,17 @@ class PairVotes:
 def both_orders(
     client, judge, pairs, # As for `first_wins`
 )->PairVotes:
-    "Ask a judge about each pair in both orders; ValueError as for `first_wins`."
+    """Ask a judge about each pair in both orders; ValueError as for `first_wins`.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from trending_now.prompts import Answer, judge_prompt
+    >>> says_a = Answer('{"better": "A"}', 'stop', 90, 6, .2)   # whatever it is shown
+    >>> client = SimpleNamespace(ask_many=lambda asked, progress: [says_a]*len(asked))
+    >>> both_orders(client, judge_prompt(), [(['A superb story.'], 'Good story.', 'Weak story.')])
+    PairVotes(wins=0, draws=1, losses=0)
+    """
     here, swapped = (first_wins(client, judge, pairs, swapped=turn) for turn in (False, True))
     wins, losses = int((here & swapped).sum()), int((~here & ~swapped).sum())
     return PairVotes(wins, len(pairs) - wins - losses, losses)
@@ -34,7 +44,13 @@ def tags_plan(
     corrections=.25, # Largest rise of corrections a click that is accepted; None: not guarded
     **options,       # Of `Experiment`
 )->Experiment:
-    "A test of a prompt for vibe tags: clicks a view decide, corrections a click guard."
+    """A test of a prompt for vibe tags: clicks a view decide, corrections a click guard.
+
+    Examples
+    --------
+    >>> [metric.name for metric in tags_plan('tags').metrics]
+    ['clicks a view', 'corrections a click']
+    """
     clicks = Metric('clicks a view', count('click'), per=count('exposure'))
     guards = () if corrections is None else (
         Metric('corrections a click', count('correction'), per=count('click'),

@@ -12,6 +12,7 @@ import numpy as np
 from fastcore.basics import patch
 from .. import checks
 from .versions import Prompt, Variable
+from ..show import Shown
 
 # %% ../../nbs/5_prompts/04_judges.ipynb #jd-prompt-code
 def judge_prompt(
@@ -19,7 +20,16 @@ def judge_prompt(
                  'Which summary says what the reviews say, A or B?',
     temperature:float=0., # 0: always the same answer
 )->Prompt:                # Variables reviews, first and second; its answer names A or B
-    "A prompt that asks which of two summaries is better."
+    """A prompt that asks which of two summaries is better.
+
+    Examples
+    --------
+    >>> judge = judge_prompt('$reviews A: $first B: $second Which is true?')
+    >>> judge.request(reviews=['Superb!'], first='Good.', second='Weak.').messages[0]['content']
+    '- Superb! A: Good. B: Weak. Which is true?'
+    >>> judge.schema['properties']
+    {'better': {'enum': ['A', 'B']}}
+    """
     form = {'type': 'object', 'properties': {'better': {'enum': ['A', 'B']}},
             'required': ['better'], 'additionalProperties': False}
     variables = {'reviews': Variable(300, 8), 'first': Variable(400), 'second': Variable(400)}
@@ -38,6 +48,16 @@ def first_wins(
 
     ValueError without pairs, and where an answer is a fallback: a verdict that was never given
     is none.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from trending_now.prompts import Answer
+    >>> says_a = Answer('{"better": "A"}', 'stop', 90, 6, .2)   # whatever it is shown
+    >>> client = SimpleNamespace(ask_many=lambda asked, progress: [says_a]*len(asked))
+    >>> pairs = [(['A superb story.'], 'Good story.', 'Weak story.')]
+    >>> [first_wins(client, judge_prompt(), pairs, swapped).tolist() for swapped in (False, True)]
+    [[True], [False]]
     """
     if not len(pairs): raise ValueError('pairs is empty: expected at least one')
     requests = []
@@ -55,9 +75,16 @@ def first_wins(
     return ~says_a if swapped else says_a
 
 # %% ../../nbs/5_prompts/04_judges.ipynb #jd-report
-@dataclass(frozen=True)
-class Share:
-    "A share of pairs, with its 95% interval (Wilson)."
+@dataclass(frozen=True, repr=False)
+class Share(Shown):
+    """A share of pairs, with its 95% interval (Wilson).
+
+    Examples
+    --------
+    >>> found = JudgeReport(accuracy=Share(.9, .77, .96, 40), order=Share(.75, .6, .86, 40))
+    >>> found.doubts()[0]
+    'order: 75%, at least 60%; more than 80% is needed'
+    """
     value:float
     low:float
     high:float

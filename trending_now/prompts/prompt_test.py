@@ -28,7 +28,14 @@ def summary_plan(
     cost=2.,       # Largest rise of the cost of a view; 2: three times as much
     **options,     # Of `Experiment`
 )->Experiment:
-    "A test of a prompt for summaries: stars decide, five guardrails must be kept."
+    """A test of a prompt for summaries: stars decide, five guardrails must be kept.
+
+    Examples
+    --------
+    >>> plan = summary_plan('few examples', cost=1.)   # a view may cost twice as much
+    >>> plan.metric.name, [guard.name for guard in plan.guardrails if guard.margin == 1.]
+    ('stars a rating', ['late', 'cost a view'])
+    """
     a_view = count('exposure')
     def guard(metric, top, margin, **options):
         return Metric(metric, top, per=a_view, margin=margin, **options)
@@ -73,6 +80,17 @@ def run_test(
 
     The plan's share is counted in weeks, since visitors return: its `size` is not read, and the
     size in a report is what the weeks so far would come to.
+
+    Examples
+    --------
+    >>> from trending_now.prompts import Readers
+    >>> cards = pd.DataFrame({'film_id': ['1'], 'right': .5, 'unsupported': 0, 'words': 20,
+    ...                       'seconds': .3, 'cost': 1e-5, 'tags': [()], 'true': [()]})
+    >>> stars = Metric('stars', total('rating'), per=count('rating'))
+    >>> plan = Experiment('all is right', stars, 100, looks=4)
+    >>> found = run_test(Readers(200), [cards, cards.assign(right=1.)], plan, rng=7)
+    >>> found.decision, found.weeks   # of four that were planned
+    ('ship', 2)
     """
     rng, weeks, reports = checks.generator(rng), [], []
     for number in range(1, plan.looks + 1):
@@ -95,7 +113,19 @@ def decide_often(
     begin:int=40,        # First service week
     progress:bool=True,  # Show how far it is
 )->pd.DataFrame:         # A row a test: decision, weeks, seen (views of each variant)
-    "Carry out a plan again and again on the same people, in other groups and moods each time."
+    """Carry out a plan again and again on the same people, in other groups and moods each time.
+
+    Examples
+    --------
+    >>> from trending_now.prompts import Readers
+    >>> cards = pd.DataFrame({'film_id': ['1'], 'right': .5, 'unsupported': 0, 'words': 20,
+    ...                       'seconds': .3, 'cost': 1e-5, 'tags': [()], 'true': [()]})
+    >>> stars = Metric('stars', total('rating'), per=count('rating'))
+    >>> plan = Experiment('no difference', stars, 100)
+    >>> found = decide_often(Readers(100), [cards, cards], plan, repeats=2, progress=False)
+    >>> found.decision.tolist()
+    ['stop', 'stop']
+    """
     from tqdm.auto import tqdm
     rows = []
     numbers = range(checks.whole('repeats', repeats, 1))

@@ -29,7 +29,17 @@ def film_cards(
     prices=(.15, .60), # Of a million tokens of question, and of answer
     seed:int=7,  # As for `film_vibes`
 )->pd.DataFrame: # film_id, right, unsupported, words, seconds, cost, tags, true
-    "What stands beside each film, and what it is worth; ValueError for other numbers of answers."
+    """What stands beside each film, and what it is worth; ValueError for other numbers of answers.
+
+    Examples
+    --------
+    >>> from trending_now.prompts import Answer
+    >>> films = pd.DataFrame({'film_id': ['1'], 'critic_score': [90.], 'genres': [['Comedy']]})
+    >>> reviews = pd.DataFrame({'film_id': ['1']*2, 'told': [{'story': 1, 'music': 1}]*2})
+    >>> cards = film_cards(films, reviews, [Answer('A superb story.', 'stop', 200, 10, .3)])
+    >>> cards[['right', 'unsupported', 'words', 'seconds']].round(2).values.tolist()
+    [[0.5, 0.0, 3.0, 0.4]]
+    """
     own = dict(tuple(reviews.groupby('film_id', sort=False)))
     tags = [()]*len(films) if tags is None else tags
     if not len(films) == len(answers) == len(tags) == len(own):
@@ -54,7 +64,19 @@ def summary_cards(
     reviews,   # Rows of `write_reviews`, of the same films
     **options, # Of `film_cards`
 )->pd.DataFrame: # As from `film_cards`
-    "Ask a prompt for the summary of each film, and make its cards."
+    """Ask a prompt for the summary of each film, and make its cards.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from trending_now.prompts import Answer, summary_versions, write_reviews
+    >>> silent = [Answer('', 'fallback', 0, 0, 0.)]
+    >>> client = SimpleNamespace(ask_many=lambda asked, progress: silent)
+    >>> film = pd.DataFrame({'film_id': ['1'], 'critic_score': 90., 'genres': [['Comedy']]})
+    >>> cards = summary_cards(client, summary_versions()['few'], film, write_reviews(film))
+    >>> cards[['right', 'words', 'seconds']].values.tolist()   # nobody waits that long
+    [[0.0, 0.0, inf]]
+    """
     texts = reviews.groupby('film_id').text.agg(list)
     requests = [prompt.request(f'{prompt.name} {prompt.hash}, {film}', reviews=texts[film])
                 for film in films.film_id]
@@ -84,7 +106,13 @@ class Readers(Visitors):
 def worth(
     cards, # From `film_cards`
 )->np.ndarray: # (films,) stars, before the visitor's strictness and mood
-    "What each summary is worth to a visitor, if it comes in time."
+    """What each summary is worth to a visitor, if it comes in time.
+
+    Examples
+    --------
+    >>> worth(pd.DataFrame({'right': [1, .5], 'unsupported': [0, 2], 'words': [25, 35]})).round(1)
+    array([4.8, 2.2])
+    """
     too_long = np.maximum(cards.words - 25, 0)
     return (2.4 + 2.4*cards.right - .5*cards.unsupported - .04*too_long).to_numpy(float)
 
@@ -147,6 +175,7 @@ def read(self:Readers,
     The value of an exposure is the seconds until something could be read, of a rating 1 to 5.
     ValueError for cards of different films.
     """
+    rng = checks.generator(rng)
     if any([*card.film_id] != [*cards[0].film_id] for card in cards):
         raise ValueError('cards of different films: expected the same films, in the same order')
     week, root = checks.whole('week', week), int(rng.integers(2**32))

@@ -32,7 +32,14 @@ def film_quality(
     films,      # Films record
     seed:int=7, # Same seed, same qualities
 )->np.ndarray:  # (films, 5) log odds that a review which tells of the aspect praises it
-    "The hidden truth about each aspect of each film; it depends on no other film."
+    """The hidden truth about each aspect of each film; it depends on no other film.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'film_id': ['12', '12'], 'critic_score': [60., 88.]})
+    >>> np.diff(film_quality(films), axis=0).round(6)   # 28 points more of the critics
+    array([[1.6, 1.6, 1.6, 1.6, 1.6]])
+    """
     critics = films.critic_score.fillna(60).to_numpy()
     own = [stream(seed, 'quality', film).normal(size=len(ASPECTS)) for film in films.film_id]
     return 1.6*(critics[:, None] - 60)/28 + 2.4*np.reshape(own, (-1, len(ASPECTS)))
@@ -40,7 +47,13 @@ def film_quality(
 def slang_share(
     week,    # Service week, or several
 )->float:    # Share of the sentences that are in slang
-    "How much slang reviewers use: hardly any in week 0, most of it from week 40 on."
+    """How much slang reviewers use: hardly any in week 0, most of it from week 40 on.
+
+    Examples
+    --------
+    >>> slang_share([0, 28, 52]).round(3)
+    array([0.021, 0.435, 0.848])
+    """
     return .02 + .83/(1 + np.exp(-(np.asarray(week, float) - 28)/4))
 
 # %% ../../nbs/5_prompts/01_reviews.ipynb #rv-write
@@ -109,7 +122,14 @@ def clear_films(
     week:int,  # Service week
     n:int,     # Films at most
 )->pd.DataFrame: # Films record
-    "The first films whose reviews of a week agree on something; ValueError for n below 1."
+    """The first films whose reviews of a week agree on something; ValueError for n below 1.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'film_id': ['11', '12', '13'], 'critic_score': 60.})
+    >>> clear_films(films, week=0, n=3).film_id.tolist()   # reviewers of the first one are at odds
+    ['12', '13']
+    """
     of_film = write_reviews(films, week).groupby('film_id', sort=False)
     clear = [film for film, rows in of_film if agreed(rows)][:checks.whole('n', n, 1)]
     return films[films.film_id.isin(clear)]

@@ -26,7 +26,13 @@ _WORKED = (
      'The look was superb, but the pacing was terrible and the script was poor.'))
 
 def summary_versions()->dict: # {'plain', 'guided', 'few'}: a `Prompt` each, of one variable
-    "The prompts for summaries that these pages compare; the variable is called reviews."
+    """The prompts for summaries that these pages compare; the variable is called reviews.
+
+    Examples
+    --------
+    >>> {name: len(prompt.examples) for name, prompt in summary_versions().items()}
+    {'plain': 0, 'guided': 0, 'few': 2}
+    """
     variables = {'reviews': Variable(300, 8)}
     plain = Prompt('summary', 'Summarize these film reviews in one sentence:\n\n$reviews',
                    variables)
@@ -40,14 +46,29 @@ def summary_versions()->dict: # {'plain', 'guided', 'few'}: a `Prompt` each, of 
 # %% ../../nbs/5_prompts/06_tests.ipynb #te-case-code
 @dataclass(frozen=True)
 class Case:
-    "What a prompt is tried on."
+    """What a prompt is tried on.
+
+    Examples
+    --------
+    >>> case = Case('Heat', {'reviews': ['A superb story.']}, truth={'story': 1})
+    >>> summary_versions()['plain'].request(**case.values).messages[0]['content'].splitlines()[-1]
+    '- A superb story.'
+    """
     name:str          # For people
     values:dict       # For the prompt's variables
     truth:object=None # Whatever checks look at
 
 @dataclass(frozen=True)
 class PromptCheck:
-    "A demand on an answer."
+    """A demand on an answer.
+
+    Examples
+    --------
+    >>> from trending_now.prompts import Answer
+    >>> finished = PromptCheck('finished', lambda answer, case: answer.finish == 'stop')
+    >>> finished.passes(Answer('A superb story, but', 'length', 60, 48, .9), Case('Heat', {}))
+    False
+    """
     name:str      # For people, such as 'nothing wrong'
     passes:object # Function of (answer, case): True or False
 
@@ -83,6 +104,17 @@ def run_suite(
 
     ValueError without cases or checks, for names that come twice, and for repeats of a prompt
     that always gives the same answer.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from trending_now.prompts import Answer
+    >>> answers = [Answer('A superb story.', 'stop', 60, 5, .2), Answer('A', 'length', 60, 1, .1)]
+    >>> client = SimpleNamespace(ask_many=lambda asked, progress: answers)
+    >>> finished = PromptCheck('finished', lambda answer, case: answer.finish == 'stop')
+    >>> cases = [Case(title, {'reviews': ['Superb!']}) for title in ('Heat', 'Alien')]
+    >>> run_suite(client, summary_versions()['plain'], cases, [finished]).rates()['finished'].value
+    0.5
     """
     repeats = checks.whole('repeats', repeats, 1)
     for what, named in (('cases', cases), ('demands', demands)):
@@ -167,7 +199,13 @@ def __repr__(self:SuiteRun):
 # %% ../../nbs/5_prompts/06_tests.ipynb #te-regress-code
 @dataclass(frozen=True)
 class Change:
-    "What a check makes of a new version."
+    """What a check makes of a new version.
+
+    Examples
+    --------
+    >>> Change('short', .5, .75, fixed=3, broken=1, low=-.05, high=.55).difference
+    0.25
+    """
     check:str
     champion:float   # Pass rates
     challenger:float
@@ -221,7 +259,16 @@ def regress(
     champion:SuiteRun,
     challenger:SuiteRun, # On the same cases, with the same checks
 )->Regression:
-    "What is better and what is worse, check by check; ValueError for other cases or checks."
+    """What is better and what is worse, check by check; ValueError for other cases or checks.
+
+    Examples
+    --------
+    >>> old, new = (SuiteRun(None, ('short',), (*'abcd',), np.reshape(passed, (1, 4, 1)), ())
+    ...             for passed in ([True, True, False, False], [False, True, True, True]))
+    >>> found = regress(old, new)
+    >>> found, found['short'].fixed, found['short'].broken
+    (Regression(short +25%), 2, 1)
+    """
     for name in ('names', 'cases'):
         if getattr(champion, name) != getattr(challenger, name):
             raise ValueError(f'{name} of the challenger are {getattr(challenger, name)}: expected '

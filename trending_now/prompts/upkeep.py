@@ -13,7 +13,24 @@ from .versions import Prompt
 
 # %% ../../nbs/5_prompts/10_upkeep.ipynb #uk-class
 class Upkeep:
-    "The care of a prompt, a week at a time; ValueError for a registry without a champion."
+    """The care of a prompt, a week at a time; ValueError for a registry without a champion.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from types import SimpleNamespace
+    >>> from trending_now.triggers import PerformanceTrigger
+    >>> ratings = pd.DataFrame({'kind': ['rating'], 'value': [2.]})   # of a week: two stars
+    >>> with TemporaryDirectory() as folder:
+    ...     Prompt('summary', 'Say what the film is like.', {}).save(folder)
+    ...     first = SimpleNamespace(folder=folder)   # the only version that is registered
+    ...     registry = SimpleNamespace(champion=lambda: 'v1', get=lambda version: first)
+    ...     upkeep = Upkeep(registry, PerformanceTrigger('stars', floor=3), gate=None, trial=None,
+    ...                     propose=lambda champion, week: None)
+    ...     found = upkeep.week(40, lambda prompts, trial, week: ratings)
+    >>> found['stars'], found['did'].partition('; ')[2]
+    (2.0, 'nothing new to propose')
+    """
     def __init__(self,
         registry, # Of prompts, with a champion
         trigger,  # Has check(status); status.metrics has 'stars', a value for each rated week

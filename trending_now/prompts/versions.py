@@ -44,7 +44,15 @@ def clean(
 # %% ../../nbs/5_prompts/03_prompts.ipynb #pv-prompt
 @dataclass(frozen=True)
 class Variable:
-    "What may be filled in: how long, and how many."
+    """What may be filled in: how long, and how many.
+
+    Examples
+    --------
+    >>> prompt = Prompt('summary', '$reviews', {'reviews': Variable(limit=10, most=2)})
+    >>> print(prompt.request(reviews=['A superb story.', 'Mid.', 'Weak.']).messages[0]['content'])
+    - A superb…
+    - Mid.
+    """
     limit:int = 300 # Characters of each text
     most:int = 1    # Texts; more than 1: a list, of which the first ones are taken
 
@@ -136,7 +144,15 @@ def _lines(prompt):
 
 @dataclass(frozen=True)
 class PromptDiff:
-    "What differs between two versions."
+    """What differs between two versions.
+
+    Examples
+    --------
+    >>> old = Prompt('summary', 'Sum up: $text', {'text': Variable()})
+    >>> new = Prompt('summary', 'In one sentence: $text', {'text': Variable()})
+    >>> old.diff(new).lines()[-2:], old.diff(old).lines()
+    (['-  Sum up: $text', '+  In one sentence: $text'], [])
+    """
     old:Prompt
     new:Prompt
 
@@ -214,7 +230,14 @@ VIBES = ('funny', 'romantic', 'scary', 'tense', 'moving', 'thrilling', 'dreamlik
 def tags_schema(
     n:int=3, # Tags of a film
 )->dict:     # JSON schema
-    "An answer with `n` tags of the closed list, and nothing else; the same may come twice."
+    """An answer with `n` tags of the closed list, and nothing else; the same may come twice.
+
+    Examples
+    --------
+    >>> tags = tags_schema(n=2)['properties']['tags']
+    >>> tags['items']['enum'][:3], tags['maxItems']
+    (['funny', 'romantic', 'scary'], 2)
+    """
     tags = {'type': 'array', 'items': {'enum': [*VIBES]}, 'minItems': n, 'maxItems': n}
     return {'type': 'object', 'properties': {'tags': tags}, 'required': ['tags'],
             'additionalProperties': False}

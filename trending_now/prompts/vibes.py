@@ -29,6 +29,13 @@ def film_vibes(
     """Which tags are true of each film.
 
     Source: ours. A genre makes its tag true; an aspect does where three of four reviews praise it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> film = pd.DataFrame({'film_id': ['1'], 'critic_score': 9, 'genres': [['Comedy', 'Horror']]})
+    >>> [tag for tag, holds in zip(VIBES, film_vibes(film)[0]) if holds]
+    ['funny', 'scary']
     """
     quality, true = film_quality(films, seed), np.zeros((len(films), len(VIBES)), bool)
     for tag, genres in VIBE_GENRES.items():
@@ -50,7 +57,14 @@ _LESSON = {'Comedy': ('funny', 'fast', 'clever'), 'Horror': ('scary', 'tense', '
            'Comedy, Romance': ('funny', 'romantic', 'clever')}
 
 def tag_versions()->dict: # {'by reviews', 'by genres'}: a `Prompt` each
-    "The prompts for vibe tags that these pages compare."
+    """The prompts for vibe tags that these pages compare.
+
+    Examples
+    --------
+    >>> messages = tag_versions()['by genres'].request(genres='Western').messages
+    >>> len(messages), messages[-1]['content']   # eleven worked answers, and the question
+    (23, 'Genres: Western')
+    """
     by_reviews = Prompt('vibe tags', 'Film: $title\nReviews:\n$reviews\n\nWhich three of these '
                         f'tags fit? {", ".join(VIBES)}',
                         {'title': Variable(80), 'reviews': Variable(300, 4)}, schema=tags_schema(),
@@ -68,7 +82,20 @@ def ask_tags(
     films,   # Films record
     reviews, # Rows of `write_reviews`, of the same films
 )->list:     # Three tags for each film
-    "Ask a prompt for the tags of each film; ValueError where no answer came."
+    """Ask a prompt for the tags of each film; ValueError where no answer came.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from types import SimpleNamespace
+    >>> from trending_now.prompts import Answer
+    >>> answer = Answer('{"tags": ["funny", "fast", "clever"]}', 'stop', 200, 15, .4)
+    >>> client = SimpleNamespace(ask_many=lambda asked, progress: [answer]*len(asked))
+    >>> films = pd.DataFrame({'film_id': ['1'], 'title': ['Airplane!'], 'genres': [['Comedy']]})
+    >>> reviews = pd.DataFrame({'film_id': ['1'], 'text': ['The pacing was superb.']})
+    >>> ask_tags(client, tag_versions()['by genres'], films, reviews)
+    [['funny', 'fast', 'clever']]
+    """
     texts = reviews.groupby('film_id', sort=False).text.agg(list)
     requests = []
     for film in films.itertuples():
@@ -134,7 +161,15 @@ def describe(
     film,    # One row of the Films record, as `itertuples` gives it
     reviews, # Its rows of `write_reviews`
 )->str:
-    "A film in a line for `vibe_similarity`: its genres, and what reviewers agree on."
+    """A film in a line for `vibe_similarity`: its genres, and what reviewers agree on.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> film = pd.Series({'genres': ['Comedy', 'Romance']})
+    >>> describe(film, pd.DataFrame({'told': [{'story': 1, 'music': -1}]*2}))
+    'Comedy, Romance. The story is good. The music is bad.'
+    """
     opinions = [f'The {aspect} is {"good" if opinion > 0 else "bad"}.'
                 for aspect, opinion in agreed(reviews).items()]
     return ' '.join([f'{", ".join(film.genres)}.', *opinions])

@@ -21,7 +21,14 @@ from ..show import html_table, markdown_table
 
 # %% ../../nbs/7_operating/06_gate.ipynb #gt-paired
 class Difference(NamedTuple):
-    "Challenger minus champion, with its interval."
+    """Challenger minus champion, with its interval.
+
+    Examples
+    --------
+    >>> gain = Difference(.021, .018, .024)
+    >>> gain.low > 0   # a win is shown
+    True
+    """
     difference:float
     low:float
     high:float
@@ -170,7 +177,14 @@ def films_needed(self:Paired,
 
 @dataclass(frozen=True)
 class GateVerdict:
-    "May the challenger go on? True and False in an `if`."
+    """May the challenger go on? True and False in an `if`.
+
+    Examples
+    --------
+    >>> verdict = GateVerdict(False, ('films: 50, of at least 100',))
+    >>> 'promote' if verdict else verdict.reasons[0]
+    'films: 50, of at least 100'
+    """
     passed:bool
     reasons:tuple # A sentence for each thing that was looked at
 
@@ -184,6 +198,12 @@ class Gate:
     """What a challenger has to show before it may go on.
 
     A win in the criterion; no loss of F1 beyond a margin; no slice in which harm is shown.
+
+    Examples
+    --------
+    >>> same = compare_models(np.ones((200, 12)), np.ones((200, 12)), np.ones((200, 12)), n_boot=20)
+    >>> Gate(min_films=500).check(same).reasons[0]
+    'films: 200, of at least 500'
     """
     win:float=0.            # The gain in the criterion that its interval has to exceed
     margin:float=.01        # The loss of F1 that its interval has to exclude

@@ -23,6 +23,15 @@ class WandbStore:
     """A registry in a project at W&B; the `wandb` package asks for the API key as always.
 
     RegistryError for names that W&B does not allow. The service is asked at first use.
+
+    Examples
+    --------
+    >>> WandbStore('kitchen', 'genres')   # nothing is sent yet
+    WandbStore('kitchen', 'genres')
+    >>> WandbStore('kitchen/genres', '')
+    Traceback (most recent call last):
+        ...
+    trending_now.registry.stages.RegistryError: entity = 'kitchen/genres': expected a name as ...
     """
     def __init__(self,
         entity:str,  # A user or a team

@@ -19,7 +19,16 @@ from ..show import digits, html_table, markdown_table
 # %% ../../nbs/7_operating/07_packet.ipynb #pk-packet
 @dataclass(frozen=True, repr=False, eq=False)
 class Packet:
-    "What a person needs to say yes or no to a new version."
+    """What a person needs to say yes or no to a new version.
+
+    Examples
+    --------
+    >>> packet = Packet('v2', champion='v1', alerts=('micro_f1 fell on Monday',), banned=True)
+    >>> packet.against()
+    ('a rollback took it out', 'open alert: micro_f1 fell on Monday')
+    >>> packet.missing()[:3]   # what nobody has put in yet
+    ('lineage', 'training cost', 'comparison')
+    """
     version:str               # Who is to serve
     champion:str = ''         # Whom it would replace; '' for the first
     paired:Paired = None      # Metrics and slices beside the champion's, from `compare_models`
@@ -230,6 +239,16 @@ def approve(
     took out, and where the champion is not the packet's any more; what was missing, and what spoke
     against it, is written into the history.
     ValueError without a name or a reason.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> packet = Packet('v1', alerts=())
+    >>> with TemporaryDirectory() as folder:
+    ...     approve(Registry.open(f'local:{folder}'), packet, 'Ada', 'it is better')
+    Traceback (most recent call last):
+        ...
+    trending_now.registry.stages.RegistryError: the packet of v1 lacks lineage, training cost: ...
     """
     checks.text('by', by), checks.text('reason', reason)
     missing, override = ', '.join(packet.missing()), override.strip()
@@ -249,7 +268,17 @@ def model_card(
     use:str='Genre tags on the pages of the films of this service.', # What it is for
     limits:tuple=(),    # What it should not be trusted with, a sentence each
 )->str:                 # Markdown
-    "What a version is, is for and is not for, in the sections of Mitchell and others (2019)."
+    """What a version is, is for and is not for, in the sections of Mitchell and others (2019).
+
+    Examples
+    --------
+    >>> model = ModelVersion('v1', 'champion', {'micro_f1': .61}, None, {}, '2012-01-01', (), '')
+    >>> card = model_card(model, limits=['films of before 1940'])
+    >>> [line for line in card.splitlines() if line.startswith('#')][:4]
+    ['# Model card: v1', '## Intended use', '## Training data', '## Metrics']
+    >>> '- films of before 1940' in card
+    True
+    """
     sections = [('Intended use', None, [use or 'not stated']), _training(model), _metrics(model)]
     sections += [_evaluation(paired), ('Limits', None, _limits(paired, limits)), _spent(model)]
     head = f'# Model card: {_plain_text(model.version)}'

@@ -22,7 +22,15 @@ from ..show import markdown_table
 # %% ../../nbs/7_operating/04_registry.ipynb #rg-10
 @dataclass(frozen=True)
 class ModelVersion:
-    "A registered model, as the history has it."
+    """A registered model, as the history has it.
+
+    Examples
+    --------
+    >>> model = ModelVersion('v1', 'champion', {'micro_f1': .61}, None, {'trees.json': '9f86d0'},
+    ...                      '2012-01-01T00:00:00', ('champion',), run='night 1')
+    >>> model.stage, model.metrics['micro_f1'], [*model.files]
+    ('champion', 0.61, ['trees.json'])
+    """
     version:str    # v1, v2, ...
     stage:str      # One of STAGES
     metrics:dict   # As they were registered

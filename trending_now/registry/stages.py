@@ -16,11 +16,28 @@ STAGES = ('candidate', 'staging-candidate', 'validated-for-staging', 'challenger
 DEPLOY_STATES = ('asked', 'running', 'refused', 'failed')
 
 class RegistryError(RuntimeError):
-    "The registry refuses, or cannot be read; the message says why and what to do."
+    """The registry refuses, or cannot be read; the message says why and what to do.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.registry import Registry
+    >>> with TemporaryDirectory() as folder: Registry.open(f'local:{folder}').get('v7')
+    Traceback (most recent call last):
+        ...
+    trending_now.registry.stages.RegistryError: there is no version or alias 'v7'; ...
+    """
 
 @dataclass(frozen=True)
 class Event:
-    "A row of the history: something that happened, never changed afterwards."
+    """A row of the history: something that happened, never changed afterwards.
+
+    Examples
+    --------
+    >>> event = Event('register', 'v1', 'candidate', 'me', 'trained', '2012-01-01')
+    >>> Event.from_json(event.to_json()) == event
+    True
+    """
     kind:str    # register, move, promote, rollback, deploy, alias, note, run or prune
     version:str # '' where it is about none, such as a training run
     stage:str   # The version's stage after the event; '' if it changes none
@@ -131,7 +148,16 @@ def refusal(
     standing:Standing, # Where things stand
     event:Event,       # What is to happen next
 )->str:                # '' if it can
-    "Why an event cannot follow a history: the rules of the stages, in a sentence."
+    """Why an event cannot follow a history: the rules of the stages, in a sentence.
+
+    Examples
+    --------
+    >>> event = Event('promote', 'v1', 'champion', 'Ada', 'it is better', '2012-01-01')
+    >>> refusal(Standing(), event)
+    "there is no version 'v1'; known: none yet"
+    >>> refusal(Standing(stages={'v1': 'challenger'}), event)
+    ''
+    """
     if event.kind not in _RULES:
         return f"kind {event.kind!r}: expected one of {', '.join(_RULES)}"
     if event.kind not in ('register', 'run') and event.version not in standing.stages:
@@ -187,7 +213,14 @@ def with_key(
     events,  # In order
     key:str, # Names what is done once; '' names nothing
 ): # Event, or None
-    "The event that has a key, if there is one that changed something."
+    """The event that has a key, if there is one that changed something.
+
+    Examples
+    --------
+    >>> one = Event('register', 'v1', 'candidate', 'me', 'trained', '2012-01-01', key='night 1')
+    >>> with_key([one], 'night 1').version, with_key([one], 'night 2')
+    ('v1', None)
+    """
     if not key: return None
     void = fold(events).void
     found = [event for position, event in enumerate(events)

@@ -31,6 +31,18 @@ def backtest(
     """Run the same comparison from several starts, each trained on the films before it alone.
 
     ValueError for no starts or seeds, one that comes twice, or too few weeks after a start.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from trending_now.catalogue import COLUMNS, as_record
+    >>> from trending_now.retraining import Frozen
+    >>> days = {'arrived': pd.date_range('1995-01-01', '1996-12-31'), 'year': 1995}
+    >>> films = as_record(pd.DataFrame(days, columns=COLUMNS))
+    >>> small = partial(GenreBooster, 'v1', trees=1)
+    >>> runs = backtest({'never': Frozen()}, ['1995-07', '1996-07'], 2, 1, [7], films, small)
+    >>> runs[['start', 'week', 'films']].values.tolist()
+    [['1995-07', 0, 31], ['1995-07', 1, 31], ['1996-07', 0, 31], ['1996-07', 1, 31]]
     """
     films = load_films() if films is None else films
     out = []
@@ -66,7 +78,16 @@ def by_start(
     n_boot:int=2000,     # Samples
     rng=None,            # Generator or seed; None: a fixed one
 )->pd.DataFrame:         # The columns of `gains`, a row a start and strategy
-    "What each strategy gained from each start, with intervals over weeks and fits."
+    """What each strategy gained from each start, with intervals over weeks and fits.
+
+    Examples
+    --------
+    >>> each = pd.DataFrame({'strategy': ['never', 'append', 'full'], 'cpu_seconds': [1, 2, 90],
+    ...                      'tp': [5, 6, 7], 'fp': [5, 4, 3], 'fn': [5, 4, 3]})
+    >>> times = pd.DataFrame({'start': '1985-01', 'seed': [7, 7, 8, 8], 'week': [0, 1, 0, 1]})
+    >>> by_start(each.merge(times, 'cross'), best='full').share.round(2).to_dict()
+    {('1985-01', 'never'): 0.0, ('1985-01', 'append'): 0.5, ('1985-01', 'full'): 1.0}
+    """
     tables = {start: gains(of_start, base, best, n_boot, rng)
               for start, of_start in runs.groupby('start', sort=False)}
     return pd.concat(tables, names=['start', 'strategy'])
@@ -80,6 +101,11 @@ def overlap(
     """Share of its weeks that a stretch has in common with another, averaged over all pairs.
 
     ValueError for no starts, one that comes twice, or numbers below 1.
+
+    Examples
+    --------
+    >>> overlap(['1985-01', '1990-01'], weeks=40, months_per_week=3)  # 20 of 40 weeks
+    0.5
     """
     weeks = checks.whole('weeks', weeks, 1)
     months_per_week = checks.whole('months_per_week', months_per_week, 1)

@@ -182,7 +182,20 @@ def load_sealed(
     folder,        # Of a booster or a blend
     features=None, # A `FilmFeatures` that is shared, in place of the saved memory
 ):                 # `GenreBooster` or `GenreBlend`
-    "Read whichever model a folder holds; ValueError as in `GenreBooster.load`."
+    """Read whichever model a folder holds; ValueError as in `GenreBooster.load`.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import pandas as pd
+    >>> from trending_now.catalogue import COLUMNS, as_record
+    >>> film = {'title': 'Cube', 'year': 1997, 'runtime': 90, 'genres': ['Thriller']}
+    >>> films = as_record(pd.DataFrame([film]*12, columns=COLUMNS))
+    >>> with TemporaryDirectory() as folder:
+    ...     GenreBlend('v1', trees=1).fit(films, labels(films)).save(folder)
+    ...     type(load_sealed(folder)).__name__
+    'GenreBlend'
+    """
     kind = GenreBlend if (Path(folder)/'blend.json').exists() else GenreBooster
     return kind.load(folder, features)
 
@@ -192,6 +205,18 @@ class Blend:
     """The trees stay, the regressions learn each week's films once (course text 12.2.3).
 
     Errors as in `GenreBlend`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from trending_now.catalogue import COLUMNS, Week, as_record
+    >>> film = {'title': 'Cube', 'year': 1997, 'runtime': 90, 'genres': ['Thriller']}
+    >>> films = as_record(pd.DataFrame([film]*12, columns=COLUMNS))
+    >>> booster = GenreBooster('v1', trees=1).fit(films, labels(films))
+    >>> blend = Blend().begin(booster, films)
+    >>> new = Blend().update(blend, films, Week(0, None, films), rng=None)
+    >>> [round(float(model.predict_proba(films)[0].max()), 2) for model in (booster, blend, new)]
+    [0.26, 0.42, 0.44]
     """
     weight:float=.4    # Of the booster
     rate:float=.05     # Learning rate of the regressions

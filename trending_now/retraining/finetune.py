@@ -159,7 +159,18 @@ def update(
     epochs:int=1,    # Passes
     step:float=1.,   # Learning rate, as a share of the model's
 )->GenreBert:
-    "The model after one run of fine-tuning (`FineTune` without a pause)."
+    """The model after one run of fine-tuning (`FineTune` without a pause).
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS, as_record
+    >>> films = as_record(pd.DataFrame([{'title': 'Cube', 'year': 1997}]*2, columns=COLUMNS))
+    >>> small = dict(epochs=1, top_layers=1, max_tokens=8, threads=1)
+    >>> bert = GenreBert(**small).fit(films, np.eye(2, 12))
+    >>> new = update(bert, films[:1], np.eye(1, 12), replay=(films[1:], np.eye(1, 12)), epochs=2)
+    >>> len(bert.losses), len(new.losses)  # the model that was given stays as it is
+    (1, 3)
+    """
     return FineTune(model, films, labels, replay, anchor, epochs, step).run()
 
 # %% ../../nbs/2_retraining/16_finetune.ipynb #6e48de8b
@@ -172,6 +183,13 @@ def shrink_perturb(
     """Shrink and perturb (Ash and Adams 2020).
 
     ValueError for factors outside [0, 1] or modules of different shapes.
+
+    Examples
+    --------
+    >>> from torch.nn import LayerNorm  # its weights begin as ones
+    >>> new = shrink_perturb(LayerNorm(2), LayerNorm(2), shrink=.4, perturb=.1)
+    >>> new.weight.detach().numpy().round(2).tolist()
+    [0.5, 0.5]
     """
     checks.number('shrink', shrink, least=0, most=1)
     checks.number('perturb', perturb, least=0, most=1)
@@ -218,7 +236,16 @@ def _put_steps(run, steps):
 def checkpoint_id(
     folder, # Written by `FineTune.save`
 )->str:     # 64 hex digits
-    "The checksum of a sealed checkpoint, by which its children name it."
+    """The checksum of a sealed checkpoint, by which its children name it.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     sums = seal(folder)  # as `FineTune.save` does in the end
+    ...     checkpoint_id(folder)[:12]
+    'ca3d163bab05'
+    """
     check_seal(folder)
     return sha256((Path(folder)/'checksums.json').read_bytes()).hexdigest()
 
@@ -295,6 +322,20 @@ def resume(
 
     ValueError for a changed file, another published model, or other films, texts or labels than
     it was trained on.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.catalogue import COLUMNS, as_record
+    >>> films = as_record(pd.DataFrame([{'title': 'Cube', 'year': 1997}]*2, columns=COLUMNS))
+    >>> small = dict(epochs=1, top_layers=1, max_tokens=8, threads=1)
+    >>> bert = GenreBert(**small).fit(films, np.eye(2, 12))
+    >>> run = FineTune(bert, films, np.eye(2, 12), epochs=3)
+    >>> with TemporaryDirectory() as folder:
+    ...     model, checkpoint = run.run(1), run.save(folder)
+    ...     rest = resume(folder, films, np.eye(2, 12))
+    >>> rest.done, rest.plan['epochs']
+    (1, 3)
     """
     from safetensors.torch import load_file
     folder, y = Path(folder), check_labels(films, labels)

@@ -72,7 +72,15 @@ def _dicts(X):
 
 # %% ../../nbs/2_retraining/17_online.ipynb #a879c630
 class RowScale:
-    "Makes rows for a linear model, on the scale of the feature rows that it was made from."
+    """Makes rows for a linear model, on the scale of the feature rows that it was made from.
+
+    Examples
+    --------
+    >>> table = sparse.csr_array(np.hstack([np.zeros((3, N_HASH)), [[90.], [100.], [110.]]]))
+    >>> scale = RowScale(table)
+    >>> scale.mean.tolist(), scale.spread.round(2).tolist()
+    ([100.0], [8.16])
+    """
     def __init__(self,
         table, # Sparse feature rows (films, columns), at least two
     ):
@@ -100,7 +108,16 @@ def linear_rows(
     table,            # Sparse feature rows (films, columns), from `freshness.film_table`
     known:int,        # The first so many rows give the scale
 )->sparse.csr_matrix: # As `RowScale.rows`
-    "Feature rows that a linear model can use; ValueError unless 2 <= known <= films."
+    """Feature rows that a linear model can use; ValueError unless 2 <= known <= films.
+
+    Examples
+    --------
+    >>> table = sparse.csr_array(np.hstack([np.zeros((3, N_HASH)), [[1.], [3.], [99.]]]))
+    >>> linear_rows(table, known=2)[:, N_HASH:].toarray()  # number, flag, constant; 99 is cut
+    array([[-1.,  0.,  1.],
+           [ 1.,  0.,  1.],
+           [ 5.,  0.,  1.]])
+    """
     checks.whole('known', known, 2, table.shape[0], of='films')
     return RowScale(table[:known]).rows(table)
 
@@ -185,7 +202,16 @@ def test_then_learn(
     replay:int=0, # Earlier films in each update
     rng=None,     # Random generator, for the replay
 )->Streamed:
-    "Predict each batch, then learn from it; ValueError for a span without films or a batch of 0."
+    """Predict each batch, then learn from it; ValueError for a span without films or a batch of 0.
+
+    Examples
+    --------
+    >>> rows, labels = sparse.csr_array(np.ones((50, 1))), np.ones((50, 12))
+    >>> said = test_then_learn(OnlineLogistic(columns=1), rows, labels, first=0, last=50)
+    >>> said, said.proba[[0, -1], 0].round(2).tolist()
+    (50 films predicted, then learned in 50 updates, [0.5, 0.75])
+    """
+    rng = checks.generator(rng)
     ends = _ends(first, last, batch, X.shape[0])
     proba, begun = np.zeros((last-first, len(GENRES))), process_time()
     for a, b in zip([first, *ends], ends):
@@ -196,7 +222,13 @@ def test_then_learn(
 
 # %% ../../nbs/2_retraining/17_online.ipynb #008eb45d
 def micro(y, proba)->float: # 0/1 and probabilities, (films, 12) each
-    "Micro-F1 at threshold .33."
+    """Micro-F1 at threshold .33.
+
+    Examples
+    --------
+    >>> round(micro(np.array([[1, 0, 0]]), np.array([[.9, .5, .1]])), 3)  # one right, one too many
+    0.667
+    """
     return float(f1_from_counts(*confusion(y, proba >= .33).sum(axis=(0, 2))))
 
 def micro_gain(
@@ -208,6 +240,13 @@ def micro_gain(
     """Micro-F1 of one learner less that of another, with a paired bootstrap over films.
 
     ValueError for other shapes.
+
+    Examples
+    --------
+    >>> truth, base = np.ones((40, 12)), np.full((40, 12), .9)
+    >>> base[::2, 0] = .1  # misses a genre of every other film
+    >>> [round(number, 3) for number in micro_gain(truth, truth, base)]
+    [0.021, 0.015, 0.028]
     """
     shapes = [np.shape(x) for x in (y, proba, base)]
     if not len(y) or len(set(shapes)) > 1:
@@ -218,7 +257,7 @@ def micro_gain(
 
 def _gain(ours, theirs, n_boot=500, rng=None):
     "The same from (films, 3) true positives, false positives and false negatives."
-    rng = stream(7, 'micro gain') if rng is None else rng
+    rng = checks.generator(stream(7, 'micro gain') if rng is None else rng)
     films = len(ours)
     times = rng.multinomial(films, np.full(films, 1/films), n_boot)  # how often each is drawn
     drawn = f1_from_counts(*(times @ ours).T) - f1_from_counts(*(times @ theirs).T)
@@ -228,7 +267,15 @@ def _gain(ours, theirs, n_boot=500, rng=None):
 
 # %% ../../nbs/2_retraining/17_online.ipynb #7be56b4b
 class RiverTagger:
-    "Twelve River classifiers behind the verbs of this course, a film at a time."
+    """Twelve River classifiers behind the verbs of this course, a film at a time.
+
+    Examples
+    --------
+    >>> rows, labels = sparse.csr_array(np.eye(2)), np.eye(2, 12)
+    >>> tagger = RiverTagger(river_logistic).partial_fit(rows, labels)
+    >>> tagger.predict_proba(rows)[:, :2].round(2).tolist()
+    [[0.52, 0.48], [0.48, 0.52]]
+    """
     def __init__(self,
         make,                # Function without arguments that makes a binary River classifier
         columns=slice(None), # Which columns it sees
@@ -251,6 +298,14 @@ class RiverTagger:
 def river_logistic(
     rate:float=.1, # Learning rate
 ):                 # A River classifier
-    "River's logistic regression with AdaGrad; the constant column of our rows is its intercept."
+    """River's logistic regression with AdaGrad; the constant column of our rows is its intercept.
+
+    Examples
+    --------
+    >>> model = river_logistic(rate=1.)
+    >>> for day in range(3): model.learn_one({0: 1.}, True)
+    >>> round(model.predict_proba_one({0: 1.})[True], 2)
+    0.86
+    """
     from river import linear_model, optim
     return linear_model.LogisticRegression(optimizer=optim.AdaGrad(rate), intercept_lr=0.)

@@ -26,7 +26,14 @@ def put_aside(
     since:int,   # Only films of this year or later
     rng,         # Generator or seed
 )->tuple:        # (films without the panel, the panel), both in order of arrival
-    "Draw a panel of old films that nobody will train on; ValueError where there are not enough."
+    """Draw a panel of old films that nobody will train on; ValueError where there are not enough.
+
+    Examples
+    --------
+    >>> rest, panel = put_aside(pd.DataFrame({'year': range(1990, 2010)}), 3, since=2000, rng=7)
+    >>> len(rest), panel.year.tolist()
+    (17, [2005, 2006, 2007])
+    """
     recent = np.flatnonzero(films.year >= since)
     n = checks.whole('n', n, 1, len(recent), of=f'films since {since}')
     held = np.sort(checks.generator(rng).choice(recent, n, replace=False))
@@ -70,7 +77,19 @@ def _begin(strategy, model, history):
 # %% ../../nbs/2_retraining/14_strategies.ipynb #fc680b8f
 @dataclass(frozen=True)
 class Stateless:
-    "Train from scratch on a window of the films (course text 12.2.3)."
+    """Train from scratch on a window of the films (course text 12.2.3).
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS, Week, as_record
+    >>> from trending_now.curation import LatestWindow
+    >>> rows = {'arrived': pd.date_range('2012-01-01', '2012-03-31'), 'year': 2012}
+    >>> films = as_record(pd.DataFrame(rows, columns=COLUMNS))
+    >>> march, old = Week(2, pd.Timestamp('2012-03-01'), films[60:]), GenreBooster('v1', trees=1)
+    >>> new = Stateless(LatestWindow(1)).update(old, films[:60], march, rng=None)
+    >>> len(new.learned)  # the days of March
+    31
+    """
     window:object=None # Such as `curation.LatestWindow(4, 3)`; None: all history
 
     def __post_init__(self):
@@ -91,6 +110,14 @@ class Stateful:
     """Continue from the last model on the new week and `replay` older films.
 
     Course text 12.2.3. ValueError for numbers out of range, or a model that was never fitted.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import Week
+    >>> old, new = pd.DataFrame({'title': ['old']*90}), pd.DataFrame({'title': ['new']*3})
+    >>> read = Stateful(replay=5).rows(old, Week(0, None, new), rng=7)
+    >>> read.title.value_counts().to_dict()
+    {'old': 5, 'new': 3}
     """
     replay:int=200 # Films drawn from the history at each update
     rounds:int=1   # Trees a genre to append, or epochs of BERT
@@ -103,6 +130,7 @@ class Stateful:
 
     def rows(self, history, week, rng):
         "What an update reads: replayed films, then the new ones."
+        rng = checks.generator(rng)
         n = min(self.replay, len(history))
         old = np.sort(rng.choice(len(history), n, replace=False))
         return pd.concat([history.iloc[old], week.films], ignore_index=True)
@@ -136,7 +164,16 @@ def _must_be_fitted(model):
 # %% ../../nbs/2_retraining/14_strategies.ipynb #073168c5
 @dataclass(frozen=True)
 class Hybrid:
-    "Full retrain every `full_every` weeks for calibration, stateful updates between (12.2.3)."
+    """Full retrain every `full_every` weeks for calibration, stateful updates between (12.2.3).
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> plan = Hybrid(3, often=Frozen(), full=SimpleNamespace(update=lambda *_: 'new'))
+    >>> weeks = [SimpleNamespace(number=number) for number in range(6)]
+    >>> [plan.update('old', None, week, None) for week in weeks]
+    ['old', 'old', 'new', 'old', 'old', 'new']
+    """
     full_every:int=13              # Service weeks
     often:object=Stateful()        # What happens in the other weeks
     full:object=Stateless()        # What happens when the time has come
@@ -154,14 +191,29 @@ class Hybrid:
 
 @dataclass(frozen=True)
 class Frozen:
-    "Deployed once and never updated: what every strategy must beat."
+    """Deployed once and never updated: what every strategy must beat.
+
+    Examples
+    --------
+    >>> Frozen().update('the first model', history=None, week=None, rng=None)
+    'the first model'
+    """
     def update(self, model, history, week, rng):
         "The same model."
         return model
 
 # %% ../../nbs/2_retraining/14_strategies.ipynb #57be99d2
 class Metered(FilmFeatures):
-    "`FilmFeatures` that keeps count of the CPU seconds `cpu` spent in `transform`."
+    """`FilmFeatures` that keeps count of the CPU seconds `cpu` spent in `transform`.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS, as_record
+    >>> features, film = Metered('v1'), {'title': 'Cube', 'year': 1997}
+    >>> rows = features.transform(as_record(pd.DataFrame([film]*5, columns=COLUMNS)))
+    >>> rows.shape, 0 < features.cpu < 1
+    ((5, 2050), True)
+    """
     def __init__(self, features='v3'): # A version, or `FilmFeatures` whose credit log is copied
         super().__init__(getattr(features, 'version', features))
         self.cpu = 0.
@@ -217,7 +269,15 @@ def latency(
     films,         # Films to predict
     times:int=3,   # The least of so many tries
 )->float:          # CPU seconds
-    "CPU seconds of one prediction of `films`, features included."
+    """CPU seconds of one prediction of `films`, features included.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> model = SimpleNamespace(predict_proba=lambda films: np.sort(films))
+    >>> 0 < latency(model, np.arange(1000.)) < .1
+    True
+    """
     checks.whole('times', times, 1)
     return min(_timed(model.predict_proba, films)[1] for _ in range(times))
 
@@ -323,6 +383,17 @@ def gains(
 
     95% intervals over weeks and fits; a share of nothing is no number. ValueError for unknown
     strategies, or one fit or week.
+
+    Examples
+    --------
+    >>> each = pd.DataFrame({'strategy': ['never', 'append', 'full'], 'cpu_seconds': [1, 2, 90],
+    ...                      'tp': [5, 6, 7], 'fp': [5, 4, 3], 'fn': [5, 4, 3]})
+    >>> runs = each.merge(pd.DataFrame({'seed': [7, 7, 8, 8], 'week': [0, 1, 0, 1]}), 'cross')
+    >>> gains(runs)[['gain', 'share', 'cheaper']].round(2)
+            gain  share  cheaper
+    never    0.0    0.0     90.0
+    append   0.1    0.5     45.0
+    full     0.2    1.0      1.0
     """
     names = list(dict.fromkeys(runs.strategy))
     b, w = (names.index(checks.one_of('strategy', name, names)) for name in (base, best))
@@ -387,7 +458,14 @@ def _means(scores, span):
 
 @dataclass(frozen=True, repr=False)
 class Forgetting:
-    "How much of what was known has gone."
+    """How much of what was known has gone.
+
+    Examples
+    --------
+    >>> found = forgetting([.5, .7, .6])  # better than when it was learned, worse than at its best
+    >>> round(found.backward_transfer, 2), round(found.forgetting, 2)
+    (0.1, 0.1)
+    """
     backward_transfer:float # Mean change since a task was learned; below 0: worse
     forgetting:float        # Mean drop from the best score so far; above 0: worse
     per_task:tuple          # The drop of each earlier task

@@ -21,7 +21,15 @@ from ..show import html_table
 # %% ../../nbs/3_testing/23_canary.ipynb #0fd8dc37
 @dataclass(frozen=True)
 class Arms:
-    "One metric since the step began, over visitors: (champion, candidate); ValueError for others."
+    """One metric since the step began, over visitors: (champion, candidate); ValueError for others.
+
+    Examples
+    --------
+    >>> Arms.of([1., 2., 3.], [2., 3., 4.]).mean  # such as seconds
+    (2.0, 3.0)
+    >>> Arms.counts(successes=[30, 4], totals=[300, 50]).mean  # such as clicked or not
+    (0.1, 0.08)
+    """
     n:tuple    # Visitors
     mean:tuple # Of the metric over visitors
     sd:tuple   # Standard deviation (n - 1 in the denominator)
@@ -101,7 +109,13 @@ def _arms(events, seen, variants, kind):
 # %% ../../nbs/3_testing/23_canary.ipynb #673593ce
 @dataclass(frozen=True)
 class Guardrail:
-    "A metric that a rollout must not harm; ValueError for a negative margin or no flag."
+    """A metric that a rollout must not harm; ValueError for a negative margin or no flag.
+
+    Examples
+    --------
+    >>> Guardrail('seconds', margin=.1, more_is_better=False)  # a tenth slower is tolerated
+    Guardrail(metric='seconds', margin=0.1, more_is_better=False)
+    """
     metric:str                 # Its name in the statistics
     margin:float = 0.          # Change for the worse that is tolerated, in the metric's unit
     more_is_better:bool = True # False for errors, seconds, reports
@@ -122,7 +136,14 @@ def gain_interval(
 
     It rests on the normal curve, so dozens of visitors in each group must differ from the rest. A
     group without spread is given that of all visitors; where nobody differs, nothing is known:
-    (-inf, inf)."""
+    (-inf, inf).
+
+    Examples
+    --------
+    >>> low, high = gain_interval(n=(2500, 2500), mean=(.40, .47), sd=(.49, .50))
+    >>> round(float(low), 3), round(float(high), 3)
+    (0.028, 0.112)
+    """
     n, mean, sd = ([np.asarray(x, float) for x in pair] for pair in (n, mean, sd))
     gain = (mean[1] - mean[0])*(1 if more_is_better else -1)
     together = _spread_of_all(n, mean, sd)
@@ -208,7 +229,16 @@ def false_halts(
     alpha:float=.05,         # Chance of a false halt over all looks
 )->np.ndarray:               # Rollouts halted by then
     """How often a step without harm is halted, by the number of looks; ValueError for looks below 1
-    or another rule."""
+    or another rule.
+
+    Examples
+    --------
+    >>> false_halts([1, 20], rng=7, rule='z', rollouts=200).tolist()  # of 200, by look 1 and 20
+    [6, 22]
+    >>> false_halts([1, 20], rng=7, rollouts=200).tolist()
+    [0, 1]
+    """
+    rng = checks.generator(rng)
     checks.one_of('rule', rule, ('always valid', 'z'))
     at = checks.counts('looks', looks).astype(int)
     if not (at >= 1).all(): raise ValueError(f'looks = {looks!r}: expected whole numbers from 1')
@@ -223,7 +253,15 @@ def false_halts(
 # %% ../../nbs/3_testing/23_canary.ipynb #2e624e64
 @dataclass(frozen=True)
 class Decision:
-    "What a rollout did at a look."
+    """What a rollout did at a look.
+
+    Examples
+    --------
+    >>> canary = Canary(Plan('tags-v2', [Guardrail('clicked')]))
+    >>> decision = canary.rollback(at=1, reason='wrong tags on the front page')
+    >>> decision.action, decision.share, decision.reasons
+    ('halt', 0.0, ('wrong tags on the front page',))
+    """
     at:int        # The look, such as the service week
     action:str    # 'advance', 'hold' or 'halt'
     share:float   # Share of the visitors that see the candidate from now on
@@ -234,7 +272,14 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    "The rules of a rollout, fixed before it starts; ValueError for rules that cannot be kept."
+    """The rules of a rollout, fixed before it starts; ValueError for rules that cannot be kept.
+
+    Examples
+    --------
+    >>> plan = Plan('tags-v2', [Guardrail('clicked'), Guardrail('stayed')], steps=(.05, .25, 1.))
+    >>> plan.tests  # two guardrails at two steps share alpha
+    4
+    """
     name:str              # Seeds who goes first: a new candidate needs a new name
     guardrails:tuple      # `Guardrail`s
     steps:tuple = (.01, .05, .25, .5, 1.) # Shares of the visitors, rising
@@ -486,7 +531,17 @@ def simulate_rollouts(
     min_units:int=30,        # As in `Plan`
     tuning_n:float=None,     # As in `Plan`; None: visitors x patience
 )->pd.DataFrame: # A row a rollout: halted, full_at (everybody has it; NaN: never), lost (clicks)
-    "Rollouts of a candidate whose effect is known; ValueError for impossible rates or rules."
+    """Rollouts of a candidate whose effect is known; ValueError for impossible rates or rules.
+
+    Examples
+    --------
+    >>> for rule in ('none', 'always valid'):  # share halted, and clicks lost
+    ...     runs = simulate_rollouts(p=.1, change=-.2, rng=7, rollouts=50, rule=rule)
+    ...     runs.halted.mean().item(), round(runs.lost.mean().item())
+    (0.0, 5448)
+    (1.0, 149)
+    """
+    rng = checks.generator(rng)
     checks.one_of('rule', rule, ('always valid', 'z', 'none'))
     q = checks.share('click rate of the candidate', p*(1 + change))
     steps = np.asarray(steps, float)
@@ -517,7 +572,15 @@ def visitor_stats(
     variants,                      # Names of (champion, candidate) in its column `variant`
     kinds=('click', 'correction'), # Kinds of events to count
 )->dict:                           # `Arms` of the count a visitor, by kind
-    "Sufficient statistics of a canary's look; ValueError if a visitor was in both groups."
+    """Sufficient statistics of a canary's look; ValueError if a visitor was in both groups.
+
+    Examples
+    --------
+    >>> kinds = ['exposure', 'click', 'click', 'exposure', 'exposure']
+    >>> events = pd.DataFrame({'kind': kinds, 'unit': list('aaabc'), 'variant': list('xxxyx')})
+    >>> visitor_stats(events, ['x', 'y'])['click'].mean  # x: two clicks of a, none of c
+    (1.0, 0.0)
+    """
     if len(variants) != 2:
         raise ValueError(f'variants = {variants!r}: expected two names, champion first')
     seen = events[events.kind == 'exposure'][['unit', 'variant']].drop_duplicates()

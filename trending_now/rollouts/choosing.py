@@ -20,7 +20,14 @@ from ..show import html_table
 # %% ../../nbs/3_testing/28_choosing.ipynb #dd70f47f
 @dataclass(frozen=True)
 class Rule:
-    "A question, and the method if the answer is yes."
+    """A question, and the method if the answer is yes.
+
+    Examples
+    --------
+    >>> rule = next(rule for rule in RULES if rule.method == 'canary')
+    >>> rule.question, rule.tools
+    ('High risk?', ('rollouts.Plan', 'rollouts.Canary'))
+    """
     fact:str     # Name of the fact that answers it
     question:str # As the diagram shows it
     method:str   # What to do
@@ -72,7 +79,13 @@ def inflation(
 )->float:             # At least 1
     """Largest size of a group-sequential test over that of a test with one look (Jennison and
     Turnbull 2000, tables 2.2 and 2.4); ValueError for a power up to alpha. Only a stop for the
-    better variant counts as power."""
+    better variant counts as power.
+
+    Examples
+    --------
+    >>> round(inflation(looks=5), 3), round(inflation(looks=5, kind='pocock'), 3)
+    (1.028, 1.229)
+    """
     alpha = checks.share('alpha', alpha)
     return _inflation(looks, alpha, checks.number('power', power, above=alpha, below=1), kind)
 
@@ -233,7 +246,17 @@ def _sizes(p, effect, alpha, power, variants, per_day, delay, sensitivity, crowd
 def decision_diagram(
     rules=RULES, # A table of `Rule`s; the last has no question
 )->str:          # Mermaid
-    "The rules as a flow chart; ValueError if it could leave a case without an answer."
+    """The rules as a flow chart; ValueError if it could leave a case without an answer.
+
+    Examples
+    --------
+    >>> rules = Rule('risky', 'High risk?', 'canary', 'care'), Rule('', '', 'A/B fixed', 'size')
+    >>> print(decision_diagram(rules).partition('  any')[0])
+    flowchart TD
+      q0{{"High risk?"}}
+      q0 -->|no| m1["A/B fixed"]
+      q0 -->|yes| m0["canary"]
+    """
     if not rules or rules[-1].fact or not all(rule.fact for rule in rules[:-1]):
         raise ValueError('rules: expected the last one, and only that, without a question')
     lines, last = ['flowchart TD'], len(rules) - 1

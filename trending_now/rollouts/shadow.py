@@ -244,7 +244,15 @@ def _percentiles(seconds):
 # %% ../../nbs/3_testing/22_shadow.ipynb #9ea9c3ce
 class Shadow:
     """Answers with the champion; the candidate sees a copy of the request in a process of its own.
-    Close it, or use it in a `with`; ValueError for what is not a model."""
+    Close it, or use it in a `with`; ValueError for what is not a model.
+
+    Examples
+    --------
+    >>> with Shadow(lambda x: x, lambda x: 1/0, timeout=30) as shadow:
+    ...     served = shadow.answer(np.array([.1, .4]))
+    >>> served.tolist(), shadow.report().outcomes
+    ([0.1, 0.4], {'ZeroDivisionError': 1})
+    """
     def __init__(self,
         champion,          # A function of a request, or something with predict_proba
         candidate,         # The same, sent to the other process once

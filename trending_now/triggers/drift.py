@@ -16,7 +16,16 @@ from .distances import chi2_of_counts, joint_counts, tv, wasserstein
 def monitored(
     films:pd.DataFrame, # The Films record
 )->pd.DataFrame:        # A row a film; numbers may be missing
-    "The features whose drift is watched: six numbers and two categories."
+    """The features whose drift is watched: six numbers and two categories.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS, as_record
+    >>> heat = dict(title='Heat', year=1995, arrived='1996-02-01', runtime=170, directors=['Mann'])
+    >>> watched = monitored(as_record(pd.DataFrame([heat], columns=COLUMNS)))
+    >>> watched[['runtime', 'age', 'directors', 'language']].values.tolist()
+    [[170.0, 1, 1, 'none']]
+    """
     return pd.DataFrame({
         'runtime': films.runtime,
         'age': films.arrived.dt.year - films.year,

@@ -24,7 +24,16 @@ def film_table(
     films:pd.DataFrame, # The Films record
     features:str='v3',  # 'v1': the film alone; 'v2': also its makers' record; 'v3': all records
 )->tuple:               # Sparse features (films, columns) and labels (films, 12)
-    "Features and labels of all films at once; a film's row depends on earlier arrivals only."
+    """Features and labels of all films at once; a film's row depends on earlier arrivals only.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS, GENRES, as_record
+    >>> heat = dict(film_id='Q1', title='Heat', year=1995, arrived='1995-12-15', genres=['Crime'])
+    >>> X, y = film_table(as_record(pd.DataFrame([heat], columns=COLUMNS)), 'v1')
+    >>> X.shape, y.shape, int(y[0, GENRES.index('Crime')])
+    ((1, 2050), (1, 12), 1)
+    """
     y = labels(films)
     return FilmFeatures(features).observe(films, y).transform(films), y
 
@@ -76,6 +85,15 @@ def freshness_value(
     """What data of growing age is worth today: a row a window, lost against the first row.
 
     ValueError where a window or the test has too few films.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'arrived': pd.date_range('2000-01', periods=180, freq='MS')})
+    >>> sign = np.arange(180)[:, None] % 2   # until 2006 it tells the genre, then its absence
+    >>> genre = np.where(films.arrived.dt.year.to_numpy()[:, None] < 2006, sign, 1 - sign)
+    >>> knobs = dict(now='2010-01', ages=(0, 5), rows=40, trees=9, fits=2, table=(sign, genre))
+    >>> freshness_value(films, **knobs)[['age', 'micro_f1', 'lost']].values.tolist()
+    [[0.0, 1.0, 0.0], [5.0, 0.0, 1.0]]
     """
     X, y = film_table(films, features) if table is None else table
     test = _test_films(films, now, until)
@@ -127,7 +145,16 @@ def retraining_grid(
     features:str='v3',    # As for `film_table`
     table=None,           # The result of `film_table`, if it is at hand
 )->pd.DataFrame:          # Rows (trained, week): cpu of the fit, tp, fp, fn, nll, clicks
-    "Each model, trained on all films before a week, on that week and every later one."
+    """Each model, trained on all films before a week, on that week and every later one.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({'film_id': [f'Q{n}' for n in range(36)], 'genres': [['Drama']]*36,
+    ...     'critic_score': 60., 'arrived': pd.date_range('2012-01', periods=36, freq='MS')})
+    >>> knobs = dict(start='2014-01', weeks=2, trees=3, table=(np.ones((36, 1)), labels(films)))
+    >>> retraining_grid(films, **knobs)[['trained', 'week', 'tp']].values.tolist()   # 3 a week
+    [[0, 0, 3], [0, 1, 3], [1, 1, 3]]
+    """
     X, y = film_table(films, features) if table is None else table
     calendar = list(replay_weeks(films, start, weeks, months))
     sizes = [len(week.films) for week in calendar]
@@ -162,6 +189,13 @@ def lost_by_age(
     """What models lose against a fresh one as they age: of each age all, on the same weeks.
 
     Entropy is relative to the fresh model's. ValueError for an age that fewer than two weeks see.
+
+    Examples
+    --------
+    >>> rows = [(0, 0, 9), (0, 1, 4), (1, 1, 9), (0, 2, 4), (1, 2, 4), (2, 2, 9)]
+    >>> grid = pd.DataFrame(rows, columns=['trained', 'week', 'tp'])
+    >>> lost_by_age(grid.assign(seed=0, fp=1, fn=1, clicks=1., nll=1.), [0, 1]).f1.round(3).tolist()
+    [0.0, 0.1]
     """
     fresh, out = grid[grid.trained == grid.week], []
     for age in ages:
@@ -243,7 +277,18 @@ def ageing(
     horizon:int=8,            # Years for which each model is followed
     seed:int=7,               # Of the fits
 )->pd.DataFrame:              # model, features, trained, tested, films, tp, fp, fn
-    "Counts behind F1 of many models, year after year after their training."
+    """Counts behind F1 of many models, year after year after their training.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS, as_record
+    >>> days = pd.date_range('2001-01', periods=60, freq='MS')
+    >>> films = pd.DataFrame({'film_id': range(60), 'title': ['Love', 'War']*30, 'year': days.year,
+    ...     'arrived': days, 'genres': [['Romance'], ['Action']]*30}, columns=COLUMNS)
+    >>> counts = ageing(as_record(films), [2004], ['trees'], ['v1'], rows=36)
+    >>> counts[['trained', 'tested', 'films', 'tp']].values.tolist()   # the titles tell it all
+    [[2004, 2004, 12, 12], [2004, 2005, 12, 12]]
+    """
     year, out = films.arrived.dt.year.to_numpy(), []
     for version in features:
         table = film_table(films, version)

@@ -16,7 +16,16 @@ from .distances import plain_numbers
 
 # %% ../../nbs/2_retraining/03_running_alarms.ipynb #ra-base
 class Alarm:
-    "An alarm that sees a stream value by value; a subclass says what it keeps and when it rings."
+    """An alarm that sees a stream value by value; a subclass says what it keeps and when it rings.
+
+    Examples
+    --------
+    >>> alarm = PageHinkley(threshold=5.)
+    >>> heard = [alarm.see(x) for x in [0.]*40]
+    >>> again = PageHinkley.from_state(alarm.state())   # in another process, from a JSON file
+    >>> again.seen, isinstance(again, Alarm)
+    (40, True)
+    """
     _args = _state = ()
 
     def state(self)->dict: # Plain numbers, texts and lists

@@ -28,6 +28,18 @@ def play(
 
     A row is the grid's row of the model in service, with `fired` ('' or why) and `spent`,
     the CPU seconds of that week. ValueError for a memory of less than four weeks.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import COLUMNS, as_record
+    >>> from trending_now.triggers.when import PerformanceTrigger
+    >>> rows = [(0, 0, 9), (0, 1, 4), (1, 1, 9), (0, 2, 4), (1, 2, 4), (2, 2, 9)]
+    >>> grid = pd.DataFrame(rows, columns=['trained', 'week', 'tp']).assign(
+    ...     seed=0, cpu=5., fp=1, fn=1, nll=9., clicks=1.)
+    >>> path = play(PerformanceTrigger('f1', floor=.85), grid,
+    ...             as_record(pd.DataFrame(columns=COLUMNS)))   # it asks for no films
+    >>> path.trained.tolist(), path.spent.tolist()
+    ([0, 0, 2], [0.0, 5.0, 0.0])
     """
     weeks = int(grid.week.max()) + 1
     arrivals, paths = _Arrivals(films, start, weeks, months, memory), []

@@ -26,7 +26,13 @@ from .shift import label_drift
 # %% ../../nbs/2_retraining/05_when.ipynb #29f47839
 @dataclass(frozen=True)
 class Status:
-    "What a trigger may look at; all may be left out. A plain dict with the same keys does too."
+    """What a trigger may look at; all may be left out. A plain dict with the same keys does too.
+
+    Examples
+    --------
+    >>> VolumeTrigger(200).check(Status(at=pd.Timestamp('2024-03-05 09:00'), new_rows=240))
+    volume fired at 2024-03-05 09:00: 240 new films, at least 200 wanted
+    """
     at:pd.Timestamp|None = None   # Now, on the service's clock
     last:pd.Timestamp|None = None # Last retrain; None: never
     new_rows:int|None = None      # Labelled films since then
@@ -43,7 +49,14 @@ class Status:
 # %% ../../nbs/2_retraining/05_when.ipynb #a224b8d4
 @dataclass(frozen=True)
 class Firing:
-    "A trigger that has fired, and its reasons."
+    """A trigger that has fired, and its reasons.
+
+    Examples
+    --------
+    >>> firing = VolumeTrigger(200).check({'new_rows': 240})
+    >>> firing.trigger, firing.value, firing.threshold, firing.reason
+    ('volume', 240, 200, '240 new films, at least 200 wanted')
+    """
     trigger:str     # Its name
     reason:str      # In words
     value:object    # What was measured
@@ -158,7 +171,15 @@ class ScheduleTrigger:
 
 # %% ../../nbs/2_retraining/05_when.ipynb #69bb3481
 class VolumeTrigger:
-    "Fires when at least `min_new` labelled films have come since the last retrain."
+    """Fires when at least `min_new` labelled films have come since the last retrain.
+
+    Examples
+    --------
+    >>> VolumeTrigger(200).check({'new_rows': 240})
+    volume fired: 240 new films, at least 200 wanted
+    >>> VolumeTrigger(200).check({'new_rows': 199}) is None
+    True
+    """
     def __init__(self,
         min_new:int, # Films
     ):
@@ -174,7 +195,13 @@ class VolumeTrigger:
     def __repr__(self): return f'VolumeTrigger({self.min_new})'
 
 class ManualTrigger:
-    "Fires when somebody has asked: `request` says who and why."
+    """Fires when somebody has asked: `request` says who and why.
+
+    Examples
+    --------
+    >>> ManualTrigger().check({'request': 'Ada: a studio renamed its genres'})
+    manual fired: asked for: Ada: a studio renamed its genres
+    """
     def check(self, status):
         s = _status(status)
         if not s.request: return None
@@ -184,7 +211,16 @@ class ManualTrigger:
 
 # %% ../../nbs/2_retraining/05_when.ipynb #f264116a
 class PerformanceTrigger:
-    "Fires when a metric has been too low for `patience` weeks in a row; higher is better."
+    """Fires when a metric has been too low for `patience` weeks in a row; higher is better.
+
+    Examples
+    --------
+    >>> watch = PerformanceTrigger('f1', floor=.5, patience=2)
+    >>> watch.check({'metrics': {'f1': [.56, .49, .48]}})
+    performance fired: f1 0.480 is below 0.500 (floor), 2 weeks in a row
+    >>> watch.check({'metrics': {'f1': [.56, .53, .49]}}) is None   # one bad week is not enough
+    True
+    """
     def __init__(self,
         metric:str,       # Key of `status.metrics`
         floor=None,       # Lowest value that is all right
@@ -236,6 +272,12 @@ class DriftTrigger:
 
     ValueError for an unknown test or correction, no features, or a threshold that everything
     passes or nothing.
+
+    Examples
+    --------
+    >>> then = pd.DataFrame({'runtime': range(90, 110), 'cast': range(20)})
+    >>> DriftTrigger('ks').check({'ref': then, 'cur': then.assign(runtime=then.runtime + 15)})
+    drift fired: runtime: p = 1.9e-05 after holm over 2 features, below 0.05
     """
     def __init__(self,
         test:str,        # psi, js, ks, chi2, classifier (features); labels (genres);
@@ -475,6 +517,14 @@ def f1_from_corrections(
 
     Errors that nobody reports count as right, so it is too high. What it is good for
     is a change. ValueError for tags that are not 0 or 1, or a correction that cannot be read.
+
+    Examples
+    --------
+    >>> from trending_now.feedback.signals import example_events
+    >>> shown = pd.DataFrame(0, ['Q1', 'Q2'], list(GENRES)).assign(Drama=1)
+    >>> f1, films, fixes = f1_from_corrections(example_events(), shown, min_clicks=1)
+    >>> round(f1, 3), films, fixes   # somebody has said that Q2 is no drama
+    (0.667, 2, 1)
     """
     checks.whole('min_clicks', min_clicks, of='clicks')
     checks.whole('votes', votes, 1, of='visitors')
