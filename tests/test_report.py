@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from trending_now.diners.visitors import service_time
 from trending_now.genres.booster import seal
 from trending_now.loop import chronicle, compared, timeline
 from trending_now.loop.lanes import lane_of
 from trending_now.loop.loop import run
 from trending_now.loop.people import ask, request
+from trending_now.loop import report
 from trending_now.loop.report import told, write_report
 from trending_now.loop.views import open_registry
 from trending_now.loop.workspace import Workspace, WorkspaceError, start
@@ -408,23 +410,52 @@ def test_the_timeline_draws_each_version_and_the_champion_thick(made):
 
 
 def test_the_first_screen_says_what_was_done_worth_and_decided(made):
-    did, worth, people = told(made)
+    did, people = told(made)
     assert "Of 4 versions 2 passed the gate" in did and "1 was promoted" in did
     assert "1 was taken back; v1 serves now" in did
-    assert "No lane ran" in worth
+    assert "no lane ran beside it" in compared.headline(compared.lanes_table(made))
     assert "Ben (approved when asked in week 1: promoted)" in people
 
 
 def test_the_report_has_no_lanes_where_none_ran_and_stands_alone(made):
     page = write_report(made).read_text()
-    assert page.count("<svg") == 1 and "Beside the lanes" not in page
+    assert page.count("<svg") == 1 and "Beside other policies" not in page
     assert not re.search(r'(src|href)="(https?:)?//', page)
     assert "prefers-color-scheme: dark" in page and "width=device-width" in page
 
 
 def test_the_report_shows_the_lanes_that_ran(ran):
     page = write_report(ran).read_text()
-    assert page.count("<svg") == 4 and "the lane never" in page
+    assert page.count("<svg") == 2 and "never: the model is left alone" in page
+    assert "than if nothing had been updated" in page.partition("<h2>")[0]
+
+
+def test_the_report_names_no_cron_line_and_one_calendar():
+    why = "0 0 1 * * was due at 2024-02-01 00:00; 363 new films, at least 350 wanted"
+    said = report._plain(pd.DataFrame({"why": [why], "week": [4]})).why[0]
+    assert said == "the schedule was due; 363 new films, at least 350 wanted"
+
+
+def test_what_is_explained_elsewhere_is_linked_where_the_site_is_built(ran):
+    assert "<a href" not in write_report(ran).read_text()
+    (ran.path.parent / "_docs").mkdir()
+    (ran.path.parent / "_docs/chronicle.html").write_text("")
+    assert '<a href="../_docs/chronicle.html">The chronicle</a>' in write_report(ran).read_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_report_can_be_read_by_everybody(ran, browser, scheme, width):
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(write_report(ran).as_uri())
+    assert page.locator("details[open]").count() == 0
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    found = Axe().run(page).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"][:90]) for v in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
 
 
 @pytest.mark.parametrize("which", ["made", "ran"])
@@ -444,7 +475,7 @@ def test_lanes_that_were_not_run_are_no_lanes(made):
 def test_two_weeks_are_enough_and_one_is_refused(tmp_path, made):
     for week in range(2, 6):
         made.file("done", week).unlink()
-    assert "2 service weeks" in write_report(made.path).read_text()
+    assert "after 2 weeks" in write_report(made.path).read_text()
     made.file("done", 1).unlink()
     with pytest.raises(WorkspaceError, match="1 weeks are done"):
         write_report(made)

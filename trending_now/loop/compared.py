@@ -216,7 +216,7 @@ def headline(
     """
     year = table[table.lane == 'service']
     did = (f'In {len(year)} weeks the service retrained {int(year.trained.sum())} times, for '
-           f'{year.cpu.sum():.0f} seconds of a processor')
+           f'{year.cpu.sum():.1f} seconds of a processor')
     nothing = [lane for lane in ('frozen', 'never') if lane in set(table.lane)]
     if not nothing: return f'{did}; no lane ran beside it, so nobody can say what it was worth.'
     return f'{did}; {_clicks_in_words(table, nothing[0])}, and {_tags_in_words(table, nothing[0])}.'
@@ -229,13 +229,13 @@ def _clicks_in_words(table, nothing):
     more = 'more' if change >= 0 else 'less'
     said = f'visitors clicked {abs(change):.1f}% {more} than if nothing had been updated'
     if pd.isna(low): return f'{said} (too few weeks for an interval)'
-    doubt = ', which may be luck' if low < 0 < high else ''
+    doubt = ', which may be luck' if low <= 0 <= high else ''
     return f'{said} (95% interval {low:+.1f}% to {high:+.1f}%{doubt})'
 
 def _tags_in_words(table, nothing):
     "The difference in micro-F1 as tags: of a hundred that were given or due, so many more right."
     gain, low, high = (100*value for value in difference(table, 'service', nothing))
     more = 'more' if gain >= 0 else 'fewer'
-    doubt = ', which may be luck' if low < 0 < high else ''
+    doubt = ', which may be luck' if low <= 0 <= high else ''
     return (f'of a hundred genre tags that were given or due {abs(gain):.1f} {more} were right '
             f'({low:+.1f} to {high:+.1f}{doubt})')
