@@ -11,11 +11,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from trending_now.diners.visitors import service_time
 from trending_now.genres.booster import seal
-from trending_now.loop import chronicle, compared, timeline
+from trending_now.loop import chronicle, compared, report, timeline
 from trending_now.loop.lanes import lane_of
 from trending_now.loop.loop import run
 from trending_now.loop.people import ask, request
-from trending_now.loop import report
 from trending_now.loop.report import told, write_report
 from trending_now.loop.views import open_registry
 from trending_now.loop.workspace import Workspace, WorkspaceError, start
@@ -411,8 +410,9 @@ def test_the_timeline_draws_each_version_and_the_champion_thick(made):
 
 def test_the_first_screen_says_what_was_done_worth_and_decided(made):
     did, people = told(made)
-    assert "Of 4 versions 2 passed the gate" in did and "1 was promoted" in did
-    assert "1 was taken back; v1 serves now" in did
+    assert "Of 3 new versions 2 passed the gate" in did and "1 was promoted" in did
+    assert "1 was taken back" in did and did.endswith("v1 serves now.")
+    assert "approved by a rule: 0, by a person: 1" in did
     assert "no lane ran beside it" in compared.headline(compared.lanes_table(made))
     assert "Ben (approved when asked in week 1: promoted)" in people
 

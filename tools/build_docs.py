@@ -507,7 +507,7 @@ def use_own_mermaid(soup, up: str) -> None:
 def slug(anchor: str) -> str:
     """What stays the same between JupyterLab's, a code host's and this site's name of a heading's
     anchor."""
-    return re.sub(r"[^a-z0-9]+", "-", anchor.lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "", anchor.lower())
 
 
 def mend_links(soup, path: Path, names: dict, ids: dict) -> None:
@@ -521,6 +521,9 @@ def mend_links(soup, path: Path, names: dict, ids: dict) -> None:
         target = ids.get((path.parent / file).resolve() if file else path.resolve(), {})
         if fragment and fragment not in target.values():
             fragment = target.get(slug(fragment), fragment)
+            if fragment.startswith("_") and a.find("code"):  # a private name, which has no place
+                a.unwrap()
+                continue
         a["href"] = file + hash + fragment
 
 

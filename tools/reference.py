@@ -19,8 +19,8 @@ MODULES = "catalogue settings claims checks show lab cli".split()
 REFERENCE = """\
 # Reference
 
-> Find a function by its name: what it does, how to import it, an example that runs, and the page \
-that teaches it.
+> Find a function by its name: what it does, how to import it, an example where it can be shown \
+in a few lines, and the page that teaches it.
 
 Written from the package itself: {names} public names in {families} families and {modules} \
 modules. Every example is run by the tests. `help(name)` says more: each argument with its unit, \
@@ -57,7 +57,7 @@ def sentence(thing) -> str:
         if of_this_machine(words): return f"A constant, a {type(thing).__name__}"
         return f"A constant: `{words[:80]}{'…' * (len(words) > 80)}`"
     first = inspect.getdoc(thing).split("\n\n")[0]
-    return re.split(r"(?<=[.;])(?<!et al\.)(?<!e\.g\.) ", " ".join(first.split()), maxsplit=1)[0]
+    return re.split(r"(?<=\.)(?<!et al\.)(?<!e\.g\.) ", " ".join(first.split()), maxsplit=1)[0]
 
 
 def of_this_machine(words: str) -> bool:
@@ -117,6 +117,18 @@ def needed(code: str) -> list[str]:
     return [n for n in dict.fromkeys(node.id for node in names) if n not in made]
 
 
+def by_family(code: str, family: str) -> str:
+    "The same code with its imports from modules of the family turned into imports of the family."
+    names = importlib.import_module(f"{PACKAGE}.{family}").__all__
+    lines = []
+    for line in code.split("\n"):
+        found = re.match(rf"from {PACKAGE}\.{family}\.\w+ import ([\w, ]+)$", line)
+        if found and set(found[1].split(", ")) <= set(names):
+            line = f"from {PACKAGE}.{family} import {found[1]}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def imports(family: str, name: str, code: str, of) -> list[str]:
     "The import of a name from its family, and of what else its example takes from its module."
     facade = importlib.import_module(f"{PACKAGE}.{family}")
@@ -160,13 +172,13 @@ def entry(family: str, name: str, things: dict, page: tuple) -> str:
     "The Markdown of one name."
     thing = things[name]
     lines = [f"### {family}.{name}", ""]
-    words = sentence(thing).rstrip(".;")
+    words = sentence(thing).rstrip(".")
     lines.append(f"`{name}{signature(thing)}`  \n{words}. " if callable(thing) else f"{words}. ")
     if methods := verbs(thing):
         lines[-1] += "Verbs: " + ", ".join(f"`.{verb}`" for verb in methods) + ". "
     lines[-1] += f"Taught on [{page[0]}]({page[1]})."
     of = thing if not inspect.isclass(thing) or example(thing) else maker(name, things)
-    shown = example(of) if callable(of) else ""
+    shown = by_family(example(of), family) if callable(of) else ""
     code = [*imports(family, name, shown, of), *shown.split("\n")]
     return "\n".join([*lines, "", "```python", *filter(None, code), "```"])
 

@@ -144,10 +144,11 @@ def srm(
     counts,        # Units seen in each variant
     weights=None,  # Shares asked for; None: equal
 )->float:          # p-value: how surprising such counts are if the split works
-    """Sample ratio mismatch; ValueError for impossible counts or weights.
+    """Did the split work? The p-value of such counts if it did (sample ratio mismatch, SRM).
 
-    A chi-square test, or the exact one where fewer than ten units are expected in a variant
-    (and there are at most 200,000 ways to split them).
+    Below .001, do not trust the test. ValueError for impossible counts or weights. A chi-square
+    test, or the exact one where fewer than ten units are expected in a variant (and there are at
+    most 200,000 ways to split them).
 
     Examples
     --------

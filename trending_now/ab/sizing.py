@@ -75,10 +75,11 @@ def sample_size_proportions(
     two_sided:bool=True,  # Whether both directions count
     margin:float=None,    # Non-inferiority: a loss to be excluded, where `p2` is the truth
 )->int:                   # Units of the control, rounded up; treated: `ratio` times as many
-    """Size for two proportions, as R's `power.prop.test`.
+    """How many visitors each group of a test needs to tell two proportions apart.
 
-    With a margin it sizes what `non_inferior` asks: one side, at alpha/2 unless `two_sided` is
-    False. ValueError for p1 = p2 without a margin, or a power that is not above alpha.
+    As R's `power.prop.test`. With a margin it sizes what `non_inferior` asks: one side, at alpha/2
+    unless `two_sided` is False. ValueError for p1 = p2 without a margin, or a power that is not
+    above alpha.
 
     Examples
     --------
@@ -179,7 +180,9 @@ def sample_size_means(
     two_sided:bool=True,  # Whether both directions count
     margin:float=None,    # Non-inferiority: a loss to be excluded, where `effect` is the truth
 )->int:                   # Units of the control, rounded up
-    """Size for two means (t test; Welch's for two sds).
+    """How many visitors each group of a test needs to tell two means apart.
+
+    A t test; Welch's for two sds.
 
     With a margin it sizes what `non_inferior` asks: one side, at alpha/2 unless `two_sided` is
     False. ValueError for an effect of 0 without a margin, or a power not above alpha.

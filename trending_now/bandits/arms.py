@@ -147,7 +147,7 @@ class UCB1(_Counts):
 
 # %% ../../nbs/4_adapting/01_arms.ipynb #72e661e4
 class Thompson(_Counts):
-    """Draw a success rate for each arm from its Beta posterior, use the highest draw.
+    """Thompson sampling of clicks: draw a rate for each arm from its Beta posterior, use the best.
 
     Rewards from 0 to 1. ValueError for a prior that is not two numbers above 0. Source:
     Thompson 1933; Chapelle and Li 2011, algorithm 2.

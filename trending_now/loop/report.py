@@ -27,13 +27,28 @@ def told(
 
 def _did(workspace):
     year, versions = year_table(workspace), versions_table(workspace)
-    what = decisions_table(workspace).what.replace('rollback by hand', 'rolled back')
+    decided = decisions_table(workspace)
+    what = decided.what.replace('rollback by hand', 'rolled back')
     passed, promoted, back = (int((what == name).sum())
                               for name in ('gate passed', 'promoted', 'rolled back'))
+    said = decided.by[what == 'approval: approved']
+    by_rule = int(said.str.startswith('rule').sum())
+    rules, people = by_rule, len(said) - by_rule
+    serving = versions.version[versions.stage == 'champion'].iloc[0]
     return (f'{year.films.sum():,} films arrived and were tagged before their genres were known. '
-            f'Of {len(versions)} versions {passed} passed the gate, {promoted} {_was(promoted)} '
-            f'promoted after a trial with visitors and {back} {_was(back)} taken back; '
-            f'{versions.version[versions.stage == "champion"].iloc[0]} serves now.')
+            f'Of {len(versions) - 1} new versions {passed} passed the gate, {promoted} '
+            f'{_was(promoted)} promoted after a trial with visitors (approved by a rule: {rules}, '
+            f'by a person: {people}) and {back} {_was(back)} taken back{_harm(workspace)}; '
+            f'{serving} serves now.')
+
+def _harm(workspace):
+    "What the versions cost that were taken back, where their trials tell it."
+    trials = trials_table(workspace)
+    bad = trials[(trials.kind == 'Watch') & (trials.decision == 'halt') & trials.lost.notna()]
+    if not len(bad): return ''
+    cost = [f'{row.version} cost {row.lost:,.0f} clicks, {row.low:,.0f} to {row.high:,.0f}'
+            for row in bad.itertuples()]
+    return f' ({" and ".join(cost)})'
 
 def _was(n): return 'was' if n == 1 else 'were'
 
@@ -68,6 +83,7 @@ _PAGE = """<!doctype html>
 <body><main>
 <h1>The film service after {{ weeks }} weeks</h1>
 <p class="lead">{{ headline }}</p>
+{% if others %}<p>{{ others }}</p>{% endif %}
 {% for sentence in told %}<p>{{ sentence }}</p>
 {% endfor %}
 {% if policies.rows %}<h2>Beside other policies</h2>
@@ -121,9 +137,11 @@ def _part(title, page, table, note=''):
 _CRON = re.compile(r'\S+ \S+ \S+ \S+ \S+ was due at \d{4}-\d\d-\d\d \d\d:\d\d')
 
 def _plain(table):
-    "A table whose reasons name no cron line and no second calendar."
+    "A table whose reasons name no cron line and no second calendar, and say which F1 is meant."
     if 'why' not in table: return table
-    return table.assign(why=table.why.str.replace(_CRON, 'the schedule was due', regex=True))
+    why = table.why.str.replace(_CRON, 'the schedule was due', regex=True)
+    return table.assign(why=why.str.replace(r'\bf1 (?=[\d.]+ is)', 'F1 as corrections suggest ',
+                                            regex=True))
 
 # %% ../../nbs/7_operating/29_report.ipynb #rp-20
 _TRIAL = ['kind', 'version', 'over', 'first', 'last', 'champion', 'candidate', 'mixed', 'decision',
@@ -196,10 +214,18 @@ def _policies(table):
                      'beside the service': '' if own else _share(table, lane.lane)})
     return rows
 
+def _beside_others(table):
+    "What the cheap alternatives reached beside the service: a sentence, or '' without them."
+    names = {'never': 'never retraining', 'all': 'retraining on everything each quarter'}
+    here = [lane for lane in names if lane in set(table.lane)]
+    said = [f'{names[lane]}: {_points(table, lane)} points of micro-F1, '
+            f'{_share(table, lane)} clicks' for lane in here]
+    return f'Beside two cheaper policies, which test nothing: {"; ".join(said)}.' if said else ''
+
 def _points(table, lane):
     "The difference in micro-F1 with its interval and what it says."
     gain, low, high = (100*value for value in difference(table, lane, 'service'))
-    return f'{gain:+.1f} ({low:+.1f} to {high:+.1f})'
+    return f'{gain:+.2f} ({low:+.2f} to {high:+.2f})'
 
 def _share(table, lane):
     "The difference in clicks, in percent of the service's."
@@ -227,7 +253,7 @@ def _parts(workspace, pages):
               'CPU seconds of the trainings on this machine, without the first model.'),
         _part('Versions', chronicle, _plain(versions)),
         _part('Rows set aside', pages['arrivals'], _aside(set_aside(workspace))),
-        _part('Week by week', loop, year[_WEEKLY])]
+        _part('Week by week', loop, year[_WEEKLY], '`f1` is against the true genres.')]
 
 # %% ../../nbs/7_operating/29_report.ipynb #rp-21
 def write_report(
@@ -245,7 +271,8 @@ def write_report(
     page = Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)
     path = workspace.path/'report.html'
     path.write_text(page.render(
-        style=PAGE_STYLE, weeks=weeks, headline=headline(table), told=told(workspace), pages=pages,
+        style=PAGE_STYLE, weeks=weeks, headline=headline(table), told=told(workspace),
+        others=_beside_others(table), pages=pages,
         policies=_grid(pd.DataFrame(_policies(table) if compared else [])),
         beside=_figure(plot_beside, table) if compared else '',
         timeline=_figure(plot_timeline, workspace), parts=_parts(workspace, pages)))

@@ -65,7 +65,7 @@ def _decide(self:Watch, table, at):
             continue
         z, bound = _worse(metric, reading, margin), reading.critical
         old, new = reading.control.mean, reading.treatment.mean
-        said.append(f'{metric.name}: {old:.3g} before, {new:.3g} now '
+        said.append(f'{metric.name}: {old:.3g} with the old, {new:.3g} with the new '
                     f'(z of the loss {z:.2f}, bound {bound:.2f})')
         if z > bound: harm.append(f'harm: {said[-1]}')
     if not said: return 'hold', few

@@ -227,10 +227,11 @@ def psi(
     bins:int=10,        # Quantile bins taken from `ref`; categories have a bin each
     threshold:float=.2, # More than this is called drift: a rule of thumb
 )->Drift:               # No p-value
-    """Population stability index of two samples.
+    """Population stability index (PSI): how far one sample is from another.
 
-    ValueError for samples that are empty, hold missing or infinite values, or neither all numbers
-    nor all texts; and for a threshold that is no number from 0.
+    0 is the same; above .2 is called drift by habit. ValueError for samples that are empty, hold
+    missing or infinite values, or neither all numbers nor all texts; and for a threshold that is no
+    number from 0.
 
     Examples
     --------
