@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import ROOT
-from notebooks import load, notebooks
+from notebooks import load, notebooks, source
 
 PAGES = notebooks(ROOT)
 
@@ -31,3 +31,10 @@ def test_no_stored_table_is_cut(page):
         if " ... " in "".join(output.get("data", {}).get("text/plain", "")).split("\n")[0]
     ]
     assert cut == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_what_the_reader_will_be_able_to_do_stands_in_one_line(page):
+    first = next(c for c in load(page)["cells"] if c["cell_type"] == "markdown")
+    lines = [line for line in source(first).splitlines() if line.startswith(">")]
+    assert len(lines) == 1, "the site shows the first line alone"

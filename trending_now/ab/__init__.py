@@ -1,5 +1,4 @@
-"""Split visitors, compare two groups, plan the size, look early without fooling yourself,
-decide.
+"""Split visitors, compare two groups, plan the size, look early without fooling yourself, decide.
 
 ```python
 from trending_now import ab

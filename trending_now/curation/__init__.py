@@ -1,5 +1,4 @@
-"""Which rows to train on: windows, samplers, revisions of the data, and a lineage that can be
-verified.
+"""Which rows to train on: windows, samplers, revisions of the data, and a lineage that can be verified.
 
 ```python
 from trending_now import catalogue, curation

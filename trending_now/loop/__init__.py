@@ -1,5 +1,4 @@
-"""A year of the service, week by week: each step may be repeated, a run may be killed and goes
-on.
+"""A year of the service, week by week: each step may be repeated, a run may be killed and goes on.
 
 ```python
 from tempfile import TemporaryDirectory
