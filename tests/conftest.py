@@ -22,6 +22,7 @@ KERNEL = {"display_name": "python3", "language": "python", "name": "python3"}
 
 # What takes longest begins first, so that both workers end at about the same time
 LONGEST = [
+    "test_docs.py",
     "test_dags.py",
     "test_loop.py",
     "test_triggers.py",
@@ -30,7 +31,6 @@ LONGEST = [
     "test_delivery.py",
     "test_app.py",
     "test_platform.py",
-    "test_docs.py",
     "test_run_pages.py",
 ]
 

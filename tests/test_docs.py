@@ -120,7 +120,6 @@ def barriers(page, **options):
 def test_a_page_opens_is_for_everybody_and_fits_a_phone(open_page, name):
     opened = open_page(name)
     page = opened.page
-    page.wait_for_load_state("networkidle")
     page.evaluate("document.querySelectorAll('img').forEach(i => { i.loading = 'eager' })")
     page.wait_for_function("[...document.images].every(i => i.complete)")
     broken = page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)")

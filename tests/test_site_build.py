@@ -41,12 +41,14 @@ def test_builds_in_a_path_with_a_space_and_a_second_time(project):
 def test_the_address_of_the_site_is_one_setting(project):
     path = project / "pyproject.toml"
     urls = '[project.urls]\nDocumentation = "https://films.example.org/course/"\n'
+    urls += 'Repository = "https://code.example.org/ada/films"\n'
     path.write_text(path.read_text() + urls)
     assert build(project).returncode == 0
     page = BeautifulSoup((project / "_docs/other.html").read_text(), "html.parser")
     where = "https://films.example.org/course/"
     assert [a["href"] for a in page.find_all("link", rel="canonical")] == [where + "other.html"]
     assert page.find("meta", property="og:url")["content"] == where + "other.html"
+    assert page.select_one(".navbar a:-soup-contains(Code)")["href"].endswith("/ada/films")
     assert f"<loc>{where}other.html</loc>" in (project / "_docs/sitemap.xml").read_text()
 
 

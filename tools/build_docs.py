@@ -302,6 +302,8 @@ def site_config(root, rename: dict) -> dict:
     if entries := web["navbar"].get("left"):
         here = [entry for entry in entries if entry["href"] in rename]
         web["navbar"]["left"] = [{**entry, "href": rename[entry["href"]]} for entry in here]
+        if web.get("repo-url"):
+            web["navbar"]["left"].append({"text": "Code", "href": web["repo-url"]})
     web["sidebar"]["contents"] = rename_contents(web["sidebar"].get("contents", []), rename)
     if not str(web.get("site-url", "")).startswith("http"):
         web.pop("site-url", None)
