@@ -132,7 +132,7 @@ def test_pages_are_named_by_place_folder_or_name(project):
     for name in ("01_first", "02_second"):
         write_notebook(part / f"{name}.ipynb", markdown("# A"))
     names = lambda *words: [p.name for p in chosen(words, None, project)]
-    assert names() == ["00_other.ipynb", "index.ipynb", "01_first.ipynb", "02_second.ipynb"]
+    assert names() == ["index.ipynb", "01_first.ipynb", "02_second.ipynb", "00_other.ipynb"]
     assert names("second", "nbs/1_part/01_first.ipynb") == ["01_first.ipynb", "02_second.ipynb"]
     assert names("1_part") == names("nbs/1_part/") == names(str(part)) == names("second", "first")
     done = tool("run_pages.py", "secnd", root=project)

@@ -451,9 +451,10 @@ def test_an_interleaving_trial_errs_as_seldom_as_it_promises():
 
 
 def reading_of(trial, table, metric):
-    "(before, now, z, bound) of a metric as a watch says them."
+    "(old, new, z, bound) of a metric as a watch says them."
     said = next(text for text in trial.observe(table, 0).reasons if metric in text)
-    found = re.search(r"([\d.]+) before, ([\d.]+) now \(z of the loss (\S+), bound (\S+)\)", said)
+    told = r"([\d.]+) with the old, ([\d.]+) with the new \(z of the loss (\S+), bound (\S+)\)"
+    found = re.search(told, said)
     return tuple(map(float, found.groups()))
 
 

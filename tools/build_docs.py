@@ -392,6 +392,7 @@ def finish(out: Path, root) -> None:
         mend_links(soup, path, names, ids)
         mend_labels(soup)
         mend_tables(soup)
+        mend_headings(soup)
         describe(soup, path.relative_to(out).as_posix(), about, preview)
         path.write_text(str(soup), encoding="utf-8")
     write_not_found(out)
@@ -532,7 +533,7 @@ def mend_links(soup, path: Path, names: dict, ids: dict) -> None:
 def mend_labels(soup) -> None:
     """Give wide boxes to the keyboard and controls their names, and leave nothing that only looks
     like a link."""
-    boxes = ".cell-output-display:has(table), .sd-table, pre, figure.plot, .katex-display"
+    boxes = ".cell-output-display:has(table), .sd-table, pre, figure.plot, .math.display"
     for box in soup.select(boxes):
         box["tabindex"] = "0"
     named = {".navbar": "Site", "#quarto-sidebar": "Pages", "#TOC": "On this page",
@@ -550,6 +551,14 @@ def mend_labels(soup) -> None:
         anchor["tabindex"] = "0"
     for anchor in soup.select("a[role=navigation]"):  # it opens and closes a part of the sidebar
         anchor["role"] = "button"
+
+
+def mend_headings(soup) -> None:
+    "No heading is more than one level below the last: a symbol before the first section is one."
+    last = 1
+    for heading in soup.select("main :is(h2, h3, h4, h5, h6)"):
+        level = min(int(heading.name[1]), last + 1)
+        heading.name, last = f"h{level}", level
 
 
 def mend_tables(soup) -> None:

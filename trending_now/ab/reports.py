@@ -66,8 +66,8 @@ def figure(self:Report): # matplotlib Figure
     return figure
 
 # %% ../../nbs/3_testing/15_reports.ipynb #repo-10
-_DECISIONS = {'ship': COLOURS[2], 'stop': '#c4554d', 'keep running': COLOURS[0],
-              'inconclusive': COLOURS[-1], 'invalid': '#8b5e00'}
+_DECISIONS = {'ship': '#3d7757', 'stop': '#b4463e', 'keep running': COLOURS[0],
+              'inconclusive': '#6b6a67', 'invalid': '#8b5e00'}
 
 def _text(value, wanted):
     "A cell of the table; a dash for what nothing is known of."
