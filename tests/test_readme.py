@@ -108,3 +108,11 @@ def test_check_shows_the_difference_and_writes_nothing(readme, project):
     done = tool("readme.py", "--check", root=project)
     assert done.returncode == 1 and "-Two." in done.stdout and "+One." in done.stdout
     assert (project / "README.md").read_text() == "Two.\n"
+
+
+def test_links_within_the_readme_are_written_as_code_hosts_write_them():
+    text = (ROOT / "README.md").read_text()
+    wanted = set(re.findall(r"\]\(#([^)]+)\)", text))
+    headings = re.findall(r"(?m)^#+ (.+)$", text)
+    there = {re.sub(r"[^a-z0-9_-]", "", h.lower().replace(" ", "-")) for h in headings}
+    assert wanted and wanted <= there

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from conftest import ROOT
+from notebooks import load, notebooks, source
 from trending_now.diners.visitors import service_time
 from trending_now.genres.booster import seal
 from trending_now.loop import chronicle, compared, report, timeline
@@ -441,6 +443,11 @@ def test_what_is_explained_elsewhere_is_linked_where_the_site_is_built(ran):
     (ran.path.parent / "_docs").mkdir()
     (ran.path.parent / "_docs/chronicle.html").write_text("")
     assert '<a href="../_docs/chronicle.html">The chronicle</a>' in write_report(ran).read_text()
+
+
+def test_the_pages_that_explain_are_called_as_they_are():
+    titles = {p.stem[3:]: source(load(p)["cells"][0]).splitlines()[0] for p in notebooks(ROOT)}
+    assert {f"# {t}" for t in report._TITLES.values()} == {titles[n] for n in report._TITLES}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -395,7 +395,7 @@ def finish(out: Path, root) -> None:
         mend_headings(soup)
         describe(soup, path.relative_to(out).as_posix(), about, preview)
         path.write_text(str(soup), encoding="utf-8")
-    write_not_found(out)
+    write_not_found(out, about)
     write_sitemap(out, about["address"], names.values())
     redirect_moved(out)
 
@@ -444,7 +444,7 @@ def describe(soup, page: str, about: dict, preview: str) -> None:
         soup.head.append(soup.new_tag("meta", attrs=meta))
 
 
-def write_not_found(out: Path) -> None:
+def write_not_found(out: Path, about: dict) -> None:
     "404.html, which servers show for an address that is not there: the index with other words."
     soup = BeautifulSoup((out / "index.html").read_text(encoding="utf-8"), "html.parser")
     main = soup.find("main")
@@ -454,6 +454,11 @@ def write_not_found(out: Path) -> None:
         "search above finds pages and functions; <a href='index.html'>the index</a> lists "
         "all.</p>", "html.parser"))
     for nav in soup.select("#quarto-margin-sidebar, .page-navigation"): nav.clear()
+    for tag in soup.select("link[rel=canonical], meta[property^=og]"): tag.decompose()
+    soup.title.string = f"There is no such page – {about['title']}"
+    soup.head.append(soup.new_tag("meta", attrs={"name": "robots", "content": "noindex"}))
+    if about["address"]:  # it is shown at any address, and its links are relative to the site's
+        soup.head.insert(0, soup.new_tag("base", href=about["address"]))
     (out / "404.html").write_text(str(soup), encoding="utf-8")
 
 

@@ -47,7 +47,9 @@ def doc_links(text: str, links: dict) -> str:
 def repository_link(root, target: str) -> str:
     "A link's target as seen from the README: a chapter's notebook, or a file beside it."
     file, hash, fragment = target.partition("#")
-    if not file or "://" in file or file.startswith("mailto:"):
+    if not file:  # a heading, whose anchor code hosts write in small letters, without punctuation
+        return hash + re.sub(r"[^a-z0-9_-]", "", fragment.lower())
+    if "://" in file or file.startswith("mailto:"):
         return target
     path = Path("nbs", file)
     return (

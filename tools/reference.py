@@ -3,10 +3,12 @@
 that teaches it; and nbs/glossary.ipynb from nbs/glossary.yml."""
 
 import argparse, ast, builtins, doctest, importlib, inspect, json, re, sys, textwrap
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import yaml
+from trending_now.show import first_sentence
 
 from notebooks import PACKAGE, ROOT, load, page_name, pages, path_in_book, notebooks, source
 
@@ -45,24 +47,10 @@ def homes(root) -> dict[str, str]:
     return found
 
 
+@cache
 def title(root, place: str) -> str:
     "The H1 of a page."
     return re.match(r"# (.+)", source(load(Path(root, "nbs", place))["cells"][0]))[1]
-
-
-def sentence(thing) -> str:
-    "The first sentence of a docstring; for a plain value, the value."
-    if not callable(thing):
-        words = " ".join(repr(thing).split())
-        if of_this_machine(words): return f"A constant, a {type(thing).__name__}"
-        return f"A constant: `{words[:80]}{'…' * (len(words) > 80)}`"
-    first = inspect.getdoc(thing).split("\n\n")[0]
-    return re.split(r"(?<=\.)(?<!et al\.)(?<!e\.g\.) ", " ".join(first.split()), maxsplit=1)[0]
-
-
-def of_this_machine(words: str) -> bool:
-    "Whether a repr holds what differs from machine to machine: an address, a path, a variable."
-    return any(sign in words for sign in (" at 0x", "environ(", sys.prefix, str(ROOT)))
 
 
 def signature(thing) -> str:
@@ -83,7 +71,7 @@ def of_fields(thing) -> str:
     except (TypeError, ValueError): return ""
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in found]
     words = str(inspect.Signature(bare))
-    return "(...)" if of_this_machine(words) else words
+    return "(...)" if " at 0x" in words or str(ROOT) in words or sys.prefix in words else words
 
 
 def verbs(thing) -> list[str]:
@@ -172,8 +160,9 @@ def entry(family: str, name: str, things: dict, page: tuple) -> str:
     "The Markdown of one name."
     thing = things[name]
     lines = [f"### {family}.{name}", ""]
-    words = sentence(thing).rstrip(".")
-    lines.append(f"`{name}{signature(thing)}`  \n{words}. " if callable(thing) else f"{words}. ")
+    words = first_sentence(thing)
+    if callable(thing): lines.append(f"`{name}{signature(thing)}`  \n{words}. ")
+    else: lines.append(f"A constant: `{words.removeprefix('constant: ')}`. ")
     if methods := verbs(thing):
         lines[-1] += "Verbs: " + ", ".join(f"`.{verb}`" for verb in methods) + ". "
     lines[-1] += f"Taught on [{page[0]}]({page[1]})."

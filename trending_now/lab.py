@@ -60,11 +60,20 @@ def _same(found, wanted, within):
                 and all(_same(found[key], value, within) for key, value in wanted.items()))
     if isinstance(wanted, (str, bytes, set, frozenset, bool, type(None))):
         return isinstance(found, (type(wanted), np.bool_)) and bool(found == wanted)
+    if isinstance(wanted, (list, tuple)): return _same_items(found, wanted, within)
     try: a, b = np.asarray(found), np.asarray(wanted)
     except ValueError: return False   # rows of different lengths
     if a.shape != b.shape: return False
     if b.dtype.kind not in 'fiu': return bool(np.all(a == b))
     return a.dtype.kind in 'fiub' and np.allclose(a, b, rtol=1e-9, atol=within, equal_nan=True)
+
+def _same_items(found, wanted, within):
+    "Whether a list, tuple, array or column holds the same answers in the same order."
+    if not isinstance(found, (list, tuple)):
+        found = np.asarray(found)
+        if not found.ndim: return False   # a single value, a set, a dict
+    same = (_same(a, b, within) for a, b in zip(found, wanted))
+    return len(found) == len(wanted) and all(same)
 
 def _short(answer):
     "An answer in one line of at most 200 characters."

@@ -210,8 +210,8 @@ def _policies(table):
         quality = '' if own else _points(table, lane.lane)
         rows.append({'policy': _IN_WORDS.get(lane.lane, lane.lane), 'retrained': int(lane.trained),
                      'CPU, s': f'{lane.cpu_seconds:.0f}', 'micro-F1': lane.micro_f1,
-                     'beside the service, points': quality, 'clicks': int(lane.clicks),
-                     'beside the service': '' if own else _share(table, lane.lane)})
+                     'points beside the service': quality, 'clicks': int(lane.clicks),
+                     'clicks beside it': '' if own else _share(table, lane.lane)})
     return rows
 
 def _beside_others(table):
