@@ -215,6 +215,12 @@ def test_search_finds_a_function_by_its_name_first(visit, words, wanted):
     assert place + hash + anchor.replace(".", "-") in wanted
 
 
+def test_a_word_is_linked_only_where_it_is_that_function(site):
+    soup = BeautifulSoup((site / "when.html").read_text(), "html.parser")
+    linked = {code.get_text() for code in soup.select("main a > code")}
+    assert "AnyOf" in linked and "value" not in linked
+
+
 def test_a_link_to_a_page_says_what_it_is_about(site):
     head = BeautifulSoup((site / "mismatch.html").read_text(), "html.parser").head
     said = {m["property"]: m["content"] for m in head.find_all("meta", property=True)}

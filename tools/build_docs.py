@@ -21,6 +21,7 @@ from notebooks import (
     load,
     notebooks,
     options,
+    page_name,
     pages,
     path_in_book,
     picture,
@@ -382,6 +383,7 @@ def finish(out: Path, root) -> None:
         for p, soup in soups.items()
     }
     names = {name.rpartition("/")[2]: page for name, page in pages(root).items()}
+    spoken = {page_name(p): names_of(p) for p in notebooks(root)}
     about = about_site(root)
     preview = write_preview(root, out)
     for path, soup in soups.items():
@@ -390,6 +392,7 @@ def finish(out: Path, root) -> None:
         use_own_mermaid(soup, up)
         soup.head.append(soup.new_tag("script", src=f"{up}site_libs/site.js", defer=True))
         mend_links(soup, path, names, ids)
+        unlink_words(soup, spoken.get(path.name, set()))
         mend_labels(soup)
         mend_tables(soup)
         mend_headings(soup)
@@ -533,6 +536,23 @@ def mend_links(soup, path: Path, names: dict, ids: dict) -> None:
                 a.unwrap()
                 continue
         a["href"] = file + hash + fragment
+
+
+def names_of(notebook: Path) -> set[str]:
+    "The names that a page imports or defines."
+    code = "\n".join(options(source(c))[1] for c in load(notebook)["cells"]
+                     if c["cell_type"] == "code")
+    defined = re.findall(r"(?m)^\s*(?:def|class) (\w+)", code)
+    imported = re.findall(r"(?m)^\s*(?:from \S+ )?import (.+)$", code)
+    return {*defined, *re.findall(r"\w+", " ".join(imported))}
+
+
+def unlink_words(soup, known: set[str]) -> None:
+    """nbdev links every word in backticks that is a function somewhere: `value` is one. Take the
+    link from words that the page does not import or define."""
+    for link in soup.select("main a[href*='#']:has(> code)"):
+        if re.fullmatch(r"[a-z]+", link.get_text()) and link.get_text() not in known:
+            link.unwrap()
 
 
 def mend_labels(soup) -> None:
