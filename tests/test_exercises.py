@@ -62,6 +62,12 @@ def test_a_checker_says_what_is_wrong_and_what_is_right(page):
 
 
 @pytest.mark.parametrize("page", LESSONS, ids=lambda p: p.stem)
+def test_a_checker_is_folded_since_it_holds_answers_and_hints(page):
+    held = [(c["id"], opts) for c, opts, text in code(page) if "@exercise" in text]
+    assert [cell for cell, opts in held if not opts.get("code-fold") and "hide" not in opts] == []
+
+
+@pytest.mark.parametrize("page", LESSONS, ids=lambda p: p.stem)
 def test_an_exercise_has_a_stub_a_folded_solution_and_two_refused_answers(page):
     hidden = "\n".join(text for _, opts, text in code(page) if "hide" in opts)
     for name in checkers(page):
