@@ -218,8 +218,8 @@ def names_table(
 
     Examples
     --------
-    >>> names_table('trending_now.claims').splitlines()[2]
-    '| `Claim` | `claims` | A headline figure |'
+    >>> names_table('trending_now.claims').splitlines()[3]
+    '| `record` | `claims` | Check a headline figure and write it to the ledger |'
     """
     facade = importlib.import_module(family)
     rows = []
