@@ -4,6 +4,7 @@ harm."""
 
 import json, os, re, shutil, signal, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -23,7 +24,7 @@ from trending_now.app import (
     service_of,
     view_for,
 )
-from trending_now.catalogue import GENRES
+from trending_now.catalogue import GENRES, load_films
 from trending_now.delivery.delivery import small_settings
 from trending_now.loop.loop import run
 from trending_now.loop.mixed_trials import InterleavingTrial
@@ -917,6 +918,15 @@ def test_serve_says_what_is_missing(tmp_path):
         text=True,
     )
     assert done.returncode == 3 and "no run here yet" in done.stderr
+
+
+def test_one_version_over_given_films_shows_these_films_alone(made, tmp_path):
+    few = load_films().tail(400).head(30)
+    model = open_registry(Workspace(made)).get("v1").folder
+    with closing(service_of(tmp_path, model=model, films=few)) as service:
+        shown = service.live.now.films.film_id
+        assert list(shown) == list(few.film_id)
+        assert all(service.predictor.known(film) for film in shown)
 
 
 def test_a_stopped_service_leaves_nothing_behind(folder):

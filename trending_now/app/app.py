@@ -34,7 +34,26 @@ from ..registry.stages import RegistryError
 
 # %% ../../nbs/6_product/12_app.ipynb #ap-service
 class Service:
-    "What the app's requests share; close it when they are done."
+    """What the app's requests share; close it when they are done.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from types import SimpleNamespace
+    >>> import pandas as pd
+    >>> from trending_now.app.live import Snapshot
+    >>> from trending_now.catalogue import labels
+    >>> films = pd.DataFrame({'film_id': ['Q1'], 'genres': [['Comedy']], 'critic_score': [82.]})
+    >>> now = Snapshot(('v1',), 'v1', films, {'v1': labels(films)}, {})
+    >>> source = SimpleNamespace(mark=lambda: 'now', snapshot=lambda: now)
+    >>> with TemporaryDirectory() as folder:
+    ...     service = Service(source, EventLog(f'{folder}/events.db'), folder, films)
+    ...     *_, seen = service.show('anna')   # what the ticket of her page says
+    ...     click = service.event(seen, 'click', 'c0-Q1', film_id='Q1', position=0)
+    ...     service.close()
+    >>> click['unit'], click['film_id'], click['model_version']
+    ('anna', 'Q1', 'v1')
+    """
     def __init__(self,
         source,        # `WorkspaceSource` or `FolderSource`
         log:EventLog,  # Where events go
@@ -150,7 +169,14 @@ def stood_there(
     film_id:str,  # A film
     position:int, # Its place on the page; -1: any
 )->bool:
-    "Whether a ticket is of a page on which a film stood, or of a film's own page."
+    """Whether a ticket is of a page on which a film stood, or of a film's own page.
+
+    Examples
+    --------
+    >>> ticket = {'f': 'Q1'}   # of the film's own page
+    >>> stood_there(ticket, 'Q1', 0), stood_there(ticket, 'Q2', 0)
+    (True, False)
+    """
     if seen.get('f') == film_id: return True
     return 's' in seen and was_shown(seen['s'], film_id, position)
 
@@ -164,7 +190,23 @@ def feedback_event(
     n='',         # Which time in this view that this is said: the same `n`, the same event
     **told,       # stars; or up; or genre and has; or text; or value (seconds)
 )->dict:
-    "What a visitor has told, as an event; ValueError for what cannot be meant."
+    """What a visitor has told, as an event; ValueError for what cannot be meant.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from types import SimpleNamespace
+    >>> import pandas as pd
+    >>> films = pd.DataFrame({'film_id': ['Q1']})
+    >>> source = SimpleNamespace(mark=lambda: '', snapshot=lambda: None)
+    >>> seen = {'r': 'r1', 't': 0, 'u': 'anna', 'm': 'v1', 'e': '', 'v': '', 'f': 'Q1'}
+    >>> with TemporaryDirectory() as folder:
+    ...     service = Service(source, EventLog(f'{folder}/events.db'), folder, films)
+    ...     event = feedback_event(service, seen, 'thumb', 'Q1', -1, up=True)
+    ...     service.close()
+    >>> event['kind'], event['value'], event['payload'], event['model_version']
+    ('rating', 5.0, {'scale': 'thumb'}, 'v1')
+    """
     if what == 'survey': film_id, position = '', -1   # about the page
     elif not service.predictor.known(film_id) or not stood_there(seen, film_id, position):
         raise ValueError(f'film_id = {film_id!r}: this film was not on the page')
@@ -734,7 +776,21 @@ def build_app(
     service:Service,
     frames:str="'none'", # Which pages may show this one in a frame
 ):                       # An ASGI application
-    "The application; FastAPI's own is its attribute `api`."
+    """The application; FastAPI's own is its attribute `api`.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from types import SimpleNamespace
+    >>> import pandas as pd
+    >>> source = SimpleNamespace(mark=lambda: '', snapshot=lambda: None)
+    >>> with TemporaryDirectory() as folder:
+    ...     films = pd.DataFrame({'film_id': ['Q1']})
+    ...     service = Service(source, EventLog(f'{folder}/events.db'), folder, films)
+    ...     list(build_app(service).api.openapi()['paths'])
+    ...     service.close()
+    ['/v1/page', '/v1/predict', '/v1/events', '/v1/feedback', '/health', '/ready', '/metrics']
+    """
     from fastapi import FastAPI, Response
     from fastapi.exceptions import RequestValidationError, StarletteHTTPException
     from fastapi.responses import JSONResponse
@@ -787,15 +843,25 @@ def service_of(
     model=None, # Folder of a version, to serve it alone; its log then lies in `workspace`
     **options,  # Others of `Service`
 )->Service:
-    "A service over a workspace, or over one version. `WorkspaceError` where no week is done."
+    """A service over a workspace, or over one version. `WorkspaceError` where no week is done.
+
+    Examples
+    --------
+    >>> service_of('nowhere')
+    Traceback (most recent call last):
+        ...
+    trending_now.loop.workspace.WorkspaceError: nowhere: no run here yet; start one with ...
+    """
     folder = workspace.path if isinstance(workspace, Workspace) else Path(workspace)
-    if model: return Service(_alone(model), EventLog(folder/'events.db'), folder, **options)
+    if model:
+        source = _alone(model, options.get('films'))
+        return Service(source, EventLog(folder/'events.db'), folder, **options)
     log = open_log(settings_of(Workspace(folder)), folder)
     return Service(WorkspaceSource(folder, Platform(log)), log, folder/'live', **options)
 
-def _alone(model):
+def _alone(model, films):
     "The source of a single version; ValueError for files that are not as sealed."
-    source = FolderSource(model)
+    source = FolderSource(model, films)
     try: source.snapshot()
     except (OSError, ValueError) as e: raise ValueError(f'{model} cannot be served: {e}') from None
     return source
@@ -804,6 +870,23 @@ class AppServer:
     """The app on a port of this machine, in a thread: for notebooks and tests.
 
     It stops at the end of a `with` block, or when it is told to.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from types import SimpleNamespace
+    >>> from urllib.request import urlopen
+    >>> import pandas as pd
+    >>> from trending_now.app.live import Snapshot
+    >>> films = pd.DataFrame({'film_id': ['Q1']})
+    >>> now = Snapshot(('v1',), 'v1', films, {'v1': np.zeros((1, 12))}, {})
+    >>> source = SimpleNamespace(mark=lambda: 'now', snapshot=lambda: now)
+    >>> with TemporaryDirectory() as folder:
+    ...     service = Service(source, EventLog(f'{folder}/events.db'), folder, films)
+    ...     with AppServer(service) as server:
+    ...         health = json.load(urlopen(f'{server.url}/health'))
+    >>> health['status'], health['version']
+    ('ok', 'v1')
     """
     def __init__(self,
         service:Service,

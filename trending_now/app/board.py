@@ -41,7 +41,14 @@ class BoardTable:
 # %% ../../nbs/6_product/10_board.ipynb #bo-trial-code
 @dataclass(frozen=True)
 class TrialReading:
-    "How a trial stands, for somebody who looks at any time."
+    """How a trial stands, for somebody who looks at any time.
+
+    Examples
+    --------
+    >>> found = TrialReading((210, 190), effect=.08, low=-.02, high=.18, split_p=.32)
+    >>> found.low > 0   # not yet shown to be better
+    False
+    """
     visitors:tuple  # In champion and candidate; of a mixed page, those who have voted
     effect:float    # Relative change of clicks a view; of a mixed page, votes beyond one half
     low:float       # Of an interval that holds at any time
@@ -53,7 +60,20 @@ def trial_reading(
     events, # Events record
     alpha:float=.05, # 1 minus the level of the interval, over all looks
 ):          # `TrialReading`, or None where there is nothing to read yet
-    "How a trial stands."
+    """How a trial stands.
+
+    Examples
+    --------
+    >>> from trending_now.loop.visitor_trials import ABTrial
+    >>> views = pd.DataFrame({'unit': range(400), 'kind': 'exposure', 'ts': service_time(1),
+    ...                       'experiment': 'v2', 'position': -1})
+    >>> views = views.assign(request_id=views.unit,
+    ...                      variant=np.where(views.unit % 2, 'candidate', 'champion'))
+    >>> clicks = views[views.unit % 10 > 4].assign(kind='click', position=0)   # of 60% against 40%
+    >>> found = trial_reading(ABTrial('v2'), pd.concat([views, clicks]))
+    >>> found.visitors, [round(x, 2) for x in (found.effect, found.low, found.high)]
+    ((200, 200), [0.5, 0.13, 0.87])
+    """
     if trial is None or isinstance(trial, ShadowTrial): return None
     found = trial.measure(events)
     if isinstance(trial, InterleavingTrial): return _of_votes(found, alpha)
@@ -79,7 +99,8 @@ def _of_visitors(table, share, alpha):
     se = (found.high - found.low)/(2*1.96)
     base = sides[0].sum()/sides[1].sum()
     low, high = _always(found.difference, se, sum(n), alpha)
-    return TrialReading(n, found.difference/base, low/base, high/base, srm(n, [1 - share, share]))
+    effect, low, high = (float(value/base) for value in (found.difference, low, high))
+    return TrialReading(n, effect, low, high, srm(n, [1 - share, share]))
 
 def _always(difference, se, n, alpha):
     "An interval that holds at any time."
@@ -92,7 +113,16 @@ def trial_table(
     snapshot:Snapshot, # Of now
     events,            # Events record of the trial
 )->BoardTable:
-    "The registry's trial."
+    """The registry's trial.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> now = SimpleNamespace(trial=ShadowTrial('v2-week-8'))   # a candidate that nobody sees
+    >>> table = trial_table(now, events=None)
+    >>> table.title, table.rows[0][:2], table.note
+    ('Which version is on trial?', ('v2-week-8', 'Shadow'), 'Nothing to read yet.')
+    """
     trial, head = snapshot.trial, ('trial', 'kind', 'visitors', 'effect', 'interval', 'split p')
     if trial is None: return BoardTable('Which version is on trial?', head, (), 'None is.')
     found, kind = trial_reading(trial, events), type(trial).__name__.removesuffix('Trial')
@@ -112,7 +142,17 @@ def todo_table(
     workspace:Workspace,
     trouble:str='', # Why a new version is not served, if one is not
 )->BoardTable:
-    "What waits for a person."
+    """What waits for a person.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     _ = workspace.write('reading', 0, {'held': ['38 rows were set aside']})
+    ...     todo_table(workspace).rows
+    (('week 0', 'is held: 38 rows were set aside'),)
+    """
     rows, waits, rest = [], waiting(workspace), resting(workspace)
     if waits: rows.append((waits, 'passed its trial and waits for an answer'))
     if trouble: rows.append(('the page', f'does not take over what is new: {trouble}'))
@@ -125,7 +165,22 @@ def versions_of(
     workspace:Workspace,
     most:int=8, # The latest so many
 )->BoardTable:
-    "The latest versions, and what became of them."
+    """The latest versions, and what became of them.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.genres.booster import seal
+    >>> from trending_now.loop.views import open_registry
+    >>> from trending_now.loop.workspace import start
+    >>> from trending_now.settings import Settings
+    >>> with TemporaryDirectory() as folder, TemporaryDirectory() as model:
+    ...     workspace, _ = Workspace(folder), seal(model)
+    ...     start(workspace, Settings())
+    ...     _ = open_registry(workspace).register(model, {}, None, reason='240 new films')
+    ...     versions_of(workspace).rows
+    (('v1', 'candidate', 'waits as candidate', 'training', '240 new films'),)
+    """
     told = versions_table(workspace).tail(most).iloc[::-1]
     rows = [(row.version, row.stage, row.fate, row.by, row.why) for row in told.itertuples()]
     return BoardTable('Where are the versions?', ('version', 'stage', 'fate', 'by', 'why'),
@@ -135,7 +190,19 @@ def triggers_table(
     workspace:Workspace,
     most:int=8, # The latest so many weeks
 )->BoardTable:
-    "What the triggers have said lately."
+    """What the triggers have said lately.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> fired = {'trigger': 'volume', 'reason': '240 new films, at least 200 wanted'}
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     _ = workspace.write('trigger', 0, {'fired': fired, 'held': ''})
+    ...     _ = workspace.write('done', 0, {})
+    ...     triggers_table(workspace).rows
+    (('week 0', 'fired', 'volume', '240 new films, at least 200 wanted'),)
+    """
     rows = []
     for week in reversed(range(max(0, done(workspace) - most), done(workspace))):
         told = workspace.read('trigger', week)
@@ -149,7 +216,18 @@ def wrong_table(
     workspace:Workspace,
     most:int=8, # The latest so many
 )->BoardTable:
-    "Alerts and ways back."
+    """Alerts and ways back.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop.workspace import start
+    >>> from trending_now.settings import Settings
+    >>> with TemporaryDirectory() as folder:
+    ...     start(Workspace(folder), Settings())
+    ...     wrong_table(Workspace(folder)).note   # before the first week
+    'Nothing that anybody knows of.'
+    """
     told = alerts_table(workspace).tail(most).iloc[::-1]
     rows = [(f'week {row.week}', row.what, row.about, row.why) for row in told.itertuples()]
     return BoardTable('What went wrong?', ('when', 'what', 'about', 'why'), tuple(rows),
@@ -159,7 +237,21 @@ def experiments_table(
     platform, # `Platform`
     events,   # Events record
 )->BoardTable:
-    "The platform's experiments."
+    """The platform's experiments.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.platform import Draft, EventLog, ParameterChange, Platform
+    >>> wide = ParameterChange('wide', ({}, {'columns': 6}), (.5, .5))
+    >>> draft = Draft(wide, 'clicks a view', 900, 'more to choose from')
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db') as log:
+    ...     platform = Platform(log)
+    ...     _ = platform.write_draft(draft, 'ada', 'asked for')
+    ...     table = experiments_table(platform, log.read())
+    >>> table.head[:3], table.rows[0][:3]
+    (('experiment', 'stage', 'metric'), ('wide', 'draft', 'clicks a view'))
+    """
     told = platform.board(events).astype(object)
     told = told.where(told.notna(), '')
     rows = tuple(tuple(str(cell) for cell in row) for row in told.to_numpy().tolist())
@@ -173,7 +265,22 @@ def board_tables(
     platform,          # `Platform`
     trouble:str='',    # Of `Live`
 )->list:               # Of `BoardTable`, the most urgent first
-    "The whole board."
+    """The whole board.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from types import SimpleNamespace
+    >>> from trending_now.loop.workspace import start
+    >>> from trending_now.platform import EventLog, Platform
+    >>> from trending_now.settings import Settings
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db') as log:
+    ...     workspace, now = Workspace(folder), SimpleNamespace(trial=None)
+    ...     start(workspace, Settings())
+    ...     [table.title for table in board_tables(now, workspace, Platform(log))]
+    ['What waits for you?', 'Which version is on trial?', 'Which experiments are there?',
+     'Where are the versions?', 'Does anything want to be retrained?', 'What went wrong?']
+    """
     begun = [record.begin for record in platform.experiments().values() if record.begin]
     events = platform.log.read(since=min(begun), kind=_KINDS) if begun else _nothing(platform)
     return [todo_table(workspace, trouble),
@@ -199,7 +306,24 @@ def log_alerts(
     workspace:Workspace,
     log,   # `EventLog`
 )->int:    # How many were new
-    "Write each alert and each firing of the weeks that are done as an event; `LogError`."
+    """Write each alert and each firing of the weeks that are done as an event; `LogError`.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop.workspace import start
+    >>> from trending_now.platform import EventLog
+    >>> from trending_now.settings import Settings
+    >>> week = {'reading': {'held': ['38 rows were set aside']}, 'quarantine': [], 'done': {},
+    ...         'lineup': {'no_trial': ''}, 'trial': {'state': None},
+    ...         'outcome': {'what': 'nothing'}, 'trigger': {'fired': None}}
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db') as log:
+    ...     workspace = Workspace(folder)
+    ...     start(workspace, Settings())
+    ...     for name, told in week.items(): _ = workspace.write(name, 0, told)
+    ...     log_alerts(workspace, log), log_alerts(workspace, log)   # each is written once
+    (1, 0)
+    """
     alerts = [(Firing(row.what, row.why, '', '', service_time(row.week + 1)), row.about)
               for row in alerts_table(workspace).itertuples()]
     fired = [workspace.read('trigger', week)['fired'] for week in range(done(workspace))]

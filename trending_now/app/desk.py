@@ -39,7 +39,23 @@ def next_task(
     by:str='',         # Who sits at the desk
     skip=(),           # Ids of films to pass over
 )->DeskTask:           # None where nothing is left
-    "The film whose label is worth most to this person now; some that others have had, too."
+    """The film whose label is worth most to this person now; some that others have had, too.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import pandas as pd
+    >>> from trending_now.catalogue import COLUMNS, as_record
+    >>> rows = [{'film_id': 'Q1', 'title': 'Heat', 'year': 1995},
+    ...         {'film_id': 'Q2', 'title': 'Cube', 'year': 1997}]
+    >>> films = as_record(pd.DataFrame(rows, columns=COLUMNS))
+    >>> proba = np.array([[.9, .1]*6, [.6, .4]*6])   # Cube is more in doubt
+    >>> now = Snapshot(('v1',), 'v1', films, {'v1': proba}, {})
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db') as log:
+    ...     task, other = next_task(now, log, 'ann'), next_task(now, log, 'ann', skip=['Q2'])
+    >>> task.title, task.left, task.said[0], other.title
+    ('Cube', 2, ('Drama', 0.6, True), 'Heat')
+    """
     reviews, votes = reviews_of(log.read(kind='report')), live_votes(snapshot, log)
     mine = {film for film, who in reviews.index if who == by} | {*skip}
     place = snapshot.at
@@ -60,7 +76,22 @@ def live_votes(
     snapshot:Snapshot, # Of now
     log:EventLog,
 )->TagVotes:
-    "What live visitors have told of the films on the page."
+    """What live visitors have told of the films on the page.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import pandas as pd
+    >>> films = pd.DataFrame({'film_id': ['Q1', 'Q2']})
+    >>> now = Snapshot(('v1',), 'v1', films, {'v1': np.full((2, 12), .5)}, {})
+    >>> click = {'event_id': 'a1', 'ts': 0, 'kind': 'click', 'unit': 'anna', 'request_id': 'r',
+    ...          'film_id': 'Q2', 'position': 0, 'model_version': 'v1'}
+    >>> view = {**click, 'event_id': 'a0', 'kind': 'exposure', 'film_id': '', 'position': -1}
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db') as log:
+    ...     _ = log.append([view, click])
+    ...     live_votes(now, log).looks.round(2)
+    array([0., 1.])
+    """
     shown = {version: proba >= snapshot.serving.parameters.values['threshold']
              for version, proba in snapshot.proba.items()}
     events = log.read(kind=('exposure', 'click', 'correction'), model_version=[*shown])
@@ -87,7 +118,16 @@ def save_review(
     version:str='', # That the reviewer saw
     boxes:str='ticked', # Or empty: whether the reviewer saw what the model says
 )->bool:            # Whether the loop will learn it
-    "Keep a review; ValueError for a genre that there is not, or no name."
+    """Keep a review; ValueError for a genre that there is not, or no name.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db') as log:
+    ...     learns = save_review(log, 'Q1', ['Crime', 'Drama'], 'ann')   # no loop, no learning
+    ...     learns, reviews_of(log.read())[['Drama', 'Comedy', 'Crime']].to_dict('index')
+    (False, {('Q1', 'ann'): {'Drama': 1, 'Comedy': 0, 'Crime': 1}})
+    """
     event = review_event(film_id, genres, by, datetime.now(UTC), version)
     payload = {**event['payload'], 'boxes': boxes}
     learns = workspace is not None and learns_from_feedback(workspace)
@@ -98,13 +138,27 @@ def save_review(
 def desk_agreement(
     log:EventLog,
 )->str:
-    "In a sentence, whether those who have reviewed the same films mean the same."
+    """In a sentence, whether those who have reviewed the same films mean the same.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, EventLog(f'{folder}/events.db') as log:
+    ...     for film_id in ('Q1', 'Q2', 'Q3'): _ = save_review(log, film_id, ['Drama'], 'ann')
+    ...     desk_agreement(log)
+    ...     for film_id in ('Q1', 'Q2'): _ = save_review(log, film_id, ['Drama'], 'ben')
+    ...     _ = save_review(log, 'Q3', ['Comedy'], 'ben')
+    ...     desk_agreement(log)
+    'No film has been reviewed by two people yet.'
+    '3 films were reviewed twice: alpha 0.64 (-0.08 to 1.00).'
+    """
     try: found = reviewer_agreement(reviews_of(log.read(kind='report')))
     except ValueError: return 'No film has been reviewed by two people yet.'
     films = '1 film was' if found.films == 1 else f'{found.films} films were'
     twice = f'{films} reviewed twice'
-    if np.isnan(found.alpha): return f'{twice}, without a difference.'
-    return f'{twice}: alpha {found.alpha:.2f} ({found.low:.2f} to {found.high:.2f}).'
+    if np.isnan(found.alpha) or found.alpha == 1: return f'{twice}, without a difference.'
+    interval = f' ({found.low:.2f} to {found.high:.2f})' if found.films > 1 else ''
+    return f'{twice}: alpha {found.alpha:.2f}{interval}.'
 
 # %% ../../nbs/6_product/11_desk.ipynb #dk-page-code
 _DESK = '''{% extends "frame" %}{% block title %}Review · Trending Now{% endblock %}

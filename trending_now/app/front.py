@@ -26,7 +26,14 @@ from ..registry.registry import Registry
 # %% ../../nbs/6_product/09_front.ipynb #fr-card-code
 @dataclass(frozen=True)
 class Card:
-    "A film as a page shows it."
+    """A film as a page shows it.
+
+    Examples
+    --------
+    >>> card = Card('Q1', 'Heat', 1995, ('Crime', 'Drama'), 'Directed by Michael Mann.', (), 5)
+    >>> f'{card.title} ({card.year}): {", ".join(card.genres)}'
+    'Heat (1995): Crime, Drama'
+    """
     film_id:str    # Its id
     title:str      # Its title
     year:int       # Of its release
@@ -36,7 +43,22 @@ class Card:
     position:int   # Place on the page, from 0 on
 
 class CardTexts:
-    "What the champion prompt says of films, kept in a file; a plain line for films not in it."
+    """What the champion prompt says of films, kept in a file; a plain line for films not in it.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> film = pd.Series({'film_id': 'Q1', 'directors': ['Michael Mann'], 'runtime': 170.})
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, 'cards.jsonl')
+    ...     texts = CardTexts(file)
+    ...     texts.of(film)
+    ...     _ = file.write_text('{"film_id": "Q1", "line": "A long chase.", "vibes": ["tense"]}\\n')
+    ...     _ = texts.refresh()
+    ...     texts.of(film)
+    ('Directed by Michael Mann, 170 minutes.', ())
+    ('A long chase.', ('tense',))
+    """
     def __init__(self,
         path=None, # JSON lines with film_id, vibes, line; None, or no such file: plain lines
     ):
@@ -65,7 +87,14 @@ def _kept_lines(path):
 def plain_line(
     film, # A row of the Films record
 )->str:
-    "A sentence from the catalogue."
+    """A sentence from the catalogue.
+
+    Examples
+    --------
+    >>> film = pd.Series({'directors': ['Joel Coen', 'Ethan Coen'], 'runtime': 98.})
+    >>> plain_line(film)
+    'Directed by Joel Coen and Ethan Coen, 98 minutes.'
+    """
     names = list(film.directors[:3]) or ['somebody unknown']
     if len(film.directors) > 3: names.append('others')
     long = f', {film.runtime:.0f} minutes' if pd.notna(film.runtime) else ''
@@ -80,7 +109,22 @@ def champion_prompt(
     folder,  # Where a registry of prompts may lie
     default, # `Prompt`, of the name that is wanted
 )->Prompt:
-    "The champion among a prompt's versions; the default where no version was promoted."
+    """The champion among a prompt's versions; the default where no version was promoted.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> plain, guided = (summary_versions()[name] for name in ('plain', 'guided'))
+    >>> with TemporaryDirectory() as folder:
+    ...     registry = Registry.open(f'local:{folder}/{guided.name}')
+    ...     champion_prompt(folder, default=guided) == guided
+    ...     plain.save(f'{folder}/new')
+    ...     version = registry.register(f'{folder}/new', {}, None)
+    ...     _ = registry.promote(version, by='ada', reason='shorter')
+    ...     champion_prompt(folder, default=guided) == plain
+    True
+    True
+    """
     place = Path(folder)/default.name.replace(' ', '-')
     if not place.exists(): return default
     registry = Registry.open(f'local:{place}')
@@ -96,7 +140,25 @@ def write_cards(
     summary=None, # `Prompt` for the line; None: the guided one
     progress:bool=True, # Show a bar
 )->int:       # How many films have a line now
-    "Ask for the lines and tags of films that have none; ValueError where no answer came."
+    """Ask for the lines and tags of films that have none; ValueError where no answer came.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from types import SimpleNamespace
+    >>> from trending_now.prompts.client import Answer
+    >>> line = Answer('Superb pacing.', 'stop', 90, 4, .3)
+    >>> tags = Answer('{"tags": ["fast", "funny", "clever"]}', 'stop', 90, 15, .4)
+    >>> client = SimpleNamespace(ask=lambda question: line, ask_many=lambda asked, progress: [tags])
+    >>> films = pd.DataFrame({'film_id': ['Q1'], 'title': ['Airplane!'], 'genres': [['Comedy']]})
+    >>> reviews = pd.DataFrame({'film_id': ['Q1'], 'text': ['The pacing was superb.']})
+    >>> with TemporaryDirectory() as folder:
+    ...     file = f'{folder}/cards.jsonl'
+    ...     write_cards(file, films, reviews, client, progress=False)
+    ...     CardTexts(file).of(films.iloc[0])
+    1
+    ('Superb pacing.', ('fast', 'funny', 'clever'))
+    """
     tags, summary = tags or tag_versions()['by reviews'], summary or summary_versions()['guided']
     known = _kept_lines(Path(path)) if Path(path).exists() else {}
     todo = films[~films.film_id.isin(known)]
@@ -139,7 +201,19 @@ def cards_of(
     view:PageView,     # What a visitor sees
     texts:CardTexts,   # What is said of films
 )->list:               # ((row's title, (Card, ...)), ...) of rows with films
-    "The page as cards."
+    """The page as cards.
+
+    Examples
+    --------
+    >>> from trending_now.app.live import view_for
+    >>> from trending_now.catalogue import COLUMNS, as_record, labels
+    >>> heat = {'film_id': 'Q1', 'title': 'Heat', 'year': 1995, 'genres': ['Crime']}
+    >>> films = as_record(pd.DataFrame([heat], columns=COLUMNS))
+    >>> now = Snapshot(('v1',), 'v1', films, {'v1': labels(films)}, {})
+    >>> rows = cards_of(now, view_for(now, 'anna'), CardTexts())
+    >>> [(title, [card.title for card in cards]) for title, cards in rows]
+    [('Trending', ['Heat'])]
+    """
     rows, columns = [], view.slots.shape[1]
     for number, (title, slots) in enumerate(zip(view.tags, view.slots)):
         cards = [_card(snapshot, view, texts, film, number*columns + column)
@@ -299,6 +373,13 @@ def render(
     name:str, # One of TEMPLATES
     **values, # What the template wants; all of it is escaped
 )->str:       # HTML
-    "A page."
+    """A page.
+
+    Examples
+    --------
+    >>> page = render('sorry', title='Where is <b>Heat</b>?', text='It may have been moved.')
+    >>> page[page.index('<h1>'):page.index('</h1>')]
+    '<h1>Where is &lt;b&gt;Heat&lt;/b&gt;?'
+    """
     return _environment().get_template(name).render(
         {'version': '', 'experiment': '', 'thanks': '', **values})

@@ -16,7 +16,16 @@ from .. import checks
 
 # %% ../../nbs/6_product/08_guards.ipynb #gu-sign-code
 class TicketError(ValueError):
-    "A ticket that this server has not given out, not for this use, or too long ago."
+    """A ticket that this server has not given out, not for this use, or too long ago.
+
+    Examples
+    --------
+    >>> tickets = Tickets(b'a key of thirty-two random bytes')
+    >>> tickets.read('form', tickets.give('view', {'unit': 'anna'}))
+    Traceback (most recent call last):
+        ...
+    trending_now.app.guards.TicketError: this form ticket does not hold
+    """
 
 class Tickets:
     """Signs small dictionaries, each kind for one use; the library itsdangerous does the work.
@@ -59,7 +68,16 @@ class Tickets:
 def secret_of(
     path, # A file, made if need be, that only its owner can read
 )->bytes: # 43 letters, from 32 random bytes
-    "A secret that stays the same."
+    """A secret that stays the same.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     key = secret_of(f'{folder}/key')
+    ...     len(key), secret_of(f'{folder}/key') == key
+    (43, True)
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f'{path.name}-{os.getpid()}')
@@ -75,7 +93,13 @@ def is_token(
     given:str,    # What came, as 'Bearer ...' or by itself
     token:bytes,  # What it should be
 )->bool:
-    "Whether it is the token; it takes as long for a wrong one, wherever it is wrong."
+    """Whether it is the token; it takes as long for a wrong one, wherever it is wrong.
+
+    Examples
+    --------
+    >>> is_token('Bearer open-sesame', b'open-sesame'), is_token('open-barley', b'open-sesame')
+    (True, False)
+    """
     came = (given or '').removeprefix('Bearer ').strip().encode('utf-8', 'replace')
     return bool(token) and hmac.compare_digest(came, token)
 
@@ -83,7 +107,15 @@ def is_token(
 def is_same_site(
     headers, # Of a request
 )->bool:
-    "Whether a browser says that a request comes from our own pages; programs say nothing."
+    """Whether a browser says that a request comes from our own pages; programs say nothing.
+
+    Examples
+    --------
+    >>> is_same_site({'origin': 'https://films.example', 'host': 'films.example'})
+    True
+    >>> is_same_site({'origin': 'https://elsewhere.example', 'host': 'films.example'})
+    False
+    """
     told = headers.get('sec-fetch-site')
     if told: return told in ('same-origin', 'none')
     origin = headers.get('origin')
@@ -132,7 +164,18 @@ SAFE_HEADERS = {
     'cross-origin-opener-policy': 'same-origin', 'cache-control': 'no-store'}
 
 class Shell:
-    "A layer around an ASGI application: bodies have a size, answers have safe headers."
+    """A layer around an ASGI application: bodies have a size, answers have safe headers.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> told = []
+    >>> async def send(message): told.append(message)
+    >>> scope = {'type': 'http', 'headers': [(b'content-length', b'99999')]}
+    >>> asyncio.run(Shell(app=None)(scope, receive=None, send=send))   # the app never hears of it
+    >>> told[0]['status'], told[1]['body']
+    (413, b'{"detail":"the body is too large"}')
+    """
     def __init__(self,
         app,                # What it is around
         most:int=65_536,    # Bytes of a body

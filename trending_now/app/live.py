@@ -35,7 +35,17 @@ from ..retraining.blend import load_sealed
 # %% ../../nbs/6_product/07_live.ipynb #lv-snap-code
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    "What the page is made of, from one moment to the next: never changed, only replaced."
+    """What the page is made of, from one moment to the next: never changed, only replaced.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import labels
+    >>> films = pd.DataFrame({'film_id': ['Q1'], 'genres': [['Comedy']], 'critic_score': [82.]})
+    >>> now = Snapshot(('v1',), 'v1', films, {'v1': labels(films)}, {})
+    >>> knobs = now.choice('anna')[1]
+    >>> now.page(now.main, knobs) is now.page(now.main, knobs)   # made once, for all visitors
+    True
+    """
     versions:tuple      # Versions in service; index 0 and 1 are the trial's champion and candidate
     main:str            # The version that visitors outside of a trial see
     films:pd.DataFrame  # Films that may stand on the page
@@ -86,7 +96,17 @@ def was_shown(
     film_id:str,   # A film
     position:int,  # A place; -1: anywhere
 )->bool:
-    "Whether a film stood on a place of a page that has been shown."
+    """Whether a film stood on a place of a page that has been shown.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import labels
+    >>> films = pd.DataFrame({'film_id': ['Q1'], 'genres': [['Comedy']], 'critic_score': [82.]})
+    >>> now = Snapshot(('v1',), 'v1', films, {'v1': labels(films)}, {})
+    >>> places = now.places(view_for(now, 'anna').pages, 0)
+    >>> [was_shown(places, 'Q1', position) for position in (0, 1, -1)]   # -1: anywhere
+    [True, False, True]
+    """
     marks, mine = base64.urlsafe_b64decode(places), _mark(film_id)
     if position >= 0: return marks[2*position:2*position + 2] == mine
     return mine in (marks[at:at + 2] for at in range(0, len(marks), 2))
@@ -124,7 +144,18 @@ def view_for(
     unit:str,          # Id of the visitor
     moment:int=0,      # Microseconds: which of the mixed pages, where pages are mixed
 )->PageView:
-    "What a visitor sees."
+    """What a visitor sees.
+
+    Examples
+    --------
+    >>> from trending_now.catalogue import labels
+    >>> from trending_now.loop.visitor_trials import ABTrial
+    >>> films = pd.DataFrame({'film_id': ['Q1'], 'genres': [['Comedy']], 'critic_score': [82.]})
+    >>> proba = dict.fromkeys(('v1', 'v2'), labels(films))
+    >>> now = Snapshot(('v1', 'v2'), 'v1', films, proba, {}, ABTrial('v2-week-8'))
+    >>> {unit: view_for(now, unit).model_version for unit in ('anna', 'dora')}
+    {'anna': 'v1', 'dora': 'v2'}
+    """
     arm, knobs, about = snapshot.choice(unit)
     trial = snapshot.trial
     if arm < 0 or isinstance(trial, ShadowTrial):
@@ -161,7 +192,22 @@ class _Models:
 
 # %% ../../nbs/6_product/07_live.ipynb #lv-folder
 class FolderSource:
-    "One version, from its sealed files; the page has the latest films of the catalogue."
+    """One version, from its sealed files; the page has the latest films of the catalogue.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.catalogue import COLUMNS, as_record, labels
+    >>> from trending_now.genres.booster import GenreBooster, seal
+    >>> film = {'title': 'Cube', 'year': 1997, 'runtime': 90, 'genres': ['Thriller']}
+    >>> films = as_record(pd.DataFrame([film]*12, columns=COLUMNS))
+    >>> with TemporaryDirectory() as folder:
+    ...     GenreBooster('v1', trees=1).fit(films, labels(films)).save(f'{folder}/first')
+    ...     _ = seal(f'{folder}/first')
+    ...     now = FolderSource(f'{folder}/first', films, latest=5).snapshot()
+    >>> now.main, len(now.films), now.proba['first'].shape
+    ('first', 5, (5, 12))
+    """
     def __init__(self,
         folder,   # Of the version; its name is the version's
         films=None, # The catalogue, where it has been read already
@@ -183,7 +229,18 @@ class FolderSource:
 
 # %% ../../nbs/6_product/07_live.ipynb #lv-workspace
 class WorkspaceSource:
-    "A workspace that a run has filled, or is filling just now, and the experiments of a platform."
+    """A workspace that a run has filled, or is filling just now, and the experiments of a platform.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop.workspace import start
+    >>> from trending_now.settings import Settings
+    >>> with TemporaryDirectory() as folder:
+    ...     start(Workspace(folder), Settings())
+    ...     WorkspaceSource(folder).mark()   # a snapshot needs a week that is done
+    '0 weeks, 0 events, 0 decisions'
+    """
     def __init__(self,
         workspace,     # `Workspace`, or its folder
         platform=None, # `Platform`; None: no experiments but the registry's trial
@@ -241,7 +298,17 @@ def _in_service(view):
 
 # %% ../../nbs/6_product/07_live.ipynb #lv-live-code
 class Live:
-    "The snapshot of now, renewed when its source has changed; errors leave the old one in place."
+    """The snapshot of now, renewed when its source has changed; errors leave the old one in place.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> source = SimpleNamespace(mark=lambda: 'week 1', snapshot=lambda: 'page of week 1')
+    >>> live = Live(source)
+    >>> source.mark, source.snapshot = lambda: 'week 2', lambda: 'page of week 2'
+    >>> live.now, live.look(), live.now, live.look()
+    ('page of week 1', True, 'page of week 2', False)
+    """
     def __init__(self,
         source,         # `WorkspaceSource` or `FolderSource`
         every:float=1., # Seconds between two looks
@@ -287,7 +354,20 @@ class Live:
 
 # %% ../../nbs/6_product/07_live.ipynb #lv-pred
 class Predictor:
-    "Genres of any film of the catalogue, by any version in service: in batches, and remembered."
+    """Genres of any film of the catalogue, by any version in service: in batches, and remembered.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> films = pd.DataFrame({'film_id': ['Q1', 'Q2']})
+    >>> model = SimpleNamespace(predict_proba=lambda films: np.full((len(films), 12), .5))
+    >>> predictor = Predictor(films)
+    >>> now = SimpleNamespace(models={'v1': model}, seals={})
+    >>> [predictor.answer(now, 'v1', ['Q2', 'Q1']).shape for _ in range(3)]
+    [(2, 12), (2, 12), (2, 12)]
+    >>> predictor.asked, predictor.batches   # the model itself was asked once
+    (2, 1)
+    """
     def __init__(self,
         films=None,     # The catalogue, where it has been read already
         most:int=20_000, # Answers that are remembered
