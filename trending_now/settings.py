@@ -37,7 +37,15 @@ def stream(
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #a78eef3a
 class SettingsError(ValueError):
-    "Some knobs are wrong; the message has a line for each: where, its value, what is allowed."
+    """Some knobs are wrong; the message has a line for each: where, its value, what is allowed.
+
+    Examples
+    --------
+    >>> load(None, {'TRENDING_NOW_LOOP_WEEK': '8'})
+    Traceback (most recent call last):
+        ...
+    trending_now.settings.SettingsError: TRENDING_NOW_LOOP_WEEK: no such knob; did you mean weeks?
+    """
 
 # %% ../nbs/1_service/12_ground_rules.ipynb #4e3fd71f
 section = dataclass(
@@ -52,7 +60,20 @@ def knob(
     doc:str,   # What turning it does
     pattern:str|None=None, # A regular expression that the text must match
 ):
-    "A field of a `section`: one setting of the running system."
+    """A field of a `section`: one setting of the running system.
+
+    Examples
+    --------
+    >>> @section
+    ... class BreakKnobs:
+    ...     minutes:int = knob(15, 5, 60, unit='minutes', doc='break between two films')
+    >>> BreakKnobs().minutes
+    15
+    >>> BreakKnobs(minutes=90)
+    Traceback (most recent call last):
+        ...
+    pydantic_core._pydantic_core.ValidationError: 1 validation error for BreakKnobs...
+    """
     return Field(default, ge=low, le=high, pattern=pattern, description=doc,
                  json_schema_extra={'unit': unit})
 
@@ -69,7 +90,13 @@ def _cron_line(text):
 # %% ../nbs/1_service/12_ground_rules.ipynb #afea1c30
 @section
 class ReplayKnobs:
-    "The service's clock: how fast film history passes."
+    """The service's clock: how fast film history passes.
+
+    Examples
+    --------
+    >>> Settings().replay.start
+    '1995-01'
+    """
     start:str = knob('1995-01', unit='calendar month', pattern=_MONTH,
         doc='month of film history that the first service week brings in')
     months_per_week:int = knob(3, 1, 12, unit='calendar months',
@@ -80,7 +107,13 @@ class ReplayKnobs:
 # %% ../nbs/1_service/12_ground_rules.ipynb #4b7ca30b
 @section
 class GenresKnobs:
-    "The genre model that serves the page."
+    """The genre model that serves the page.
+
+    Examples
+    --------
+    >>> Settings().genres.features, Settings().genres.trees
+    ('v3', 60)
+    """
     features:Literal['v1', 'v2', 'v3'] = knob('v3', unit='one of',
         doc='v1: the film alone; v2: and the record of its makers; v3: and that of all its names')
     trees:int = knob(60, 1, 2000, unit='trees a genre',
@@ -97,7 +130,13 @@ class GenresKnobs:
 # %% ../nbs/1_service/12_ground_rules.ipynb #1567e5dd
 @section
 class DinersKnobs:
-    "The front page and its simulated visitors: who comes, how they choose, and what they tell."
+    """The front page and its simulated visitors: who comes, how they choose, and what they tell.
+
+    Examples
+    --------
+    >>> DinersKnobs(visits_per_week=2000.).visits_per_week, Settings().diners.visits_per_week
+    (2000.0, 500.0)
+    """
     visitors:int = knob(3000, 10, 2_000_000, unit='visitors',
         doc='people who may come')
     visits_per_week:float = knob(500., .1, 5e6, unit='visits',
@@ -166,7 +205,17 @@ def drift_threshold(
     test:str, # A measure of drift
     value,    # Its threshold
 )->float:     # One that can be passed, and not by everything
-    "The threshold of a measure of drift, or ValueError."
+    """The threshold of a measure of drift, or ValueError.
+
+    Examples
+    --------
+    >>> drift_threshold('psi', 2)
+    2.0
+    >>> drift_threshold('js', 2)   # this distance is at most 1
+    Traceback (most recent call last):
+        ...
+    ValueError: threshold of js = 2: expected a number between 0 and 1
+    """
     name = f'threshold of {test}'
     if test == 'page-hinkley': return checks.positive(name, value)
     if test != 'psi': return checks.share(name, value)
@@ -179,7 +228,13 @@ def _drift_threshold(value, info):
 
 @section
 class TriggersKnobs:
-    "When the service updates its model: any trigger that is on may fire."
+    """When the service updates its model: any trigger that is on may fire.
+
+    Examples
+    --------
+    >>> Settings().triggers.drift, Settings().triggers.drift_threshold
+    ('labels', 0.01)
+    """
     schedule:Annotated[str, AfterValidator(_cron_line)] = knob('0 0 1 * *',
         unit='minute, hour, day, month, weekday of the service clock; empty: off',
         doc='cron line of a fixed schedule')
@@ -208,7 +263,13 @@ class TriggersKnobs:
 # %% ../nbs/1_service/12_ground_rules.ipynb #446e265d
 @section
 class CurationKnobs:
-    "On what the service trains when it trains from scratch."
+    """On what the service trains when it trains from scratch.
+
+    Examples
+    --------
+    >>> Settings().curation.window
+    'all'
+    """
     window:Literal['latest', 'all', 'recent_plus_sample'] = knob('all', unit='one of',
         doc='which films')
     window_weeks:int = knob(4, 1, 1000, unit='service weeks',
@@ -232,7 +293,13 @@ class CurationKnobs:
 # %% ../nbs/1_service/12_ground_rules.ipynb #99b35549
 @section
 class RetrainingKnobs:
-    "How the service updates its model."
+    """How the service updates its model.
+
+    Examples
+    --------
+    >>> Settings().retraining.strategy
+    'hybrid'
+    """
     strategy:Literal['stateless', 'stateful', 'trees', 'hybrid'] = knob('hybrid', unit='one of',
         doc='stateless: from scratch; stateful: regressions beside the trees learn on; trees: '
             'append trees; hybrid: stateful, and now and then from scratch')
@@ -248,7 +315,14 @@ class RetrainingKnobs:
 # %% ../nbs/1_service/12_ground_rules.ipynb #5b0f11aa
 @section
 class PolicyKnobs:
-    "The policy layer between model and page: it follows the clicks within the week (page `layer`)."
+    """The policy layer between model and page: it follows the clicks within the week (page
+    `layer`).
+
+    Examples
+    --------
+    >>> Settings().policy.layer, Settings().policy.holdout
+    ('off', 0.1)
+    """
     layer:Literal['off', 'rows', 'weights', 'all'] = knob('off', unit='one of',
         doc='what it may move; rows: the order of the rows; weights: also how films are ranked; '
             'all: also the thresholds of the genres')
@@ -274,7 +348,13 @@ class PolicyKnobs:
 # %% ../nbs/1_service/12_ground_rules.ipynb #0e7fd0b9
 @section
 class RegistryKnobs:
-    "Where versions are kept, and what a candidate must show before anybody meets it."
+    """Where versions are kept, and what a candidate must show before anybody meets it.
+
+    Examples
+    --------
+    >>> Settings().registry.approve, Settings().registry.level
+    ('auto', 0.99)
+    """
     url:str = knob('local', unit='local: in the workspace; or wandb:ENTITY/PROJECT',
         pattern=r'^(local|wandb:[\w.-]+/[\w.-]+)$',
         doc='the registry of model versions and training runs')
@@ -294,7 +374,13 @@ class RegistryKnobs:
 
 @section
 class TrialsKnobs:
-    "How a candidate that has passed the gate meets visitors, and how it is watched afterwards."
+    """How a candidate that has passed the gate meets visitors, and how it is watched afterwards.
+
+    Examples
+    --------
+    >>> Settings().trials.test, Settings().trials.max_weeks
+    ('auto', 4)
+    """
     test:Literal['auto', 'none', 'canary', 'ab', 'interleaving'] = knob('auto',
         unit='one of', doc='auto: chosen by traffic and risk; none: newest version at once')
     risk:Literal['low', 'high'] = knob('low', unit='one of',
@@ -318,7 +404,13 @@ class TrialsKnobs:
 
 @section
 class IncidentsKnobs:
-    "What goes wrong in the replay, and when; -1: never."
+    """What goes wrong in the replay, and when; -1: never.
+
+    Examples
+    --------
+    >>> IncidentsKnobs(request=-1).request   # never
+    -1
+    """
     broken_import:int = knob(15, -1, 10_000, unit='service week',
         doc='an import glues the genres of a film into one text')
     wrong_rows:int = knob(24, -1, 10_000, unit='service week',
@@ -330,7 +422,13 @@ class IncidentsKnobs:
 
 @section
 class LoopKnobs:
-    "The weekly loop."
+    """The weekly loop.
+
+    Examples
+    --------
+    >>> load(None, {'TRENDING_NOW_LOOP_SEED': '8'}).loop
+    LoopKnobs(seed=8, weeks=52, keep_versions=4)
+    """
     seed:int = knob(7, 0, 2**31-1, unit='whole number',
         doc='seed of every simulated thing; the same seed gives the same run')
     weeks:int = knob(52, 1, 1000, unit='service weeks',
@@ -340,7 +438,13 @@ class LoopKnobs:
 
 @section
 class PlatformKnobs:
-    "Where events of live visitors, and decisions about experiments, are kept (page `event_log`)."
+    """Where events of live visitors, and decisions about experiments, are kept (page `event_log`).
+
+    Examples
+    --------
+    >>> Settings().platform
+    PlatformKnobs(events='local', patience=30.0)
+    """
     events:str = knob('local', pattern=_DATABASE, doc='database of the event log',
         unit='local: a file in the workspace; or postgresql://USER@HOST/NAME')
     patience:float = knob(30., 0., 600., unit='seconds',
@@ -348,7 +452,13 @@ class PlatformKnobs:
 
 @section
 class DeliveryKnobs:
-    "Where versions are deployed, and how an update is judged (page `delivery`)."
+    """Where versions are deployed, and how an update is judged (page `delivery`).
+
+    Examples
+    --------
+    >>> DeliveryKnobs(target='ecs', staging='films/staging').staging
+    'films/staging'
+    """
     target:Literal['local', 'ecs', 'apprunner'] = knob('local', unit='one of',
         doc='what runs the services; local: processes of this machine')
     staging:str = knob('', unit='local: empty; ecs: CLUSTER/SERVICE; apprunner: ARN',
@@ -545,7 +655,8 @@ _HEAD = '''# Every knob of the running system.
 
 def _section_lines(name, cls):
     "A section of the file: its meaning, then a comment and a line for each knob."
-    lines = ['', f'# {cls.__doc__}', f'[{name}]']
+    meaning = ' '.join(cls.__doc__.partition('\n\n')[0].split())
+    lines = ['', f'# {meaning}', f'[{name}]']
     for key, knob in _schema(cls).items():
         lines.append(f"# {knob['description']}: {_allowed(knob)}")
         lines.append(f"{key} = {_as_text(knob['default'])}".rstrip())
@@ -559,7 +670,16 @@ def _lane_lines():
     return [*head, *(f'{name} = {text}' for name, text in LANES.items())]
 
 def template()->str: # Text of a settings file that sets every knob to its default
-    "The settings file, written from the declarations."
+    """The settings file, written from the declarations.
+
+    Examples
+    --------
+    >>> lines = template().splitlines()
+    >>> at = lines.index('weeks = 52')
+    >>> for line in lines[at - 1:at + 1]: print(line)
+    # how long `trending-now run` goes on: a whole number from 1 to 1000 (service weeks)
+    weeks = 52
+    """
     lines = [_HEAD]
     for name, cls in SECTIONS.items(): lines += _section_lines(name, cls)
     return '\n'.join(lines + _lane_lines()) + '\n'

@@ -198,7 +198,13 @@ def dag_text(
     return before + '\n'.join(arrows) + '\n'
 
 def dag_files()->dict: # Path -> text
-    "The files that an Airflow of this project reads."
+    """The files that an Airflow of this project reads.
+
+    Examples
+    --------
+    >>> [*dag_files()]
+    ['trending_now/dags/airflow_files/films.py']
+    """
     return {'trending_now/dags/airflow_files/films.py': dag_text()}
 
 # %% ../../nbs/7_operating/39_dags.ipynb #dg-local-env
@@ -209,7 +215,14 @@ def airflow_environment(
     dags=None,    # Folder of DAG files; None: the project's
     **more,       # Further variables
 )->dict:          # Environment variables
-    "What an Airflow of one machine has to be told."
+    """What an Airflow of one machine has to be told.
+
+    Examples
+    --------
+    >>> told = airflow_environment('airflow', 'films', 8080, FILMS_RETRY_SECONDS=5)
+    >>> told['AIRFLOW__API__BASE_URL'], told['FILMS_RETRY_SECONDS']
+    ('http://127.0.0.1:8080', '5')
+    """
     folder, port = Path(folder).absolute(), port or free_port()
     here = f'http://127.0.0.1:{port}'
     told = {
@@ -231,7 +244,14 @@ def airflow_environment(
 
 # %% ../../nbs/7_operating/39_dags.ipynb #dg-local-class
 class LocalAirflow:
-    "An Airflow on this machine, for one workspace: `start` it, `stop` it, or use it in a `with`."
+    """An Airflow on this machine, for one workspace: `start` it, `stop` it, or use it in a `with`.
+
+    Examples
+    --------
+    >>> airflow = LocalAirflow('airflow', 'films')   # nothing runs yet
+    >>> airflow.env['AIRFLOW__CORE__EXECUTOR'], sorted(airflow.passwords)
+    ('LocalExecutor', ['ada', 'runner'])
+    """
     def __init__(self,
         folder, # Of Airflow's own state
         films,  # Folder of the workspace

@@ -58,18 +58,32 @@ if __name__ == "__main__":
 def pipeline_text(
     steps=DELIVERED_WEEK, # By name, in order
 )->str:
-    "The pipeline file of a list of steps."
-    lines, before = [], dict.fromkeys(steps, ())
-    for earlier, later in links(steps): before[later] = (*before[later], earlier)
+    """The pipeline file of a list of steps.
+
+    Examples
+    --------
+    >>> two = {name: DELIVERED_WEEK[name] for name in ('train', 'gate')}
+    >>> [line.strip() for line in pipeline_text(two).splitlines() if line.endswith('after(train)')]
+    ['gate = film_step(name="gate", run=run, workspace=workspace).after(train)']
+    """
+    lines, before, arrows = [], dict.fromkeys(steps, ()), links(steps)
+    for earlier, later in arrows: before[later] = (*before[later], earlier)
     for name in steps:
         waits = f'.after({", ".join(before[name])})' if before[name] else ''
         lines += [f'    {name} = film_step(name="{name}", run=run, workspace=workspace){waits}',
                   f'    {name}.set_display_name("{name}").set_caching_options(False).set_retry(3)']
-    ends = [name for name in steps if name not in {earlier for earlier, _ in links(steps)}]
+    waited_for = {earlier for earlier, _ in arrows}
+    ends = [name for name in steps if name not in waited_for]
     lines += [f'    end = end_of_week(run=run, workspace=workspace).after({", ".join(ends)})',
               '    end.set_display_name("end").set_caching_options(False)']
     return _HEAD + '\n'.join(lines) + '\n' + _END
 
 def orchestration_files()->dict: # Path -> text
-    "Every file that is printed from the list of steps."
+    """Every file that is printed from the list of steps.
+
+    Examples
+    --------
+    >>> [path.split('/')[-1] for path in orchestration_files()]
+    ['films.py', 'films_pipeline.py']
+    """
     return {**dag_files(), 'trending_now/dags/kubeflow_files/films_pipeline.py': pipeline_text()}

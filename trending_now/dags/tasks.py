@@ -23,14 +23,32 @@ from ..settings import load
 
 # %% ../../nbs/7_operating/38_tasks.ipynb #tk-week
 def films_workspace()->Workspace:
-    "The workspace that the variable FILMS_WORKSPACE names; `.trending_now` here without it."
+    """The workspace that the variable FILMS_WORKSPACE names; `.trending_now` here without it.
+
+    Examples
+    --------
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, FILMS_WORKSPACE='films'): films_workspace()
+    Workspace('films')
+    """
     return Workspace(os.environ.get('FILMS_WORKSPACE', '.trending_now'))
 
 def week_of_run(
     workspace:Workspace, # Held by whoever calls
     run:str,             # Name of the run, as the scheduler has it
 )->int:
-    "The service week that a run does, decided when it first asks: the first one that is not done."
+    """The service week that a run does, decided when it first asks: the first one that is not done.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     weeks = [week_of_run(workspace, 'monday')]
+    ...     path = workspace.write('done', 0, {'week': 0})
+    ...     [*weeks, week_of_run(workspace, 'tuesday'), week_of_run(workspace, 'monday')]
+    [0, 1, 0]
+    """
     name = sha256(checks.text('run', run).encode()).hexdigest()[:16]
     def write(path): path.write_text(json.dumps({'run': run, 'week': done(workspace)}) + '\n')
     return json.loads(put(workspace.path/'runs'/f'{name}.json', write).read_text())['week']
@@ -43,7 +61,16 @@ def run_task(
     workspace=None, # None: `films_workspace()`
 )->bool:
     """Do a step of a run's week, and say whether it left anything. `BusyError` if another process
-    works here."""
+    works here.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     {name: run_task(name, 'monday', workspace=workspace) for name in ('release', 'stage')}
+    {'release': True, 'stage': False}
+    """
     checks.one_of('step', name, tuple(DELIVERED_WEEK))
     workspace = workspace or films_workspace()
     if answer is not None: workspace.approval, workspace.ask = 'ask', lambda packet: answer
@@ -59,7 +86,17 @@ def end_run(
     run:str,        # Name of the run
     workspace=None, # None: `films_workspace()`
 )->str:             # '' if all is well
-    "Call the run's week done, and say what was taken back in it, and why."
+    """Call the run's week done, and say what was taken back in it, and why.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     path = workspace.write('outcome', 0, {'what': 'promoted', 'version': 'v2'})
+    ...     end_run('monday', workspace), week_of_run(workspace, 'tuesday')
+    ('', 1)
+    """
     workspace = workspace or films_workspace()
     with hold(workspace):
         week = week_of_run(workspace, run)
@@ -71,7 +108,18 @@ def taken_back(
     week:int, # Service week
 )->str:       # '' if nothing was
     """Which version was taken back in a week, by the watch over visitors or after a deployment; or
-    which could not be tried."""
+    which could not be tried.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> outcome = {'what': 'rolled back', 'version': 'v4', 'by': 'the watch', 'why': 'fewer clicks'}
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     path = workspace.write('outcome', 0, outcome)
+    ...     taken_back(workspace, 0)
+    'v4 was taken back by the watch: fewer clicks'
+    """
     outcome = workspace.read('outcome', week)
     if outcome['what'] == 'rolled back':
         return f"{outcome['version']} was taken back by {outcome['by']}: {outcome['why']}"
@@ -89,7 +137,17 @@ def packet_to_answer(
     run:str,        # Name of the run
     workspace=None, # None: `films_workspace()`
 )->str:             # Markdown; '' if nobody has to be asked
-    "What a person has to read before the step `approve` of a run's week."
+    """What a person has to read before the step `approve` of a run's week.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     start(workspace, load(None, {}))   # approve = auto: a rule decides
+    ...     packet_to_answer('monday', workspace)
+    ''
+    """
     workspace = workspace or films_workspace()
     with hold(workspace):
         week = week_of_run(workspace, run)
@@ -134,7 +192,17 @@ def alert(
     what:str,       # What is wrong
     workspace=None, # None: `films_workspace()`
 ):
-    "Write an alert: a line of JSON in `runs/alerts.jsonl` of the workspace."
+    """Write an alert: a line of JSON in `runs/alerts.jsonl` of the workspace.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     alert('films_week.watch', 'it hangs', workspace)
+    ...     json.loads((workspace.path/'runs/alerts.jsonl').read_text())['what']
+    'it hangs'
+    """
     path = (workspace or films_workspace()).path/'runs/alerts.jsonl'
     path.parent.mkdir(parents=True, exist_ok=True)
     at = datetime.now(timezone.utc).isoformat(timespec='seconds')

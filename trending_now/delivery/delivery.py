@@ -26,10 +26,24 @@ from ..settings import Settings
 
 # %% ../../nbs/7_operating/37_delivery.ipynb #de-plan
 def plan_release(view):
-    "Write the version that each environment is to run, where it is another than the one that runs."
+    """Write the version that each environment is to run, where it is another than the one that
+    runs.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> runs = {'staging': 'v3', 'production': 'v1'}
+    >>> registry = SimpleNamespace(versions=lambda stage: ['v4'], champion=lambda: 'v1',
+    ...                            running=runs.get)
+    >>> files = {}
+    >>> plan_release(SimpleNamespace(registry=registry, has=files.__contains__,
+    ...                              write=files.__setitem__))
+    >>> files['release']   # production runs the champion already
+    {'staging': 'v4', 'production': ''}
+    """
     if view.has('release'): return
     ready = view.registry.versions('validated-for-staging')
-    wanted = {'staging': ready[-1] if ready else '', 'production': view.registry.champion()}
+    wanted = {'staging': ready[-1] if ready else '', 'production': view.registry.champion() or ''}
     view.write('release', {name: '' if version == view.registry.running(name) else version
                            for name, version in wanted.items()})
 
@@ -39,7 +53,13 @@ def build_target(
     environment, # staging or production
     folder,      # Of the state of local services
 ):               # `Target`
-    "The place where an environment's service runs; ValueError for another environment."
+    """The place where an environment's service runs; ValueError for another environment.
+
+    Examples
+    --------
+    >>> build_target(Settings().delivery, 'staging', 'services')
+    LocalProcess('staging', 'nothing')
+    """
     checks.one_of('environment', environment, ('staging', 'production'))
     service, url = getattr(knobs, environment), getattr(knobs, f'{environment}_url')
     if knobs.target == 'local': return LocalProcess(Path(folder)/environment, SERVICE)
@@ -51,7 +71,14 @@ def image_of(
     knobs, # Section [delivery] of the settings
     model, # Folder of a version; its name is the version's
 )->str:
-    "The image of a version."
+    """The image of a version.
+
+    Examples
+    --------
+    >>> knobs = replace(Settings().delivery, target='ecs', images='registry.example/films')
+    >>> image_of(knobs, 'models/v7')
+    'registry.example/films:v7'
+    """
     model = Path(model).absolute()
     if knobs.target == 'local': return str(model)
     return f"{checks.text('[delivery] images', knobs.images)}:{model.name}"
@@ -74,7 +101,22 @@ def fetch_version(
     folder,      # Where a folder of its name goes
     served=False, # Whether it must have been champion
 )->Path:         # That folder
-    "Copy the files of a version; RegistryError or ValueError for one that is not as registered."
+    """Copy the files of a version; RegistryError or ValueError for one that is not as registered.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.genres.booster import seal
+    >>> from trending_now.registry import Registry
+    >>> with TemporaryDirectory() as folder:
+    ...     (model := Path(folder, 'model')).mkdir()
+    ...     size, sums = (model/'trees.json').write_text('{}'), seal(model)
+    ...     registry = Registry.open(f'local:{folder}/registry')
+    ...     version = registry.register(model, {}, None)
+    ...     found = fetch_version(registry, version, folder)
+    ...     found.name, (found/'trees.json').read_text()
+    ('v1', '{}')
+    """
     if served and version not in registry.standing().champions:
         raise RegistryError(f'{version} never was champion: it is nothing to go back to')
     registry.verify(version)
@@ -138,7 +180,18 @@ def stage(view):
     view.write('staged', _delivered(view, 'staging', version))
 
 def smoke(view):
-    "Ask the staging service what it should know; a version that does not is archived."
+    """Ask the staging service what it should know; a version that does not is archived.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> registry = SimpleNamespace(stage=lambda version: 'validated-for-staging',
+    ...                            move=lambda version, to, *why, **more: print(version, to))
+    >>> files = {'staged': {'version': 'v4', 'state': 'refused', 'reason': 'status 404'}}
+    >>> smoke(SimpleNamespace(week=3, registry=registry, has=files.__contains__, read=files.get,
+    ...                       write=files.__setitem__))
+    v4 archived
+    """
     if view.has('smoke') or not view.has('staged'): return
     staged = view.read('staged')
     version, wrong = staged['version'], [staged['reason']]
@@ -166,7 +219,17 @@ def deploy(view):
     view.write('deployed', _delivered(view, 'production', version))
 
 def watch_service(view):
-    "Look at production for a while after a deployment; two bad looks in a row are a failure."
+    """Look at production for a while after a deployment; two bad looks in a row are a failure.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> files = {'deployed': {'version': 'v4', 'state': 'refused', 'reason': 'status 404'}}
+    >>> watch_service(SimpleNamespace(has=files.__contains__, read=files.get,
+    ...                               write=files.__setitem__))
+    >>> files['watched']
+    {'version': 'v4', 'wrong': ['status 404'], 'untried': ''}
+    """
     if view.has('watched') or not view.has('deployed'): return
     deployed = view.read('deployed')
     wrong = [deployed['reason']] if deployed['state'] == 'refused' else []
@@ -211,7 +274,16 @@ DELIVERED_WEEK = {**STEPS, **RELEASE}
 
 # %% ../../nbs/7_operating/37_delivery.ipynb #de-small
 def small_settings(**delivery)->Settings: # Knobs of the section [delivery]
-    "Settings of a service of five trees to which something happens every week: to try things on."
+    """Settings of a service of five trees to which something happens every week: to try things on.
+
+    Examples
+    --------
+    >>> small = small_settings(watch_seconds=0.)
+    >>> small.genres.trees, Settings().genres.trees
+    (5, 60)
+    >>> small.delivery.watch_seconds
+    0.0
+    """
     s = Settings(lanes={})
     return replace(
         s, genres=replace(s.genres, trees=5),

@@ -25,7 +25,15 @@ REHEARSED = ('check', 'fetch', 'deploy', 'tried')  # ids of the steps that need 
 
 class Rehearsal:
     """GitHub's part in a deployment, on loopback: it takes events, runs the marked steps of the
-    workflow that waits for one, and lists the runs."""
+    workflow that waits for one, and lists the runs.
+
+    Examples
+    --------
+    >>> from trending_now.delivery.workflows import workflow_files
+    >>> github = Rehearsal('project', workflow_files())   # in a `with`, it answers at github.url
+    >>> [workflow['name'] for workflow in github.workflows][2:], github.runs
+    (['deploy-staging', 'deploy-production', 'rollback'], [])
+    """
     def __init__(self,
         folder,             # Where the steps run; what they leave stays
         workflows:dict,     # Path -> text, as `workflow_files` gives them
@@ -43,7 +51,7 @@ class Rehearsal:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._server = ThreadingHTTPServer(('127.0.0.1', 0), _handler(self))
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(.02,), daemon=True).start()
         self.url = f'http://127.0.0.1:{self._server.server_port}'
         return self
 
@@ -151,7 +159,17 @@ def _handler(rehearsal):
 
 # %% ../../nbs/7_operating/36_dispatch.ipynb #di-key
 class DispatchError(RuntimeError):
-    "A workflow was not started, or its end is not known; the message says why and what to do."
+    """A workflow was not started, or its end is not known; the message says why and what to do.
+
+    Examples
+    --------
+    >>> from trending_now.delivery.targets import free_port
+    >>> nobody = f'http://127.0.0.1:{free_port()}'
+    >>> await_run('9f2c', 'films/page', 'token', github=nobody, patience=.01, every=.01)
+    Traceback (most recent call last):
+        ...
+    trending_now.delivery.dispatch.DispatchError: films/page: run 9f2c has not ended in 0 s: GET ...
+    """
 
 def dispatch_key(
     event:str,    # Name of the event
@@ -169,7 +187,15 @@ def dispatch_key(
 
 @dataclass(frozen=True)
 class WorkflowRun:
-    "A run of a workflow, as GitHub lists it."
+    """A run of a workflow, as GitHub lists it.
+
+    Examples
+    --------
+    >>> url = 'https://github.com/films/page/actions/runs/12'
+    >>> run = WorkflowRun('9f2c', 12, 'completed', 'failure', url)
+    >>> run.status, run.succeeded
+    ('completed', False)
+    """
     key:str        # What it was started for
     number:int     # GitHub's own number
     status:str     # queued, in_progress, completed, ...
@@ -214,7 +240,16 @@ def find_run(
     github:str='https://api.github.com',
     timeout:float=10., # Seconds for an answer
 )->WorkflowRun:      # None if there is none
-    "The run that was started for a key, among the latest hundred; DispatchError without an answer."
+    """The run that was started for a key, among the latest hundred; DispatchError without an
+    answer.
+
+    Examples
+    --------
+    >>> find_run('9f2c', 'films/page', '')   # nobody is asked without a token
+    Traceback (most recent call last):
+        ...
+    ValueError: token = '': expected a text
+    """
     path = 'actions/runs?event=repository_dispatch&per_page=100'
     listed = _call('GET', github, repository, path, token, timeout).json()['workflow_runs']
     mine = [run for run in listed if key in run['display_title'].split()]
@@ -235,7 +270,18 @@ def dispatch(
     timeout:float=10.,  # Seconds for an answer
 )->str:              # The key of the run
     """Start a workflow, once, however often it is asked. DispatchError if GitHub refuses, or is
-    silent to the last attempt."""
+    silent to the last attempt.
+
+    Examples
+    --------
+    >>> from trending_now.delivery.targets import free_port
+    >>> nobody = f'http://127.0.0.1:{free_port()}'
+    >>> dispatch('deploy', {'version': 'v7'}, 'films/page', 'token', github=nobody,
+    ...          attempts=2, back_off=.01)
+    Traceback (most recent call last):
+        ...
+    trending_now.delivery.dispatch.DispatchError: GET ... ConnectionError, after 2 attempts; ...
+    """
     key = dispatch_key(event, payload)
     body = {'event_type': event, 'client_payload': {**payload, 'key': key}}
     growing = tenacity.wait_exponential_jitter(multiplier=back_off, max=60, jitter=back_off/2)
@@ -263,7 +309,24 @@ def await_run(
     every:float=5.,       # Seconds between two looks
     timeout:float=10.,    # Seconds for an answer
 )->WorkflowRun:
-    "The run of a key, once it has ended. DispatchError if it has not, or does not appear."
+    """The run of a key, once it has ended. DispatchError if it has not, or does not appear.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> text = '''
+    ... name: deploy
+    ... run-name: deploy ${{ github.event.client_payload.key }}
+    ... 'on': {repository_dispatch: {types: [deploy]}}
+    ... jobs: {deploy: {steps: [{id: deploy, run: exit 3}]}}
+    ... '''
+    >>> to = {'repository': 'films/page', 'token': 'rehearsal'}
+    >>> with TemporaryDirectory() as folder, Rehearsal(folder, {'deploy.yml': text}) as github:
+    ...     key = dispatch('deploy', {'version': 'v7'}, **to, github=github.url)
+    ...     run = await_run(key, **to, github=github.url, every=.02)
+    >>> run.status, run.conclusion
+    ('completed', 'failure')
+    """
     until, last = time.monotonic() + checks.positive('patience', patience), 'it is not listed'
     while True:
         try: run = find_run(key, repository, token, github, timeout)
@@ -283,7 +346,16 @@ def failed_step(
     github:str='https://api.github.com',
     timeout:float=10., # Seconds for an answer
 )->str:              # '' if none did: it was cancelled, say, or nobody answers
-    "The name of the step in which a run failed."
+    """The name of the step in which a run failed.
+
+    Examples
+    --------
+    >>> from trending_now.delivery.targets import free_port
+    >>> nobody = f'http://127.0.0.1:{free_port()}'
+    >>> run = WorkflowRun('9f2c', 12, 'completed', 'failure', f'{nobody}/runs/12')
+    >>> failed_step(run, 'films/page', 'token', github=nobody)   # it does not answer
+    ''
+    """
     try: jobs = _call('GET', github, repository, f'actions/runs/{run.number}/jobs', token, timeout)
     except _Passing: return ''
     steps = [step for job in jobs.json()['jobs'] for step in job['steps']]

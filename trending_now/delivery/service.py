@@ -23,7 +23,23 @@ def known_answers(
     n:int=5,    # How many of the latest films
     films=None, # The catalogue, where it has been read already
 )->dict:        # Film -> probability by genre
-    "What a version says of some films, without a service."
+    """What a version says of some films, without a service.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import pandas as pd
+    >>> from trending_now.catalogue import COLUMNS, as_record, labels
+    >>> from trending_now.genres.booster import GenreBooster
+    >>> film = {'title': 'Cube', 'year': 1997, 'runtime': 90, 'genres': ['Thriller']}
+    >>> films = as_record(pd.DataFrame([film]*12, columns=COLUMNS))
+    >>> films['film_id'] = [f'Q{n}' for n in range(12)]
+    >>> with TemporaryDirectory() as folder:
+    ...     GenreBooster('v1', trees=1).fit(films, labels(films)).save(f'{folder}/v1')
+    ...     answers = known_answers(f'{folder}/v1', 2, films)
+    >>> {film_id: max(proba, key=proba.get) for film_id, proba in answers.items()}
+    {'Q10': 'Thriller', 'Q11': 'Thriller'}
+    """
     predictor, snapshot = Predictor(films), FolderSource(folder, films).snapshot()
     latest = predictor.films.index[-checks.whole('n', n, 1):].tolist()
     proba = predictor.answer(snapshot, snapshot.main, latest)
@@ -48,7 +64,15 @@ def smoke_test(
     answers:dict,      # From `known_answers`
     timeout:float=10., # Seconds for each answer
 )->SmokeReport:
-    "Whether the service that answers at a URL is a version, and says what it should."
+    """Whether the service that answers at a URL is a version, and says what it should.
+
+    Examples
+    --------
+    >>> from trending_now.delivery.targets import free_port
+    >>> report = smoke_test(f'http://127.0.0.1:{free_port()}', 'v2', {'Q1': {'Drama': .8}})
+    >>> report.passed, report.wrong[0]   # nobody answers there
+    (False, 'health: ConnectionError')
+    """
     looks = {'health': _health, 'genres': _known, 'unknown film': _unknown, 'front page': _front}
     wrong = []
     for look in looks.values():

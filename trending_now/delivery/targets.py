@@ -32,7 +32,13 @@ def _without_secrets():
     return {name: value for name, value in os.environ.items() if not name.startswith(secret)}
 
 def free_port()->int:
-    "A port of this machine's loopback on which nobody listens."
+    """A port of this machine's loopback on which nobody listens.
+
+    Examples
+    --------
+    >>> 1024 <= free_port() < 65536
+    True
+    """
     with free_socket() as probe: return probe.getsockname()[1]
 
 def _answers(url, seconds=2.):
@@ -45,7 +51,17 @@ def _answers(url, seconds=2.):
 ENDS = ('succeeded', 'unchanged', 'rolled back', 'failed')
 
 class DeliveryError(RuntimeError):
-    "A deployment cannot be begun or followed; the message says why and what to do."
+    """A deployment cannot be begun or followed; the message says why and what to do.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     LocalProcess(f'{folder}/page', ['serve', '{image}', '{port}']).wait('000009')
+    Traceback (most recent call last):
+        ...
+    trending_now.delivery.targets.DeliveryError: page: there is no operation '000009'
+    """
 
 @dataclass(frozen=True)
 class Deployment:
@@ -78,7 +94,15 @@ class Deployment:
 
 # %% ../../nbs/7_operating/32_targets.ipynb #tg-target
 class Target(Protocol):
-    "A place where one service runs."
+    """A place where one service runs.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> page = SimpleNamespace(name='page', image=lambda: 'v1', url=lambda: 'http://page')
+    >>> roll_out(page, 'v1').state   # it runs already: `update` and `wait` are not called
+    'unchanged'
+    """
     name:str # Of the service
 
     def image(self)->str:
@@ -275,7 +299,18 @@ def roll_out(
     patience:float=900.,  # Seconds that an update may take
 )->Deployment:
     """Update a service, wait for the operation's own end, check it from outside, and go back to the
-    image before where it is wrong. An image that runs and passes is left alone."""
+    image before where it is wrong. An image that runs and passes is left alone.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> end = Deployment('page', 'v2', 'v1', 'rolled back', 'status 404')
+    >>> page = SimpleNamespace(name='page', image=lambda: 'v1', url=lambda: 'http://page',
+    ...                        update=lambda image: 'update 1', wait=lambda *asked: end)
+    >>> done = roll_out(page, 'v2')
+    >>> done.good, done.serves, done.reason
+    (False, 'v1', 'status 404')
+    """
     before = target.image()
     if before == str(image) and not _wrong(target, check):
         return Deployment(target.name, str(image), before, 'unchanged')
@@ -297,7 +332,20 @@ def go_back(
     reason:str,           # Why
     patience:float=900.,  # Seconds that an update may take
 )->Deployment:
-    "Go back to an image; the end is 'rolled back', or 'failed' where that did not work either."
+    """Go back to an image; the end is 'rolled back', or 'failed' where that did not work either.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> end = Deployment('page', 'v1', 'v2', 'succeeded')
+    >>> page = SimpleNamespace(name='page', image=lambda: 'v2',
+    ...                        update=lambda image: 'update 2', wait=lambda *asked: end)
+    >>> back = go_back(page, 'v1', 'status 404')
+    >>> back.state, back.serves, back.reason
+    ('rolled back', 'v1', 'status 404')
+    >>> go_back(page, '', 'status 404').reason
+    'status 404; nothing to go back to'
+    """
     left = target.image()
     def end(state, more='', operation=''):
         return Deployment(target.name, left, image, state, reason + more, operation)

@@ -72,14 +72,28 @@ def _as_text(workflow):
 
 # %% ../../nbs/7_operating/35_workflows.ipynb #wf-ci-code
 def ci_workflow()->dict:
-    "Everything that must hold, for every change."
+    """Everything that must hold, for every change.
+
+    Examples
+    --------
+    >>> test = ci_workflow()['jobs']['test']
+    >>> test['permissions'], test['steps'][-1]['run']
+    ({'contents': 'read'}, 'make test')
+    """
     test = _job('test', [*_begin(), {'name': 'Test', 'run': 'make test'}], 90,
                 {'contents': 'read'})
     on = {'push': {'branches': ['main']}, 'pull_request': None}
     return _workflow('ci', on, 'ci-${{ github.ref }}', {'test': test}, cancel=True)
 
 def docs_workflow()->dict:
-    "The docs site, built and published."
+    """The docs site, built and published.
+
+    Examples
+    --------
+    >>> for name, job in docs_workflow()['jobs'].items(): print(name, job['permissions'])
+    build {'contents': 'read'}
+    publish {'pages': 'write', 'id-token': 'write'}
+    """
     build = [*_begin(), {'name': 'Build', 'run': 'make docs'},
              _uses('actions/upload-pages-artifact', path='_docs')]
     publish = [{**_uses('actions/deploy-pages'), 'id': 'site'}]
@@ -129,7 +143,14 @@ def _prepared(fetch):
 def deploy_workflow(
     environment:str,   # staging, production or rollback
 )->dict:
-    "Deploy the version of an event to an environment; ValueError for another environment."
+    """Deploy the version of an event to an environment; ValueError for another environment.
+
+    Examples
+    --------
+    >>> production = deploy_workflow('production')
+    >>> production['on'], production['concurrency']['group']
+    ({'repository_dispatch': {'types': ['deploy-production']}}, 'production')
+    """
     checks.one_of('environment', environment, ('staging', 'production', 'rollback'))
     service = 'staging' if environment == 'staging' else 'production'
     build = [{'name': 'Build', 'run': _BUILD}] if environment == 'staging' else []
@@ -147,7 +168,13 @@ def deploy_workflow(
 
 # %% ../../nbs/7_operating/35_workflows.ipynb #wf-all
 def workflow_files()->dict: # Path -> text
-    "Every file of `.github/workflows`."
+    """Every file of `.github/workflows`.
+
+    Examples
+    --------
+    >>> [path.split('/')[-1] for path in workflow_files()]
+    ['ci.yml', 'docs.yml', 'deploy-staging.yml', 'deploy-production.yml', 'rollback.yml']
+    """
     named = {'ci': ci_workflow(), 'docs': docs_workflow(),
              **{f'deploy-{name}': deploy_workflow(name) for name in ('staging', 'production')},
              'rollback': deploy_workflow('rollback')}
@@ -158,7 +185,13 @@ BASE = ('python:3.11-slim-bookworm@sha256:'
         'b18992999dbe963a45a8a4da40ac2b1975be1a776d939d098c647482bcad5cba')
 
 def dockerfile()->str: # Text
-    "The file from which the image of a version is built."
+    """The file from which the image of a version is built.
+
+    Examples
+    --------
+    >>> [line for line in dockerfile().splitlines() if line.startswith('USER')]   # not root
+    ['USER 10001']
+    """
     return f'''{_HEAD}FROM {BASE}
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /srv
@@ -181,10 +214,22 @@ ENTRYPOINT ["trending-now", "serve", "--host", "0.0.0.0", "--port", "8080", \\
 
 # %% ../../nbs/7_operating/35_workflows.ipynb #wf-ignore
 def dockerignore()->str: # Text
-    "What the build of an image may see: nothing but what it copies."
+    """What the build of an image may see: nothing but what it copies.
+
+    Examples
+    --------
+    >>> dockerignore().splitlines()[1:3]   # all is hidden, but for what follows
+    ['*', '!pyproject.toml']
+    """
     seen = ('pyproject.toml', 'constraints.txt', 'README.md', 'LICENSE', 'trending_now', 'model')
     return '\n'.join([f'{_HEAD}*', *(f'!{name}' for name in seen), '**/__pycache__']) + '\n'
 
 def delivery_files()->dict: # Path -> text
-    "Every file with which the project is delivered."
+    """Every file with which the project is delivered.
+
+    Examples
+    --------
+    >>> [*delivery_files()][-3:]
+    ['.github/workflows/rollback.yml', 'Dockerfile', '.dockerignore']
+    """
     return {**workflow_files(), 'Dockerfile': dockerfile(), '.dockerignore': dockerignore()}
