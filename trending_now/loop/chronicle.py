@@ -217,7 +217,18 @@ def alerts_table(
 def set_aside(
     workspace:Workspace,
 )->pd.DataFrame: # week, film_id, title, reason: a row for each row
-    "Every row that was quarantined on arrival."
+    """Every row that was quarantined on arrival.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> rows = [{'film_id': 7, 'title': 'Alien', 'reason': 'year: it is missing'}]
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     _ = workspace.write('quarantine', 0, rows), workspace.write('done', 0, {'week': 0})
+    ...     set_aside(workspace).values.tolist()
+    [[0, 7, 'Alien', 'year: it is missing']]
+    """
     rows = [{'week': week, **row} for week in range(done(workspace))
             for row in workspace.read('quarantine', week)]
     return pd.DataFrame(rows, columns=['week', 'film_id', 'title', 'reason'])

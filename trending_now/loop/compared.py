@@ -72,6 +72,13 @@ def difference(
 
     ValueError for fewer than two weeks, years of unequal length, or an unknown lane (Politis and
     Romano 1992; Owen 2007).
+
+    Examples
+    --------
+    >>> weeks = pd.DataFrame({'lane': ['service']*4 + ['never']*4,
+    ...                       'tp': [8, 9, 8, 7] + [5, 4, 5, 6], 'fp': 1, 'fn': 1})
+    >>> [round(points, 3) for points in difference(weeks, 'service', 'never')]
+    [0.056, 0.027, 0.088]
     """
     counts = [_counts_of(table, lane) for lane in (a, b)]
     rng = checks.generator(stream(7, 'difference') if rng is None else rng)
@@ -215,7 +222,9 @@ def headline(
     Doing nothing is the lane `frozen`, in which nothing is updated, else `never`.
     """
     year = table[table.lane == 'service']
-    did = (f'In {len(year)} weeks the service retrained {int(year.trained.sum())} times, for '
+    times = int(year.trained.sum())
+    often = '1 time' if times == 1 else f'{times} times'
+    did = (f'In {len(year)} weeks the service retrained {often}, for '
            f'{year.cpu.sum():.1f} seconds of a processor')
     nothing = [lane for lane in ('frozen', 'never') if lane in set(table.lane)]
     if not nothing: return f'{did}; no lane ran beside it, so nobody can say what it was worth.'

@@ -177,7 +177,20 @@ def _agreement(view, version, week):
 _LATELY = 4 # Weeks in which an alert is open
 
 def open_alerts(view)->tuple: # Sentences
-    "What a person should look at before saying yes."
+    """What a person should look at before saying yes.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import Step, View, Workspace, start
+    >>> from trending_now.settings import Settings
+    >>> step = Step('approve', approve_week, ('reading@all', 'requests'), ())
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), Settings())
+    ...     _ = workspace.write('reading', 0, {'held': ['half of the years are missing']})
+    ...     open_alerts(View(workspace, step, 0))
+    ('week 0 is held: half of the years are missing',)
+    """
     weeks = range(max(0, view.week - _LATELY + 1), view.week + 1)
     return tuple(f'week {week} is held: {"; ".join(view.read("reading", week)["held"])}'
                  for week in weeks if is_held(view, week))

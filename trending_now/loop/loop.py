@@ -81,7 +81,17 @@ def _check_trials(settings):
 def done(
     workspace:Workspace,
 )->int: # Number of weeks
-    "How many weeks of a workspace are complete."
+    """How many weeks of a workspace are complete.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     for week in (0, 1, 3): _ = workspace.write('done', week, {'week': week})
+    ...     done(workspace)
+    2
+    """
     week = 0
     while workspace.has('done', week): week += 1
     return week
@@ -117,7 +127,20 @@ _MEASURED = {'cost.json', 'packet.md', 'packet.html', '.lock', '.holder', 'lanes
 def digest(
     workspace:Workspace,
 )->str: # SHA-256
-    "One hash over all artefacts and over the history of versions; costs are left out."
+    """One hash over all artefacts and over the history of versions; costs are left out.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), Settings())
+    ...     begun = digest(workspace)
+    ...     for name in ('cost', 'scores'):
+    ...         _ = workspace.write(name, 0, {'any': 1})
+    ...         print(name, digest(workspace) == begun)
+    cost True
+    scores False
+    """
     total = hashlib.sha256()
     for path in sorted(workspace.path.rglob('*')):
         name = path.relative_to(workspace.path)

@@ -21,7 +21,16 @@ from ..settings import stream
 # %% ../../nbs/7_operating/10_mixed_trials.ipynb #mx-ilt
 @dataclass(frozen=True, eq=False, repr=False)
 class InterleavingTrial(WeeklyTrial):
-    "Pages mixed of both, one vote a visitor; ValueError for rules that cannot be kept."
+    """Pages mixed of both, one vote a visitor; ValueError for rules that cannot be kept.
+
+    Examples
+    --------
+    >>> trial = InterleavingTrial('trees-2', max_weeks=1)
+    >>> trial.assign(['ann', 'bob']).tolist()
+    [2, 2]
+    >>> trial.observe(Votes(wins_a=20, wins_b=60, ties=40), at=0).reasons[0]
+    'the candidate is preferred'
+    """
     need:str = 'win'           # or 'no harm': passes where a loss beyond the margin is excluded
     margin:float = .1          # Votes for the champion above one half that 'no harm' must exclude
     mixes:int = 64             # Mixed pages a week, in pairs: an even number

@@ -18,7 +18,15 @@ from ..show import html_table, markdown_table
 # %% ../../nbs/7_operating/30_review.ipynb #rv-07
 @dataclass(frozen=True)
 class Evidence:
-    "What the rules may look at."
+    """What the rules may look at.
+
+    Examples
+    --------
+    >>> lanes = pd.DataFrame({'lane': ['never'], 'difference': -.02, 'low': -.03, 'high': -.01})
+    >>> seen = Evidence(Settings(), lanes, gates=pd.DataFrame())
+    >>> seen.lanes.lane[seen.lanes.high < 0].tolist() # beside which the service is worse
+    ['never']
+    """
     settings:Settings   # Of the service
     lanes:pd.DataFrame  # lane, difference (service minus lane, micro-F1), low, high, says
     gates:pd.DataFrame  # Of a year: week, passed, difference, low, high (of the log loss), f1,
@@ -26,7 +34,13 @@ class Evidence:
     first:int=0         # First week of what `lanes` says
 
 def review_due(week:int)->bool:
-    "Whether a review is due at the end of a week: every fourth."
+    """Whether a review is due at the end of a week: every fourth.
+
+    Examples
+    --------
+    >>> [week for week in range(12) if review_due(week)]
+    [3, 7, 11]
+    """
     return (week + 1) % 4 == 0
 
 def evidence_of(
@@ -65,7 +79,14 @@ def _beside(table):
 # %% ../../nbs/7_operating/30_review.ipynb #rv-13
 @dataclass(frozen=True)
 class Proposal:
-    "One change of one knob."
+    """One change of one knob.
+
+    Examples
+    --------
+    >>> why = 'the last 8 candidates were refused'
+    >>> Proposal('rarer schedule', 'triggers.schedule', '0 0 * * 1', RARER['0 0 * * 1'], why).then
+    '0 0 1 * *'
+    """
     rule:str  # That speaks
     knob:str  # As in settings.ini: section.name
     now:str   # Its value
@@ -137,7 +158,16 @@ REVIEW_RULES = {
 def propose(
     seen:Evidence,
 ): # A `Proposal`, or None
-    "The first rule that speaks."
+    """The first rule that speaks.
+
+    Examples
+    --------
+    >>> lanes = pd.DataFrame({'lane': ['never'], 'difference': -.02, 'low': -.03, 'high': -.01})
+    >>> gates = pd.DataFrame(columns=['week', 'passed', 'difference', 'low', 'f1', 'f1_low', 'cpu'])
+    >>> found = propose(Evidence(Settings(), lanes, gates))
+    >>> found.rule, found.knob, found.then # '': no schedule
+    ('no retraining', 'triggers.schedule', '')
+    """
     for name, rule in REVIEW_RULES.items():
         said = rule(seen)
         if said: return Proposal(name, *said)
@@ -201,6 +231,12 @@ def review(
     """Look back at how a service retrains; written to reviews/week-NNNN.md and .html, too.
 
     `WorkspaceError` for a week that is not done, or fewer than four.
+
+    Examples
+    --------
+    >>> review('a-new-folder', 3)
+    Traceback (most recent call last):
+    trending_now.loop.workspace.WorkspaceError: a-new-folder: week 3 cannot be reviewed: ...
     """
     if not isinstance(workspace, Workspace): workspace = Workspace(workspace)
     if not 3 <= week < done(workspace):

@@ -62,7 +62,19 @@ def run_step(
     week:int,  # Service week
     steps=STEPS, # By name
 ):
-    "One step of one week; doing it again changes nothing. ValueError for an unknown step."
+    """One step of one week; doing it again changes nothing. ValueError for an unknown step.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import start
+    >>> from trending_now.settings import Settings
+    >>> greet = Step('greet', lambda view: print('hello in week', view.week), (), ())
+    >>> with TemporaryDirectory() as folder:
+    ...     start(Workspace(folder), Settings())
+    ...     run_step('greet', folder, 3, {'greet': greet})
+    hello in week 3
+    """
     step = steps[checks.one_of('step', name, tuple(steps))]
     if not isinstance(workspace, Workspace): workspace = Workspace(workspace)
     step.run(View(workspace, step, int(week)))
@@ -72,7 +84,22 @@ def run_weeks(
     weeks,               # Numbers, from 0 on
     steps=STEPS,         # By name, in order
 ):
-    "Every step of every week that is not done."
+    """Every step of every week that is not done.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import start
+    >>> from trending_now.settings import Settings
+    >>> steps = {'greet': Step('greet', lambda view: print('week', view.week), (), ())}
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), Settings())
+    ...     run_weeks(workspace, range(1), steps)
+    ...     run_weeks(workspace, range(3), steps) # goes on after the first
+    week 0
+    week 1
+    week 2
+    """
     for week in weeks:
         if workspace.has('done', week): continue
         for name in steps: run_step(name, workspace, week, steps)
@@ -118,7 +145,18 @@ def links(
 def diagram(
     steps=STEPS, # By name, in order
 )->str:          # Mermaid
-    "The steps of a week as a flow chart."
+    """The steps of a week as a flow chart.
+
+    Examples
+    --------
+    >>> steps = {'look': Step('look', None, (), ('trial',)),
+    ...          'approve': Step('approve', None, ('trial',), ('approval',))}
+    >>> print(diagram(steps))
+    flowchart TD
+      look["look<br><small>trial</small>"]
+      approve["approve<br><small>approval</small>"]
+      look --> approve
+    """
     lines = ['flowchart TD']
     for name, step in steps.items():
         written = ', '.join(artefact for artefact in step.writes if artefact != 'registry')

@@ -38,7 +38,15 @@ def _visits(events):
 def lost_clicks(
     events:pd.DataFrame, # unit, week, variant ('champion' or 'candidate') and kind, a row each
 )->tuple:                # (clicks, low, high), 95%; NaN where a week lacks one of the sides
-    "Clicks that the candidate's page lost against the champion's in the same weeks, by visitor."
+    """Clicks that the candidate's page lost against the champion's in the same weeks, by visitor.
+
+    Examples
+    --------
+    >>> events = pd.DataFrame({'unit': [*range(8), 0, 1, 2], 'kind': ['exposure']*8 + ['click']*3,
+    ...     'variant': ['champion', 'candidate']*5 + ['champion'], 'week': 0})
+    >>> [round(clicks, 1) for clicks in lost_clicks(events)] # 2 clicks in 4 views, then 1 in 4
+    [1.0, -1.8, 3.8]
+    """
     if not len(events): return (np.nan,)*3
     rows = _visits(events)
     sums = rows.groupby(['variant', 'week'])[['exposure', 'click']].sum()

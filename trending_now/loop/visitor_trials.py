@@ -29,7 +29,16 @@ def own_events(
     trial,  # Any trial: its name and first week
     events, # Events record
 )->pd.DataFrame:
-    "Events of the views shown since the step began, late ones too; ValueError without a column."
+    """Events of the views shown since the step began, late ones too; ValueError without a column.
+
+    Examples
+    --------
+    >>> rows = [('seen', 'exposure'), ('seen', 'click'), ('unseen', 'click')]
+    >>> events = pd.DataFrame(rows, columns=['request_id', 'kind']).assign(ts=service_time(0),
+    ...     unit='ann', experiment='trees-2', variant='candidate', position=0)
+    >>> own_events(ABTrial('trees-2'), events).request_id.tolist()
+    ['seen', 'seen']
+    """
     lacks = [name for name in _COLUMNS if name not in events]
     if lacks: raise ValueError(f'events have no column {", ".join(lacks)}')
     own = events[(events.experiment == trial.name).to_numpy(bool)]
@@ -47,7 +56,13 @@ def _corrections(margin):
 def trial_metrics(
     guard_margin:float=0., # Rise of corrections a click that is tolerated, as a share
 )->tuple:                  # Two of ab's Metric
-    "Clicks a view decide, corrections a click guard; ValueError for a margin below 0."
+    """Clicks a view decide, corrections a click guard; ValueError for a margin below 0.
+
+    Examples
+    --------
+    >>> [(metric.name, metric.margin) for metric in trial_metrics(.25)]
+    [('clicks a view', 0.02), ('corrections a click', 0.25)]
+    """
     return _CLICKS, _corrections(guard_margin)
 
 class VisitorTrial(WeeklyTrial):
@@ -93,7 +108,14 @@ def _doubts(self:VisitorTrial, table, share, min_units):
 # %% ../../nbs/7_operating/09_visitor_trials.ipynb #vt-can
 @dataclass(frozen=True, eq=False, repr=False)
 class CanaryTrial(VisitorTrial):
-    "A growing share of the visitors, with a brake; ValueError for rules that cannot be kept."
+    """A growing share of the visitors, with a brake; ValueError for rules that cannot be kept.
+
+    Examples
+    --------
+    >>> trial = CanaryTrial('trees-2', steps=(.05, .5))
+    >>> trial.share, float(trial.assign(range(2000)).mean().round(2))
+    (0.05, 0.05)
+    """
     steps:tuple = (.2, .5)     # Shares of the visitors, rising
     patience:int = 3           # Weeks without proof of harm after which a step is passed
     min_units:int = 60         # Visitors that each group needs
@@ -168,7 +190,13 @@ def _recall(self:CanaryTrial, memory):
 # %% ../../nbs/7_operating/09_visitor_trials.ipynb #vt-abt
 @dataclass(frozen=True, eq=False, repr=False)
 class ABTrial(VisitorTrial):
-    "Half of the visitors, with planned weekly looks; ValueError for rules that cannot be kept."
+    """Half of the visitors, with planned weekly looks; ValueError for rules that cannot be kept.
+
+    Examples
+    --------
+    >>> ABTrial('trees-2').assign(['ann', 'bob', 'cleo', 'dan', 'eve', 'fay']).tolist()
+    [1, 0, 1, 0, 0, 0]
+    """
     need:str = 'win'           # or 'no harm': passes where a loss beyond the margin is excluded
     margin:float = .1          # Loss of clicks a view that 'no harm' must exclude, as a share
     guard_margin:float = .25   # Rise of corrections a click that is tolerated, as a share

@@ -20,7 +20,16 @@ from .visitor_trials import VisitorTrial, trial_metrics
 class Watch(VisitorTrial):
     """After a promotion: the new champion (1, 'candidate' in the log) for most, its predecessor
     (0, 'champion') for a holdback. It halts on harm, else passes after `max_weeks`; ValueError for
-    rules that cannot be kept."""
+    rules that cannot be kept.
+
+    Examples
+    --------
+    >>> watch = Watch('trees-2', holdback=.2)
+    >>> watch.share
+    0.8
+    >>> watch.assign(['ann', 'bob', 'cleo', 'dan', 'eve']).tolist() # 0: one keeps the predecessor
+    [1, 1, 1, 0, 1]
+    """
     holdback:float = .1        # Share of the visitors that keep the predecessor
     margin:float = 0.          # Loss of clicks a view that is tolerated, as a share
     guard_margin:float = 0.    # Rise of corrections a click that is tolerated, as a share
