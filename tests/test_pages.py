@@ -1,5 +1,7 @@
 "Pages as their readers meet them."
 
+import re
+
 import pytest
 from conftest import ROOT
 from notebooks import load, notebooks, source
@@ -38,3 +40,10 @@ def test_what_the_reader_will_be_able_to_do_stands_in_one_line(page):
     first = next(c for c in load(page)["cells"] if c["cell_type"] == "markdown")
     lines = [line for line in source(first).splitlines() if line.startswith(">")]
     assert len(lines) == 1, "the site shows the first line alone"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_no_link_stands_within_another(page):
+    texts = [source(c) for c in load(page)["cells"] if c["cell_type"] == "markdown"]
+    words = re.sub(r"`[^`\n]*`", "", "\n".join(texts))
+    assert re.findall(r"\[\[[^\]]*\]\(|\]\([^()\s]*\]\(", words) == []

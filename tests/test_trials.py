@@ -16,9 +16,11 @@ from trending_now.diners import Diners, build_page, corrupt, join_pages, unit_id
 from trending_now.interleaving import Votes, preference
 from trending_now.loop.mixed_trials import InterleavingTrial
 from trending_now.loop.planning import PlanError, plan_trial, trial_from_state
+from trending_now.loop.serving import events_of
 from trending_now.loop.trials import VARIANTS, ShadowTrial, ShadowWeek, Trial
 from trending_now.loop.visitor_trials import ABTrial, CanaryTrial
 from trending_now.loop.watching import Watch
+from trending_now.loop.workspace import Workspace
 from trending_now.rollouts import run_shadow
 from trending_now.settings import DinersKnobs, stream
 
@@ -684,3 +686,10 @@ def test_a_canary_whose_memory_disagrees_with_its_plan_or_log_is_refused():
 def test_rules_that_cannot_be_kept_are_refused(make):
     with pytest.raises(ValueError):
         make()
+
+
+@pytest.mark.parametrize("kind", [ABTrial, CanaryTrial, InterleavingTrial, Watch])
+def test_weeks_in_which_nobody_came_are_measured_as_nothing(tmp_path, kind):
+    nothing = events_of(Workspace(tmp_path), [-1])
+    found = kind("v2").measure(nothing)
+    assert sum(found) == 0 if isinstance(found, Votes) else len(found) == 0

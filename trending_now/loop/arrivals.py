@@ -147,7 +147,22 @@ def learned_from(
     view,
     week:int, # Service week
 )->list:      # Week numbers
-    "The weeks that may be learned from at the end of a week: labels are there, nobody doubts them."
+    """The weeks that may be learned from at the end of a week: labels are there, nobody doubts
+    them.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import Step, View, start
+    >>> from trending_now.settings import Settings
+    >>> step = Step('curate', None, ('reading@all', 'requests'), ())
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), Settings())
+    ...     for week, why in enumerate([[], ['66 rows were set aside'], []]):
+    ...         _ = workspace.write('reading', week, {'held': why})
+    ...     learned_from(View(workspace, step, 2), 2)
+    [0, 2]
+    """
     told = range(week + 1 - view.settings.replay.label_weeks)
     return [earlier for earlier in told if not is_held(view, earlier, week)]
 

@@ -16,7 +16,19 @@ def films_of(
     view,
     weeks, # Week numbers, or 'history' among them
 )->pd.DataFrame: # Films record
-    "Films of some weeks, in the order given; ValueError for none."
+    """Films of some weeks, in the order given; ValueError for none.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import Workspace
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     for week, title in enumerate(['Alien', 'Fargo']):
+    ...         _ = workspace.write('films', week, pd.DataFrame({'title': [title]}))
+    ...     films_of(workspace, [1, 0]).title.tolist()
+    ['Fargo', 'Alien']
+    """
     parts = [view.read('history') if week == 'history' else view.read('films', week)
              for week in weeks]
     with_films = [part for part in parts if len(part)]
@@ -26,7 +38,19 @@ def films_of(
 def learns_from_feedback(
     view, # Or `Workspace`
 )->bool:
-    "Whether what visitors and reviewers tell stands for the labels of the catalogue."
+    """Whether what visitors and reviewers tell stands for the labels of the catalogue.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import Workspace, start
+    >>> from trending_now.settings import CurationKnobs, Settings
+    >>> settings = Settings(curation=CurationKnobs(labels='feedback'))
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), settings)
+    ...     learns_from_feedback(workspace)
+    True
+    """
     return settings_of(getattr(view, 'workspace', view)).curation.labels == 'feedback'
 
 def beliefs(
@@ -34,7 +58,19 @@ def beliefs(
     weeks,  # Week numbers, or 'history' among them
     at:int, # As of the end of this week
 )->np.ndarray: # (films, 12) from 0 to 1, for the films of `films_of`
-    "How likely each genre is, by all that may be known; 0 and 1 where the catalogue is believed."
+    """How likely each genre is, by all that may be known; 0 and 1 where the catalogue is believed.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import Workspace, start
+    >>> from trending_now.settings import Settings
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), Settings()) # the catalogue is believed
+    ...     _ = workspace.write('films', 0, pd.DataFrame({'genres': [['Drama'], ['Comedy']]}))
+    ...     beliefs(workspace, [0], at=0)[:, :2].tolist()
+    [[1, 0], [0, 1]]
+    """
     return np.vstack([_believed(view, week, at) for week in weeks])
 
 def _believed(view, week, at):
@@ -48,7 +84,22 @@ def is_known(
     week:int, # Whose films
     at:int,   # As of the end of this week
 )->np.ndarray: # (films,) bool
-    "Of which films enough is told to judge a model by; of all where the catalogue is believed."
+    """Of which films enough is told to judge a model by; of all where the catalogue is believed.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import Step, View, Workspace, start
+    >>> from trending_now.settings import CurationKnobs, Settings
+    >>> step = Step('look', None, ('told@all',), ())
+    >>> settings = Settings(curation=CurationKnobs(labels='feedback'))
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), settings)
+    ...     for week in range(2): # a film has too few looks at first
+    ...         _ = workspace.write('told', week, {'known 0': np.array([True, week > 0])})
+    ...     [is_known(View(workspace, step, 1), 0, at=week).tolist() for week in range(2)]
+    [[True, False], [True, True]]
+    """
     if not learns_from_feedback(view): return np.ones(len(view.read('films', week)), bool)
     return _told(view, 'known', week, at)
 
@@ -57,7 +108,22 @@ def taught(
     weeks,  # Week numbers, or 'history' among them
     at:int, # As of the end of this week
 )->pd.DataFrame: # Films record
-    "Films of some weeks with the genres that may be learned: if feedback tells, the likelier ones."
+    """Films of some weeks with the genres that may be learned: if feedback tells, the likelier
+    ones.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import Step, View, Workspace, start
+    >>> from trending_now.settings import CurationKnobs, Settings
+    >>> step = Step('look', None, ('films@all', 'told@all'), ())
+    >>> with TemporaryDirectory() as folder:
+    ...     start(ws := Workspace(folder), Settings(curation=CurationKnobs(labels='feedback')))
+    ...     _ = ws.write('films', 0, pd.DataFrame({'genres': [['Drama']]}))
+    ...     _ = ws.write('told', 0, {'beliefs 0': np.array([[.2, .9, *[0]*10]])})
+    ...     taught(View(ws, step, 0), [0], at=0).genres.tolist()
+    [['Comedy']]
+    """
     films = films_of(view, weeks)
     if not learns_from_feedback(view): return films
     likelier = beliefs(view, weeks, at) >= .5
@@ -69,7 +135,16 @@ def told_in(
     week:int, # Whose films
     at:int,   # As of the end of this week
 )->int:       # The week whose file `told` says it
-    "When the last word was told of a week's films: nothing is added when they have left the page."
+    """When the last word was told of a week's films: nothing is added when they have left the page.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from trending_now.settings import Settings
+    >>> view = SimpleNamespace(settings=Settings()) # a film is on the page for 8 weeks
+    >>> [told_in(view, 3, at) for at in (3, 9, 30)]
+    [3, 9, 10]
+    """
     return min(at, week + view.settings.diners.pool_weeks - 1)
 
 def label_files(
@@ -77,7 +152,19 @@ def label_files(
     weeks,  # Week numbers, or 'history' among them
     at:int, # As of the end of this week
 )->list:    # Paths, as seen from the workspace
-    "The files from which `taught` reads."
+    """The files from which `taught` reads.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import Step, View, Workspace, start
+    >>> from trending_now.settings import CurationKnobs, Settings
+    >>> settings = Settings(curation=CurationKnobs(labels='feedback'))
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), settings)
+    ...     label_files(View(workspace, Step('look', None, (), ()), 1), ['history', 0], 1)
+    ['history.parquet', 'weeks/0000/films.parquet', 'weeks/0001/told.npz']
+    """
     files = [view.workspace.file('history') if week == 'history'
              else view.workspace.file('films', week) for week in weeks]
     told = {told_in(view, week, at) for week in weeks if week != 'history'}

@@ -20,7 +20,13 @@ def lane_of(
     workspace:Workspace,
     name:str, # One of the lanes of its settings
 )->Workspace:
-    "The workspace of a lane, beside those of the others."
+    """The workspace of a lane, beside those of the others.
+
+    Examples
+    --------
+    >>> lane_of(Workspace('service'), 'never').path.as_posix()
+    'service/lanes/never'
+    """
     return Workspace(workspace.path/'lanes'/name)
 
 def run_lane(
@@ -28,7 +34,18 @@ def run_lane(
     name:str,            # One of the lanes of its settings
     weeks:int,           # How many service weeks in all
 ):
-    "Run a lane up to a week: the same loop with the lane's settings."
+    """Run a lane up to a week: the same loop with the lane's settings.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.settings import Settings
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), Settings())
+    ...     run_lane(workspace, 'never', 0) # begun, and no week yet
+    ...     [settings_of(own).triggers.schedule for own in (workspace, lane_of(workspace, 'never'))]
+    ['0 0 1 * *', '']
+    """
     own, knobs = lane_of(workspace, name), lane(settings_of(workspace), name)
     own.approval = 'auto'  # nobody is asked about a lane
     with hold(own):

@@ -36,7 +36,23 @@ def lineup(view):
                           'incident': name, 'affected': affected})
 
 def send_away(view, over, at):
-    "Candidates that have beaten a champion which serves no more have to begin anew: archived."
+    """Candidates that have beaten a champion which serves no more have to begin anew: archived.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.genres.booster import seal
+    >>> from trending_now.loop import Step, View, Workspace, start
+    >>> from trending_now.settings import Settings
+    >>> with TemporaryDirectory() as folder, TemporaryDirectory() as model:
+    ...     start(workspace := Workspace(folder), Settings())
+    ...     view = View(workspace, Step('lineup', lineup, (), ('registry',)), 1)
+    ...     _ = seal(model), view.registry.register(model, {'week': 0}, None, by='Ada')
+    ...     view.registry.move('v1', 'staging-candidate', 'Ada', 'it beats v0')
+    ...     send_away(view, 'v0', moment_of(view))
+    ...     view.registry.stage('v1')
+    'archived'
+    """
     for stage in ('staging-candidate', 'validated-for-staging'):
         for version in view.registry.versions(stage):
             view.registry.move(version, 'archived', 'the loop', f'it was compared with {over}',
@@ -74,7 +90,14 @@ def _next_trial(view, champion):
 def _name(view, version): return f'{version}-week-{view.week}'
 
 def moment_of(view, more:int=0)->str: # ISO, UTC
-    "The beginning of the week, or of one after it."
+    """The beginning of the week, or of one after it.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> moment_of(SimpleNamespace(week=2)), moment_of(SimpleNamespace(week=2), more=1)
+    ('2024-01-15T00:00:00+00:00', '2024-01-22T00:00:00+00:00')
+    """
     return service_time(view.week + more).isoformat()
 
 def _watch(view, champion, predecessor):
@@ -133,7 +156,23 @@ def _first_version(view):
 
 # %% ../../nbs/7_operating/21_lineups.ipynb #de-11
 def look(view):
-    "One observation of the trial that is on: a decision, and its new state."
+    """One observation of the trial that is on: a decision, and its new state.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import ShadowTrial, Step, View, Workspace, start
+    >>> from trending_now.settings import Settings
+    >>> step = Step('look', look, ('lineup', 'proba'), ('trial',))
+    >>> line = {'trial': ShadowTrial('trees-2', weeks=1).state(), 'versions': ['v1', 'v2']}
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), Settings())
+    ...     _ = workspace.write('lineup', 0, line)
+    ...     _ = workspace.write('proba', 0, {'v1': np.full(24, .9), 'v2': np.full(24, .8)})
+    ...     look(View(workspace, step, 0))
+    ...     workspace.read('trial', 0)['decision']['action']
+    'pass'
+    """
     if view.has('trial'): return
     line = view.read('lineup')
     if not line['trial']: return view.write('trial', {'state': None, 'decision': None})

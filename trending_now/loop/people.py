@@ -31,6 +31,12 @@ def ask(
     """Leave a request where the next step finds it.
 
     ValueError without a name or a reason, `WorkspaceError` if no week is left to act on it.
+
+    Examples
+    --------
+    >>> ask(Workspace('service'), 'stop', 'Ada', 'the comedies are mislabelled')
+    Traceback (most recent call last):
+    ValueError: kind = 'stop': expected one of trigger, approve, reject, release, pause, ...
     """
     record = {'kind': checks.one_of('kind', kind, tuple(KINDS)), 'by': checks.text('by', by),
               'why': checks.text('why', why), **about}
@@ -83,7 +89,15 @@ def open_requests(view, kind)->list: # Requests
             if paper['kind'] == kind and paper['number'] not in acted]
 
 def resting(view)->str:
-    "Who has told the service to rest, and why; '' if it need not."
+    """Who has told the service to rest, and why; '' if it need not.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> asked = [{'kind': 'pause', 'by': 'Ada', 'why': 'the festival begins'}]
+    >>> resting(SimpleNamespace(read={'requests': asked}.get))
+    'paused by Ada: the festival begins'
+    """
     told = [paper for paper in view.read('requests') if paper['kind'] in ('pause', 'resume')]
     if not told or told[-1]['kind'] == 'resume': return ''
     return f"paused by {told[-1]['by']}: {told[-1]['why']}"
@@ -105,7 +119,14 @@ def pause(workspace:Workspace, by:str, why:str)->int: # Number of the request
     return ask(workspace, 'pause', by, why)
 
 def go_on(workspace:Workspace, by:str, why:str)->int: # Number of the request
-    "Go on; `WorkspaceError` if it is not paused."
+    """Go on; `WorkspaceError` if it is not paused.
+
+    Examples
+    --------
+    >>> go_on(Workspace('service'), 'Ada', 'the festival is over')
+    Traceback (most recent call last):
+    trending_now.loop.workspace.WorkspaceError: service: it is not paused
+    """
     if not resting(workspace): raise WorkspaceError(f'{workspace.path}: it is not paused')
     return ask(workspace, 'resume', by, why)
 
@@ -113,7 +134,17 @@ def go_on(workspace:Workspace, by:str, why:str)->int: # Number of the request
 def waiting(
     workspace:Workspace,
 )->str: # A version; '' if none
-    "The version that waits for a person's answer."
+    """The version that waits for a person's answer.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     _ = workspace.write('approval', 0, {'state': 'waiting', 'version': 'v3'})
+    ...     waiting(workspace)
+    'v3'
+    """
     version = _undecided(workspace)
     return '' if _answers(workspace, version) else version
 
@@ -156,7 +187,17 @@ def answer(
 def held_weeks(
     workspace:Workspace,
 )->list: # (week, reasons) of each
-    "Weeks that nobody may learn from, and why, until a person releases them."
+    """Weeks that nobody may learn from, and why, until a person releases them.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     workspace = Workspace(folder)
+    ...     _ = workspace.write('reading', 0, {'held': ['30 rows were set aside']})
+    ...     held_weeks(workspace)
+    [(0, ['30 rows were set aside'])]
+    """
     weeks = range(_first_without(workspace, 'reading'))
     return [(week, workspace.read('reading', week)['held']) for week in weeks
             if is_held(workspace, week)]
@@ -167,7 +208,14 @@ def release(
     by:str,   # Who has looked at it
     why:str,  # Reason
 )->int:       # Number of the request
-    "Let the loop learn from a held week; `WorkspaceError` for one that is not held."
+    """Let the loop learn from a held week; `WorkspaceError` for one that is not held.
+
+    Examples
+    --------
+    >>> release(Workspace('service'), 3, 'Ada', 'the genres were mended by hand')
+    Traceback (most recent call last):
+    trending_now.loop.workspace.WorkspaceError: service: week 3 is not held
+    """
     if not workspace.has('reading', week) or not is_held(workspace, week):
         raise WorkspaceError(f'{workspace.path}: week {week} is not held')
     return ask(workspace, 'release', by, why, week=int(week))

@@ -18,13 +18,29 @@ from ..rollouts.choosing import choose_test
 
 # %% ../../nbs/7_operating/12_planning.ipynb #pn-plan
 class PlanError(ValueError):
-    "A plan that cannot come to an end; the message names the number that stands in the way."
+    """A plan that cannot come to an end; the message names the number that stands in the way.
+
+    Examples
+    --------
+    >>> plan_trial('trees-2', test='ab', visitors_per_week=20, visits_per_week=30)
+    Traceback (most recent call last):
+    trending_now.loop.planning.PlanError: min_units = 60: the smaller group has 10 visitors ...
+    """
 
 _TESTS = 'auto', 'shadow', 'canary', 'ab', 'interleaving', 'watch'
 
 @dataclass(frozen=True, kw_only=True)
 class TrialTerms:
-    "What a trial is to show, and in how long; ValueError for terms that no trial could keep."
+    """What a trial is to show, and in how long; ValueError for terms that no trial could keep.
+
+    Examples
+    --------
+    >>> TrialTerms(margin=.05, need='no harm').max_weeks
+    8
+    >>> TrialTerms(alpha=.7)
+    Traceback (most recent call last):
+    ValueError: alpha = 0.7: expected ...
+    """
     effect:float = .15  # Smallest relative change of clicks a view worth finding
     margin:float = .1   # Loss that 'no harm' must exclude, as a share
     alpha:float = .05   # Chance of a false alarm in the whole trial
@@ -168,7 +184,15 @@ _KINDS = {kind.__name__: kind
 def trial_from_state(
     state:dict, # From `state()` of any trial, after a trip through JSON
 )->Trial:
-    "The trial as it was; ValueError for a state of another kind or release, or none at all."
+    """The trial as it was; ValueError for a state of another kind or release, or none at all.
+
+    Examples
+    --------
+    >>> trial = ShadowTrial('trees-2', weeks=1)
+    >>> again = trial_from_state(trial.state())
+    >>> type(again).__name__, again.name, again.phase
+    ('ShadowTrial', 'trees-2', 'running')
+    """
     if not isinstance(state, dict): raise ValueError(f'state = {state!r}: expected a dictionary')
     kind = checks.one_of('kind', state.get('kind'), tuple(_KINDS))
     return _KINDS[kind].from_state(state)

@@ -43,7 +43,16 @@ def pool(
     view,
     week:int=None, # Service week; None: this one
 )->list:           # Week numbers
-    "The weeks whose films may stand on the page."
+    """The weeks whose films may stand on the page.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from trending_now.settings import DinersKnobs, Settings
+    >>> view = SimpleNamespace(week=5, settings=Settings(diners=DinersKnobs(pool_weeks=3)))
+    >>> pool(view), pool(view, 1)
+    ([3, 4, 5], [0, 1])
+    """
     week = view.week if week is None else week
     return list(range(max(0, week - view.settings.diners.pool_weeks + 1), week + 1))
 
@@ -90,7 +99,13 @@ def _tested(view, films, lineup, trial):
     return diners.visit(both, _luck(view), trial.assign(unit_ids(range(len(diners.bot)))))
 
 def is_visible(trial)->bool:
-    "Whether visitors meet the candidate."
+    """Whether visitors meet the candidate.
+
+    Examples
+    --------
+    >>> is_visible(ShadowTrial('trees-2')), is_visible(InterleavingTrial('trees-2'))
+    (False, True)
+    """
     return not isinstance(trial, ShadowTrial)
 
 def _visit(view, page, assign):
@@ -138,17 +153,24 @@ def _how(view, version):
     return dict(clicks=clicks, model_version=version, columns=view.settings.diners.columns)
 
 # %% ../../nbs/7_operating/18_serving.ipynb #se-11
+_TEXTS = 'event_id kind unit request_id film_id model_version experiment variant payload'.split()
 _NO_EVENTS = pd.DataFrame({
     'ts': pd.Series(dtype='datetime64[us, UTC]'),
-    'kind': pd.Series(dtype=object), 'unit': pd.Series(dtype=object),
-    'film_id': pd.Series(dtype=object), 'payload': pd.Series(dtype=object),
-    'variant': pd.Series(dtype=object), 'value': pd.Series(dtype=float)})
+    **{name: pd.Series(dtype=object) for name in _TEXTS},
+    'position': pd.Series(dtype=np.int16), 'value': pd.Series(dtype=float)})
 
 def events_of(
     view,
     weeks, # Week numbers; those before the first are passed over
 )->pd.DataFrame: # Events record
-    "What visitors did in some weeks."
+    """What visitors did in some weeks.
+
+    Examples
+    --------
+    >>> from trending_now.loop import Workspace
+    >>> len(events_of(Workspace('service'), [-2, -1])) # before the first week nobody came
+    0
+    """
     parts = [view.read('events', week) for week in weeks
              if week >= 0 and view.has('events', week)]
     return pd.concat([part for part in parts if len(part)] or [_NO_EVENTS], ignore_index=True)
@@ -204,7 +226,16 @@ def layer_of(
     view,
     week:int, # Service week
 )->Layer:
-    "The policy layer as it stands before a week."
+    """The policy layer as it stands before a week.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from trending_now.settings import PolicyKnobs, Settings
+    >>> view = SimpleNamespace(settings=Settings(policy=PolicyKnobs(layer='rows')))
+    >>> layer_of(view, 0).held() # at first
+    '0 page views of evidence, 300 are needed'
+    """
     for earlier in reversed(range(week)):
         if view.has('layer', earlier): return Layer.from_state(view.read('layer', earlier))
     return Layer(view.settings.policy)

@@ -14,7 +14,20 @@ from ..registry.registry import Registry
 
 # %% ../../nbs/7_operating/14_views.ipynb #ws-18
 class UndeclaredError(RuntimeError):
-    "A step has touched an artefact that it does not declare."
+    """A step has touched an artefact that it does not declare.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import start
+    >>> from trending_now.settings import Settings
+    >>> step = Step('train', None, ('films', 'lineage'), ('model',))
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), Settings())
+    ...     View(workspace, step, 4).read('events')
+    Traceback (most recent call last):
+    trending_now.loop.views.UndeclaredError: step 'train' of week 4 reads 'events' of week 4: ...
+    """
 
 @dataclass(frozen=True)
 class Step:
@@ -43,19 +56,53 @@ def registry_at(
     settings, # Settings
     folder,   # Of the workspace, in which a local registry lies
 )->Registry:
-    "The registry that the settings name: in the workspace, or at the address given there."
+    """The registry that the settings name: in the workspace, or at the address given there.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.settings import Settings
+    >>> with TemporaryDirectory() as folder:
+    ...     registry_at(Settings(), folder).log_run('night', {'trees': 100}, {'micro_f1': .5})
+    ...     [found.name for found in Path(folder).iterdir()]
+    ['registry']
+    """
     url = settings.registry.url
     return Registry.open(f"local:{Path(folder)/'registry'}" if url == 'local' else url)
 
 def open_registry(
     workspace:Workspace,
 )->Registry:
-    "The registry of a workspace. `WorkspaceError` where no run has begun."
+    """The registry of a workspace. `WorkspaceError` where no run has begun.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import start
+    >>> from trending_now.settings import Settings
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), Settings())
+    ...     registry = open_registry(workspace)
+    ...     registry.versions(), registry is open_registry(workspace) # opened once
+    ([], True)
+    """
     def open_it(): return registry_at(settings_of(workspace), workspace.path)
     return workspace.remember('registry', open_it)
 
 class Answers:
-    "A registry that can be asked; UndeclaredError for whatever would change it."
+    """A registry that can be asked; UndeclaredError for whatever would change it.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     answers = Answers(Registry.open(f'local:{folder}'))
+    ...     answers.versions()
+    []
+    >>> answers.promote('v3')
+    Traceback (most recent call last):
+    trending_now.loop.views.UndeclaredError: registry.promote: this step declares to read the ...
+    """
     _verbs = ('get', 'champion', 'challengers', 'stage', 'versions', 'history', 'standing',
               'verify', 'runs', 'running')
 
@@ -67,7 +114,20 @@ class Answers:
 
 # %% ../../nbs/7_operating/14_views.ipynb #ws-19
 class View:
-    "The workspace as one step of one week may use it; UndeclaredError for anything else."
+    """The workspace as one step of one week may use it; UndeclaredError for anything else.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from trending_now.loop import start
+    >>> from trending_now.settings import Settings
+    >>> step = Step('evaluate', None, ('lineup@-1',), ('scores',))
+    >>> with TemporaryDirectory() as folder:
+    ...     start(workspace := Workspace(folder), Settings())
+    ...     _ = workspace.write('lineup', 3, {'champion': 'v2'})
+    ...     View(workspace, step, 4).read('lineup', 3)
+    {'champion': 'v2'}
+    """
     def __init__(self, workspace, step, week):
         self.workspace, self.step, self.week = workspace, step, week
         self.settings = settings_of(workspace)

@@ -94,7 +94,13 @@ _WRITE = {'.json': _write_json, '.npz': _write_arrays,
 
 # %% ../../nbs/7_operating/01_workspace.ipynb #ws-13
 class Workspace:
-    "A folder that holds a running system, and the only thing that knows what lies where."
+    """A folder that holds a running system, and the only thing that knows what lies where.
+
+    Examples
+    --------
+    >>> Workspace('service').file('films', 12).as_posix()
+    'service/weeks/0012/films.parquet'
+    """
     def __init__(self,
         path, # Its folder, which need not be there
     ):
@@ -171,7 +177,14 @@ class Workspace:
 def hold(
     workspace:Workspace, # Made if need be
 ):
-    "Keep others from running here meanwhile; `WorkspaceError` names the process that does."
+    """Keep others from running here meanwhile; `WorkspaceError` names the process that does.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, hold(Workspace(folder)): print('nobody else runs here')
+    nobody else runs here
+    """
     path, lock = workspace.path/'.lock', FileLock(workspace.path/'.lock', timeout=0)
     try:
         workspace.path.mkdir(parents=True, exist_ok=True)
@@ -215,7 +228,14 @@ def start(
     workspace:Workspace, # Made if need be
     settings:Settings,   # Knobs
 ):
-    "Begin a workspace; `WorkspaceError` names the knobs that differ if it was begun otherwise."
+    """Begin a workspace; `WorkspaceError` names the knobs that differ if it was begun otherwise.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as at: start(Workspace(at), Settings()); print(os.listdir(at))
+    ['settings.json']
+    """
     workspace.write('settings', None, asdict(settings))
     differ = _differences(asdict(settings_of(workspace)), asdict(settings))
     if not differ: return
