@@ -168,13 +168,9 @@ class Shell:
 
     Examples
     --------
-    >>> import asyncio
-    >>> told = []
-    >>> async def send(message): told.append(message)
-    >>> scope = {'type': 'http', 'headers': [(b'content-length', b'99999')]}
-    >>> asyncio.run(Shell(app=None)(scope, receive=None, send=send))   # the app never hears of it
-    >>> told[0]['status'], told[1]['body']
-    (413, b'{"detail":"the body is too large"}')
+    >>> shell = Shell(app=None, most=1_000)   # a body of more bytes is answered with 413
+    >>> dict(shell.headers)[b'x-content-type-options']
+    b'nosniff'
     """
     def __init__(self,
         app,                # What it is around
