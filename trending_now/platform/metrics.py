@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sqlalchemy import Float, Integer, cast, func, literal, make_url, select
 from tqdm.auto import tqdm
-from ..ab.logs import open_events
+from ..ab.logs import open_events, seconds_between
 from ..ab.plans import Metric, count, total
 from .event_log import EVENTS, FIELDS, EventLog, LogError
 
@@ -157,8 +157,8 @@ def daily_metrics(
     columns = {}
     for metric in metrics: columns |= _of_ratio(metric)
     frame = open_events(events)
-    since = nw.col('ts') - nw.lit(_EPOCH)                # so that no time zone has a say in it
-    day = (since.dt.total_seconds()//86_400).alias('_day')
+    since = seconds_between(frame, nw.lit(_EPOCH), nw.col('ts'))  # no time zone has a say in it
+    day = (since//86_400).alias('_day')
     values = [expression.cast(nw.Float64).alias(name) for name, expression in columns.items()]
     added = [nw.col(name).sum() for name in columns]
     sums = frame.select(day, *values).group_by('_day').agg(*added)
