@@ -73,8 +73,13 @@ def _observed(self:GenreBooster, films, y):
     return self.features.observe(films, y).transform(films)
 
 @patch
-def _train(self:GenreBooster, rows, y, rounds, start=None):
-    "A model with `rounds` more trees than `start`."
+def boost(self:GenreBooster,
+    rows,       # Feature rows, sparse (films, columns)
+    y,          # Labels (films, 12), or probabilities
+    rounds:int, # Trees a genre to add
+    start=None, # Model to continue from; None: from scratch
+)->object:      # xgboost.Booster
+    "A model with `rounds` more trees than `start`; the one place at which trees are grown."
     xgb = load_xgboost()
     data = xgb.DMatrix(rows, y, nthread=self.config['threads'])
     so_far = start.num_boosted_rounds() if start else 0
@@ -97,7 +102,7 @@ def _fit_trees(self:GenreBooster, films, labels):
     y = check_labels(films, labels, soft=True)
     if self._own: self.features = FilmFeatures(self._own)
     rows = self._observed(films, y)
-    self.model = self._train(rows, y, self.config['trees'])
+    self.model = self.boost(rows, y, self.config['trees'])
     return rows, y
 
 # %% ../../nbs/1_service/03_booster.ipynb #a8d8b63d
@@ -110,7 +115,7 @@ def partial_fit(self:GenreBooster,
     "Append rounds that learn from these films; a first call trains from scratch."
     if self.model is None: return self.fit(films, labels)
     y = check_labels(films, labels, soft=True)
-    self.model = self._train(self._observed(films, y), y, trees, self.model)
+    self.model = self.boost(self._observed(films, y), y, trees, self.model)
     return self
 
 # %% ../../nbs/1_service/03_booster.ipynb #55d0cf7a
