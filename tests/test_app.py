@@ -943,3 +943,38 @@ def test_a_stopped_service_leaves_nothing_behind(folder):
     with EventLog(folder / "events.db") as log:
         assert log.count() == 2
     assert re.search("events.db", " ".join(os.listdir(folder)))
+def test_a_rollback_that_is_sent_twice_goes_back_once(tmp_path):
+    small = small_settings()
+    settings = replace(
+        small,
+        genres=replace(small.genres, trees=4, features="v1"),
+        registry=replace(small.registry, gate=False),
+        trials=replace(small.trials, test="none"),
+    )
+    workspace = Workspace(tmp_path / "w")
+    run(workspace, settings, 3, progress=False, lanes=False)
+    champions = [row.version for row in open_registry(workspace).history().itertuples()
+                 if row.kind == "promote"]
+    person = requests.Session()
+    with AppServer(service_of(workspace)) as server:
+        person.post(f"{server.url}/login", data={"token": server.service.token.decode()})
+        form = soup(person.get(f"{server.url}/board")).select_one('form[action$="/rollback"]')
+        fields = {f["name"]: f["value"] for f in form.select("input[type=hidden]")}
+        told = {**fields, "by": "ada", "why": "a bad week"}
+        answers = [
+            person.post(f"{server.url}/board/rollback", data=told, allow_redirects=False)
+            for _ in range(2)
+        ]
+    assert [answer.status_code for answer in answers] == [303, 409]
+    assert open_registry(workspace).champion() == champions[-2]
+
+
+def test_who_looks_at_a_film_twice_tells_twice_and_the_same_look_is_told_once(server):
+    visitor, front, film = opened(server)
+    about = film.select_one("[data-dwell]")
+    look = {"kind": "dwell", "film_id": about["data-film"],
+            "position": int(about["data-position"])}
+    for seconds in (3.2, 7.5, 7.5):
+        told = {"view": about["data-dwell"], "events": [{**look, "value": seconds}]}
+        assert visitor.post(f"{server.url}/v1/events", json=told).status_code == 201
+    assert server.service.log.read(kind="report").value.tolist() == [3.2, 7.5]

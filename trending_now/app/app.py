@@ -27,7 +27,7 @@ from ..loop.people import answer, roll_back, waiting
 from ..loop.trials import ShadowTrial
 from ..loop.workspace import Workspace, WorkspaceError, settings_of
 from ..platform.event_log import EventLog, LogError, check_event, free_socket
-from ..platform.event_log import open_log
+from ..platform.event_log import ConflictError, open_log
 from ..platform.platform import Platform
 from ..platform.writers import BatchWriter, SteadyClock
 from ..registry.stages import RegistryError
@@ -337,7 +337,7 @@ def _is_ahead(request):
 async def _count(service, event, patience=1.):
     "Write an event of a page that is shown in any case."
     try: await asyncio.wait_for(asyncio.shield(service.keep([event])), patience)
-    except (LogError, TimeoutError): service.uncounted.inc()
+    except (ConflictError, LogError, TimeoutError): service.uncounted.inc()
 
 def _own_view(service, unit, ticket, film_id, position):
     "What a ticket says of a view of this visitor, in which this film stood there; else None."
@@ -588,6 +588,7 @@ def _seen_event(service, seen, told):
     about = {'value': told.value, 'payload': {'about': 'dwell'}} if told.kind == 'dwell' else {}
     name = f'{told.kind}-{told.position}-{told.film_id}'
     if told.kind == 'click': name = f'c{told.position}-{told.film_id}'
+    if told.kind == 'dwell': name = f'{name}-{told.value}'  # who looks twice, tells twice
     return service.event(seen, kind, name, 1000*told.after_ms or None, film_id=told.film_id,
                          position=told.position, **about)
 
@@ -606,7 +607,7 @@ def _add_operating(app, service):
 
     @app.get('/ready', tags=['operating'])
     async def ready():
-        "Whether visitors can be sent here: the log takes events. 503 if it does not."
+        "Whether the log takes events, of one process as of all. 503 if it does not."
         trouble = await asyncio.to_thread(service.log.trouble)
         return JSONResponse({'ready': not trouble, 'why': trouble}, 503 if trouble else 200)
 
@@ -654,7 +655,8 @@ reject</label></fieldset>{% endcall %}</section>{% endif %}
 <button type="button" data-pause hidden>Pause</button>
 <div data-renew="/board/parts">{{ parts|safe }}</div>
 {% if has_registry %}<details><summary>Back to the former champion</summary>
-{% call form("rollback", "<button>Roll back</button>") %}{% endcall %}</details>{% endif %}
+{% call form("rollback", "<button>Roll back</button>") %}<input type="hidden" name="version"
+value="{{ version }}">{% endcall %}</details>{% endif %}
 {% endblock %}'''
 
 _LOGIN = '''{% extends "frame" %}{% block title %}Log in · Trending Now{% endblock %}
@@ -730,7 +732,7 @@ _ACTS = {
         workspace, form.get('version', ''), form.get('yes') == 'yes', form.get('by', ''),
         form.get('why', '')),
     'rollback': lambda workspace, form: roll_back(
-        workspace, form.get('by', ''), form.get('why', ''))}
+        workspace, form.get('by', ''), form.get('why', ''), form.get('version') or None)}
 
 # %% ../../nbs/6_product/12_app.ipynb #ap-board-3
 _DONE = {'answer': 'Thank you. The next week acts on it.', 'rollback': 'Done. It serves again.',
@@ -816,6 +818,10 @@ def build_app(
     async def not_kept(request, error):
         said = {'detail': 'this was not kept: send it again'}
         return JSONResponse(said, 503, headers={'retry-after': '1'})
+
+    @api.exception_handler(ConflictError)
+    async def told_otherwise(request, error):
+        return JSONResponse({'detail': 'this has been told otherwise before'}, 409)
 
     shell = Shell(_measured(api, service), frames=frames)
     shell.api = api
