@@ -81,7 +81,7 @@ def test_a_failing_page_is_named_with_its_error_and_the_others_run(page, project
 
 @pytest.mark.parametrize("source", [WAIT_IN_A_THREAD, WAIT_FOR_A_PROCESS])
 def test_a_cell_that_hangs_fails_when_its_time_is_up(page, run, project, source):
-    one = run(page(source), cell_timeout=3)
+    one = run(page(source), cell_timeout=3, grace=5)
     assert not one.passed and "Timed out after 3" in one.output and one.seconds < 300
     if "left.pid" in source:
         assert gone(project / "nbs/left.pid")
