@@ -2,7 +2,8 @@
 # constraints.txt change.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# --no-compile: Python compiles what is used when it is used, which is a small part of all this
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 # llama-cpp-python is compiled: for any processor of this kind, and without what reads pictures
@@ -26,7 +27,7 @@ help: ## show this list
 # torch first and by itself: asked for along with others, pip may take a build with several GB of
 # GPU libraries
 .venv/.all: .venv/.base
-	bash tools/install_system.sh compiler
+	for part in compiler java; do bash tools/install_system.sh $$part || exit 1; done
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
 	$(PIP) -e '.[all]'
 	@touch $@
@@ -45,7 +46,7 @@ run: .venv/.base ## replay 52 weeks of the film service; the report is in .trend
 
 test: .venv/.all .venv/.kubeflow ## everything that must hold: generated files, style, pages, docs, tests
 	bash tools/install_system.sh
-	bash tools/install_system.sh postgres
+	for part in postgres balancer; do bash tools/install_system.sh $$part || exit 1; done
 	$(BIN)/python tools/check_generated.py
 	$(BIN)/python tools/style.py
 	$(BIN)/python tools/run_pages.py

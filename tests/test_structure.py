@@ -112,6 +112,7 @@ ORDER = [
     "app",
     "delivery",
     "dags",
+    "scale",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split()}

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Install what the tests need from the system: Chromium for the docs site, with `compiler` a C++ compiler for the local language model, with `postgres` a PostgreSQL server. Does nothing where it is there.
+# Install what the tests need from the system: Chromium for the docs site, with `compiler` a C++ compiler for the local language model, with `postgres` a PostgreSQL server, with `java` a Java for Spark, with `balancer` HAProxy. Does nothing where it is there.
 #
-# usage: tools/install_system.sh [compiler | postgres | --help]
-# Looks at the variables CHROMIUM and CXX, then for the usual names on PATH, and for PostgreSQL where Debian puts it. Installs with apt-get, as root or with sudo.
+# usage: tools/install_system.sh [compiler | postgres | java | balancer | --help]
+# Looks at the variables CHROMIUM, CXX and JAVA_HOME, then for the usual names on PATH, and for PostgreSQL and HAProxy where Debian puts them. Installs with apt-get, as root or with sudo.
 set -euo pipefail
 
 fail() { echo "$1 $why" >&2; exit 1; }
@@ -18,6 +18,13 @@ case "${1:-}" in
     PATH=$PATH:$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')
     variable=PATH given= names=initdb package=postgresql
     why='The tests of the event log start a PostgreSQL server: please install one.' ;;
+  java)
+    variable=JAVA_HOME given=${JAVA_HOME:+$JAVA_HOME/bin/java} names=java package=openjdk-17-jre-headless
+    why='Spark runs on Java: please install version 17 or later, or name its folder in the variable JAVA_HOME.' ;;
+  balancer)
+    PATH=$PATH:/usr/sbin
+    variable=PATH given= names=haproxy package=haproxy
+    why='The tests of two processes put HAProxy before them: please install it.' ;;
   -h|--help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "unknown argument: $1 (see --help)" >&2; exit 2 ;;
 esac

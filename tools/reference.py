@@ -15,7 +15,7 @@ from notebooks import PACKAGE, ROOT, load, page_name, pages, path_in_book, noteb
 # In the order of the course. A family is a package with a facade; the others are single modules
 FAMILIES = (
     "genres diners triggers curation retraining ab rollouts interleaving bandits policies prompts "
-    "platform app feedback registry loop delivery dags"
+    "platform app feedback registry loop delivery dags scale"
 ).split()
 MODULES = "catalogue settings claims checks show lab cli".split()
 REFERENCE = """\

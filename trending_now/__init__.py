@@ -22,6 +22,7 @@ part can be used by itself:
     app           the page that people open: versions served by trials, feedback, a board
     delivery      from the registry to machines: updates, smoke tests, workflows, the way back
     dags          the steps of a week as tasks: in Airflow, in Kubeflow
+    scale         the same functions on Spark, when a cluster pays, several processes
 
     catalogue     the films, and the clock that replays their arrival
     settings      every knob of the running system, and random streams with names
