@@ -220,6 +220,21 @@ def of_the_known_library(spark, rows, y, workers):
     return theirs.fit(frame).get_booster()
 
 
+def test_a_worker_without_rows_takes_part(spark, films):
+    few = films.head(2)  # Spark may give both to one worker
+    model = SparkBooster("v3", spark, trees=2).fit(few, labels(few))
+    assert model.model.num_boosted_rounds() == 2
+    with pytest.raises(ValueError, match="workers = 3"):
+        SparkBooster("v3", spark, workers=3).fit(few, labels(few))
+
+
+def test_a_fault_in_training_is_told_and_the_session_goes_on(spark, films):
+    rows = GenreBooster("v3").features.transform(films).tocsr()
+    with pytest.raises(Exception, match="max_depth"):
+        train_on_spark(spark, rows, labels(films), {"max_depth": "deep"}, 1)
+    assert spark.range(5).count() == 5
+
+
 def log_loss(y, p):
     return -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
 

@@ -243,9 +243,7 @@ def roll_back(
     why:str, # Reason
     over=None, # The champion that is to go; None: whoever it is
 )->str:      # The version that serves again
-    """Let the former champion serve again, at once.
-
-    `RegistryError` if there is none, or the champion is not `over` any more."""
+    "Let the former champion serve again; `RegistryError` for none, or if `over` is not champion."
     settings_of(workspace)
     moment = service_time(_first_without(workspace, 'outcome'))
     return open_registry(workspace).rollback(checks.text('by', by), checks.text('why', why),

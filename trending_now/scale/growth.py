@@ -9,6 +9,7 @@ __all__ = ['ENGINES', 'measure', 'grow', 'Growth', 'fit_growth', 'break_even', '
 import json, math, subprocess, sys, time
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq, curve_fit
@@ -28,30 +29,34 @@ def measure(
     "Analyse a log in a process of its own, and say what it took. ValueError for another engine."
     checks.one_of('engine', engine, ENGINES)
     program = [sys.executable, '-m', 'trending_now.scale.growth']
-    with subprocess.Popen(program, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as worker:
-        worker.stdin.write(json.dumps({'folder': str(folder), 'engine': engine}))
-        worker.stdin.close()
-        peak = _peak_of(worker)
-        told, trouble = worker.stdout.read(), worker.stderr.read()
-    if worker.returncode: raise RuntimeError(f'{engine} on {folder}: {trouble[-500:]}')
-    return {**json.loads(told.splitlines()[-1]), 'peak': peak}
+    with TemporaryFile('w+') as told, TemporaryFile('w+') as trouble:
+        with subprocess.Popen(program, text=True, stdin=subprocess.PIPE, stdout=told,
+                              stderr=trouble) as worker:
+            worker.stdin.write(json.dumps({'folder': str(folder), 'engine': engine}))
+            worker.stdin.close()
+            peak = _peak_of(worker)
+        told.seek(0), trouble.seek(0)
+        if worker.returncode: raise RuntimeError(f'{engine} on {folder}: {trouble.read()[-500:]}')
+        return {**json.loads(told.read().splitlines()[-1]), 'peak': peak}
 
 # %% ../../nbs/7_operating/43_growth.ipynb #sg-measure-code2
 def _peak_of(worker):
-    "The most memory in MB that a process and those it started held, looked at until it ends."
+    "The most memory in MB that a process and those it started held, sampled until it ends."
     import psutil
     peak, process = 0, psutil.Process(worker.pid)
     while worker.poll() is None:
-        held = 0
-        try: family = [process, *process.children(recursive=True)]
-        except psutil.Error: break
-        for one in family:
-            try: held += one.memory_info().rss
-            except psutil.Error: pass             # it has just ended
-        peak = max(peak, held)
+        peak = max(peak, _held_by(process))
         time.sleep(.05)
     return round(peak/1e6)
+
+def _held_by(process):
+    "Bytes in memory of a process and all that it started; of those that have just ended, none."
+    import psutil
+    held = 0
+    try:
+        for one in (process, *process.children(recursive=True)): held += one.memory_info().rss
+    except psutil.Error: pass
+    return held
 
 def _plan():
     "The test of `write_events`."
@@ -109,7 +114,7 @@ class Growth:
     [2.5, 4.0]
     """
     fixed:float       # Seconds of a run on next to nothing
-    rate:float        # Seconds of a million events, beside that
+    rate:float        # Seconds of a million events, on top of that
     exponent:float    # 1: twice the events take twice the time
     low:float = math.nan  # 95% interval of the exponent
     high:float = math.nan
@@ -152,7 +157,9 @@ def fit_growth(
     found, spread = curve_fit(logarithm, n, np.log(s), guess, maxfev=20_000)
     fixed, rate = (float(np.exp(value)) for value in found[:2])
     if exponent is not None: return Growth(fixed, rate, exponent)
-    power, error = float(found[2]), 1.96*math.sqrt(spread[2, 2])
+    from scipy.special import stdtrit
+    power, free = float(found[2]), len(n) - 3   # Degrees of freedom that three numbers leave
+    error = stdtrit(free, .975)*math.sqrt(spread[2, 2]) if free else math.nan
     return Growth(fixed, rate, power, power - error, power + error)
 
 # %% ../../nbs/7_operating/43_growth.ipynb #sg-cross-code
@@ -161,7 +168,7 @@ def break_even(
     there:Growth,    # Of the cluster, on as many cores as `here`
     machines:int=1,  # Such machines in the cluster
     most:float=1e13, # Where to stop looking
-):                   # Events; None: not up to `most`
+):                   # Events, 1,000 at least; None: not up to `most`
     """From how many events on the cluster is quicker, if its work divides evenly among machines.
 
     Examples
@@ -175,10 +182,12 @@ def break_even(
         events = 10**logarithm
         work = (there.at(events) - there.fixed)/machines
         return here.at(events) - there.fixed - work
-    top = math.log10(most)
-    if ahead(top) <= 0: return None
-    if ahead(3) > 0: return 1e3
-    return float(f'{10**brentq(ahead, 3, top):.3g}')
+    marks = np.linspace(3, math.log10(most), 400)
+    wins = np.flatnonzero(ahead(marks) > 0)
+    if not len(wins): return None
+    first = wins[0]
+    if first == 0: return 1e3
+    return float(f'{10**brentq(ahead, marks[first - 1], marks[first]):.3g}')
 
 # %% ../../nbs/7_operating/43_growth.ipynb #sg-plan-code
 def day_plan(
@@ -187,8 +196,8 @@ def day_plan(
     sent:float,               # Bytes of an event on the wire
     million:float,            # Core seconds of the analysis of a million events
     written:float,            # Events a second that one database takes
-    peak:float=3.,            # The busiest second, as a multiple of the mean
-    partition:float=10e6,     # Bytes a second that one partition of a broker takes
+    peak:float=3.,            # The busiest second, as a multiple of the mean: assumed
+    partition:float=10e6,     # Bytes a second that one partition of a broker takes: assumed
     days:int=28,              # Days that an analysis reads
 )->dict:                      # Name -> (figure, unit)
     """Back-of-envelope figures for a service; ValueError for numbers that are not above 0.
@@ -202,12 +211,13 @@ def day_plan(
     for name, value in dict(events=events, stored=stored, sent=sent, million=million,
                             written=written, peak=peak, partition=partition).items():
         checks.positive(name, value)
+    checks.whole('days', days, 1)
     second = events/86_400*peak
     return {
         'events a second, mean': (events/86_400, 'a second'),
         'events a second, busiest': (second, 'a second'),
         'into the broker, busiest': (second*sent/1e6, 'MB a second'),
-        'partitions of the broker': (math.ceil(2*second*sent/partition), 'with room for as much'),
+        'partitions of the broker': (math.ceil(2*second*sent/partition), 'half of them spare'),
         'databases for the log': (math.ceil(second/written), 'servers'),
         'kept by the broker, a week, three copies': (3*7*events*sent/1e12, 'TB'),
         'Parquet a day': (events*stored/1e9, 'GB'),

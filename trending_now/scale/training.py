@@ -45,24 +45,24 @@ def train_on_spark(
     workers:int=2, # Tasks that train together
     start=None,    # A model to continue from, as bytes; None: from scratch
 ):                 # xgboost.Booster
-    "What `xgboost.train` does, on Spark's workers. ValueError for fewer rows than workers."
-    if rows.shape[0] < workers:
-        raise ValueError(f'{rows.shape[0]} rows for {workers} workers: expected one each, at least')
+    "What `xgboost.train` does, on Spark's workers. ValueError for no rows or too many workers."
+    if not rows.shape[0]: raise ValueError('no rows: expected one at least')
+    _check_room(session, workers)
     frame = session.createDataFrame(_as_table(rows, y)).repartition(workers)
     with _tracker(session, workers) as where:
         work = partial(_of_worker, params=params, rounds=rounds, start=start, where=where,
-                       columns=rows.shape[1])
+                       columns=rows.shape[1], genres=np.asarray(y)[0].size)
         found = map_arrow(frame, work, 'model binary', barrier=True).collect()
     threads = {'nthread': params.get('nthread', 1)}
     return load_xgboost().Booster(threads, model_file=bytearray(found[0].model))
 
 # %% ../../nbs/7_operating/42_training.ipynb #st-worker
-def _of_worker(batches, params, rounds, start, where, columns):
+def _of_worker(batches, params, rounds, start, where, columns, genres):
     "What a worker does: train on its rows, together with the others."
     from pyspark import BarrierTaskContext
     from xgboost.collective import CommunicatorContext, get_rank
     xgb = load_xgboost()
-    rows, y = _from_table(pa.Table.from_batches(batches), columns)
+    rows, y = _from_table(list(batches), columns, genres)
     task = BarrierTaskContext.get().partitionId()
     with CommunicatorContext(**where, dmlc_task_id=str(task)):
         data = xgb.QuantileDMatrix(rows, y, nthread=params.get('nthread', 1),
@@ -83,8 +83,10 @@ def _as_table(rows, y):
                      'value': lists(pa.array(rows.data, pa.float32()), rows.indptr),
                      'label': lists(pa.array(labels.ravel()), ends)})
 
-def _from_table(table, columns):
-    "The same rows and labels again."
+def _from_table(batches, columns, genres):
+    "The same rows and labels again; a part may be empty."
+    if not batches: return sparse.csr_matrix((0, columns)), np.zeros((0, genres))
+    table = pa.Table.from_batches(batches)
     column, value, label = (table[name].combine_chunks() for name in ('column', 'value', 'label'))
     ends = np.concatenate([[0], np.cumsum(column.value_lengths().to_numpy())])
     entries = value.flatten().to_numpy(), column.flatten().to_numpy(), ends
@@ -101,7 +103,20 @@ class _tracker:
 
     def __enter__(self):
         self.tracker.start()
-        Thread(target=self.tracker.wait_for, daemon=True).start()
+        self.waiting = Thread(target=self._wait, daemon=True)
+        self.waiting.start()
         return self.tracker.worker_args()
 
-    def __exit__(self, *error): self.tracker.free()
+    def _wait(self):
+        "Until all workers have left; what went wrong is told by the worker that it happened to."
+        try: self.tracker.wait_for()
+        except load_xgboost().core.XGBoostError: pass
+
+    def __exit__(self, *error):
+        if error == (None,)*3: self.waiting.join()
+
+def _check_room(session, workers):
+    "ValueError for more workers than threads, which would wait for each other for ever."
+    context = session.sparkContext
+    free = context.defaultParallelism if context.master.startswith('local') else workers
+    checks.whole('workers', workers, 1, free, of='threads of the session')
