@@ -189,6 +189,7 @@ def test_very_sure_intervals_are_finite(alpha):
         ips([1, 0, 1, 1], half, half, alpha=alpha),
         direct([0.1, 0.2, 0.3], alpha=alpha),
         replay([1, 0, 4], [0] * 3, [0] * 3, alpha=alpha),
+        ips([1, 0, 1, 1, 1, 0, 1], [0.5, 0.4, 0.5, 0.5, 0.6, 0.5, 0.5], [0.5] * 7, alpha=alpha),
     ):
         assert np.isfinite([e.low, e.high]).all() and e.low < e.value < e.high
 

@@ -8,6 +8,7 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 from trending_now import ab
+from trending_now.ab import readings
 from trending_now.ab.exposure import by_exposure
 from trending_now.ab.readings import at_any_time, cap_at
 from trending_now.settings import stream
@@ -161,3 +162,79 @@ def test_an_effect_that_stays_has_no_trend_and_one_that_fades_has():
         assert course.table.difference[0] == pytest.approx(day0[1] - day0[0])
         trends[name] = course.trend
     assert trends["stays"].p_value > 0.01 > 1e-4 > trends["fades"].p_value
+
+
+def of(column, **form): return ab.Metric(column, ab.count("click"), **form)
+
+
+VIEWS = ab.count("view")
+LARGE = {
+    "mean": of("a"),
+    "capped": of("a", cap=.01),
+    "share": of("b", share=True),
+    "ratio": of("b", per=VIEWS),
+    "past": of("a", past=True),
+    "share with its past": of("b", share=True, past=True),
+    "ratio with its past": of("b", per=VIEWS, past=True),
+    "past with gaps": of("c", past=True),
+    "all alike": of("d"),
+    "a ratio that never varies": of("e", per=VIEWS),
+    "nothing": of("f"),
+}
+
+
+def large_table(units=60_000):
+    "Three arms; more units than are read singly."
+    rng = np.random.default_rng(7)
+    views, before = rng.poisson(2., units) + 1., rng.gamma(1., 10., units)
+    gaps = np.where(rng.random(units) < .3, np.nan, before)
+    clicks = rng.binomial(views.astype(int), .2)
+    return pd.DataFrame({
+        "arm": rng.choice(3, units, p=[.5, .3, .2]).astype(np.int8),
+        "a": before + rng.gamma(1., 8., units), "a / past": before,
+        "b": clicks, "b / per": views, "b / past": before, "b / past 2": rng.random(units),
+        "c": before + rng.gamma(1., 8., units), "c / past": gaps,
+        "d": np.full(units, .1), "e": 2*views, "e / per": views, "f": np.zeros(units)})
+
+
+@pytest.mark.parametrize("metric", LARGE.values(), ids=LARGE)
+def test_a_large_table_is_read_block_by_block_as_it_is_read_singly(metric):
+    table = large_table()
+    assert readings._arm_blocks(table, 3) and not readings._arm_blocks(table[:100], 3)
+    by_blocks, singly = readings.groups(metric, table, 3), readings._singly(metric, table, 3)
+    for one, other in zip(by_blocks, singly):
+        assert (one.n, one.events) == (other.n, other.events)
+        for name in ("mean", "sd", "skewness"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-9, abs=1e-12)
+
+
+def test_a_large_table_in_order_loses_no_digits():
+    table = large_table().sort_values("a", ignore_index=True)
+    table["a"] += 1e6  # far from zero, and the first block far from the others
+    metric = LARGE["mean"]
+    for one, other in zip(readings.groups(metric, table, 3), readings._singly(metric, table, 3)):
+        assert one.sd == pytest.approx(other.sd, rel=1e-9)
+        assert one.skewness == pytest.approx(other.skewness, rel=1e-6)
+
+
+def test_a_large_table_in_the_order_of_its_arms_has_blocks_without_some():
+    table = large_table().sort_values("arm", ignore_index=True)
+    for metric in LARGE.values():
+        found, singly = readings.groups(metric, table, 3), readings._singly(metric, table, 3)
+        assert [one.sd for one in found] == pytest.approx([one.sd for one in singly], rel=1e-9)
+
+
+def test_a_wrong_value_in_a_large_table_is_named():
+    table = large_table()
+    table.loc[50_000, "a"] = np.nan
+    with pytest.raises(ValueError, match="metric a: a\\[50000\\] = nan"):
+        readings.all_groups([LARGE["mean"]], table, 3)
+    with pytest.raises(ValueError, match="arm 3 has no units"):
+        readings.groups(LARGE["nothing"], large_table(), 4)
+
+
+def test_the_middle_of_many_is_the_middle_of_all():
+    rng = np.random.default_rng(7)
+    for values in (rng.normal(size=300_001), rng.integers(3, size=300_000) + 1., np.ones(200_000),
+                   np.r_[np.zeros(100_000), np.arange(200_000.)]):
+        assert readings._middle(values) == np.sort(values)[len(values)//2]

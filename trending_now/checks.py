@@ -150,12 +150,11 @@ def numbers(
         raise ValueError(f'{name}: expected numbers, not {values!r}') from None
     if x.ndim != 1 or len(x) < least:
         raise ValueError(f'{name} has shape {x.shape}: expected at least {least} numbers in a row')
-    wrong = np.flatnonzero(~np.isfinite(x))
-    if wrong.size:
-        first = wrong[0]
-        raise ValueError(f'{name}[{first}] = {x[first]}: expected finite numbers; '
-                         f'{wrong.size} are not')
-    return x
+    finite = np.isfinite(x)
+    if finite.all(): return x
+    first = finite.argmin()
+    raise ValueError(f'{name}[{first}] = {x[first]}: expected finite numbers; '
+                     f'{np.count_nonzero(~finite)} are not')
 
 def counts(
     name:str, # Name of the argument
@@ -188,7 +187,8 @@ def constant(
     >>> constant(np.array([.1*3, .3])), constant(np.array([.3, .3001]))
     (True, False)
     """
-    return bool(np.ptp(values) <= 1e-12*np.abs(values).max())
+    low, high = float(values.min()), float(values.max())
+    return bool(high - low <= 1e-12*max(abs(low), abs(high)))
 
 def pair(
     name:str, # Name of the argument

@@ -19,10 +19,10 @@ __all__ = ['hash_unit', 'assign', 'assign_many', 'Slots', 'srm', 'Comparison', '
            'conditional_power', 'futility_bounds', 'AfterStop', 'after_stopping', 'non_inferior', 'holm',
            'benjamini_hochberg', 'BayesResult', 'bayes_proportions', 'false_positive_risk', 'shrink', 'Shrunk',
            'dunnett', 'dunnett_level', 'count', 'total', 'Metric', 'Experiment', 'open_events', 'unit_table', 'dilute',
-           'unit_values', 'Group', 'groups', 'MetricReading', 'read', 'Report', 'analyse_units', 'analyse', 'Slices',
-           'slices', 'cluster_assign', 'switchback', 'period', 'rate_bound', 'exact_proportions', 'winsorise', 'Capped',
-           'compare_quantiles', 'mann_whitney', 'Superiority', 'srm_sequence', 'srm_by', 'by_exposure', 'Course',
-           'aa_runs', 'AaRuns', 'plan_sizes']
+           'unit_values', 'Group', 'groups', 'all_groups', 'MetricReading', 'read', 'Report', 'analyse_units',
+           'analyse', 'Slices', 'slices', 'cluster_assign', 'switchback', 'period', 'rate_bound', 'exact_proportions',
+           'winsorise', 'Capped', 'compare_quantiles', 'mann_whitney', 'Superiority', 'srm_sequence', 'srm_by',
+           'by_exposure', 'Course', 'aa_runs', 'AaRuns', 'plan_sizes']
 
 # %% ../../nbs/8_families/06_ab.ipynb #724b37bc
 from .assignment import hash_unit, assign, assign_many, Slots, srm
@@ -41,7 +41,7 @@ from .verdicts import bayes_proportions, false_positive_risk, shrink, Shrunk
 from .variants import dunnett, dunnett_level
 from .plans import count, total, Metric, Experiment
 from .logs import open_events, unit_table, dilute
-from .readings import unit_values, Group, groups, MetricReading, read
+from .readings import unit_values, Group, groups, all_groups, MetricReading, read
 from .reports import Report
 from .experiments import analyse_units, analyse, Slices, slices
 from .interference import cluster_assign, switchback, period
@@ -64,7 +64,7 @@ _all_ = [
     'benjamini_hochberg', 'BayesResult', 'bayes_proportions', 'false_positive_risk', 'shrink',
     'Shrunk', 'dunnett', 'dunnett_level', 'count', 'total', 'Metric', 'Experiment', 'open_events',
     'unit_table',
-    'dilute', 'unit_values', 'Group', 'groups', 'MetricReading', 'read', 'Report',
+    'dilute', 'unit_values', 'Group', 'groups', 'all_groups', 'MetricReading', 'read', 'Report',
     'analyse_units', 'analyse', 'Slices', 'slices', 'cluster_assign', 'switchback', 'period',
     'rate_bound', 'exact_proportions', 'winsorise', 'Capped', 'compare_quantiles', 'mann_whitney',
     'Superiority', 'srm_sequence', 'srm_by', 'by_exposure', 'Course', 'aa_runs', 'AaRuns',

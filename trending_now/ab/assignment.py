@@ -295,6 +295,12 @@ def _again(h):
         out[of_k] = _digits(h[of_k], 10**np.arange(k, -1, -1))
     return out
 
+def _characters(flat, start, rows, length):
+    "Code units of some texts of one length, a row each; without a copy where they lie in a row."
+    first, last = start[rows[0]], start[rows[-1]] + length
+    if last - first == length*len(rows): return flat[first:last].reshape(-1, length)
+    return flat[start[rows][:, None] + np.arange(length)]
+
 def _hash_many(units, prefix='', suffix=''):
     "FNV-1a of prefix + unit + suffix for many units, uint32."
     flat, start = _texts(units)
@@ -303,7 +309,7 @@ def _hash_many(units, prefix='', suffix=''):
     for length in np.flatnonzero(np.bincount(lengths)):
         rows = np.flatnonzero(lengths == length)
         for block in np.array_split(rows, max(1, len(rows)//16_384)):   # fits into the cache
-            chars = flat[start[block][:, None] + np.arange(length)]
+            chars = _characters(flat, start, block, length)
             out[block] = _columns(np.full(len(block), begun, np.uint32), chars)
     return _columns(out, _code_units(suffix)[None]) if suffix else out
 

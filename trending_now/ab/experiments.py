@@ -18,7 +18,7 @@ from .logs import unit_table
 from .plans import Experiment
 from .rare_events import exact_proportions
 from .readings import MetricReading, against_margin, at_any_time, cap_at
-from .readings import groups, read
+from .readings import all_groups, groups, read
 from .reports import Report
 from .spending import after_stopping, futility_bounds, spending_bounds
 from .variants import family_level
@@ -277,7 +277,8 @@ def analyse_units(
         return Report(experiment, decision, (*broken, few), n, pd.DataFrame(), 0.,
                       notes=tuple(_notes(experiment, table)))
     look = _look(experiment, n, earlier)
-    found = _found(experiment, table if (arm >= 0).all() else table[arm >= 0])
+    counted = table if (arm >= 0).all() else table[arm >= 0]
+    found = all_groups(experiment.metrics, counted, len(experiment.variants))
     known = _variants(experiment, found, look)
     rows = _rows(experiment, known, _others(experiment, found))
     decision, variant, decisions, reasons = _concluded(experiment, known, done, broken)
@@ -304,14 +305,6 @@ def _notes(experiment, table):
         said.append(f'{metric.name}: {above.sum():,} units are capped at {at:.4g}, '
                     f'{lost:.1%} of the total.')
     return said
-
-def _found(experiment, counted):
-    "The groups of each metric; ValueError with the metric's name."
-    found = {}
-    for metric in experiment.metrics:
-        try: found[metric.name] = groups(metric, counted, len(experiment.variants))
-        except ValueError as e: raise ValueError(f'metric {metric.name}: {e}') from None
-    return found
 
 def _concluded(experiment, known, done, broken):
     "(decision, variant to ship, each variant's decision, reasons)."

@@ -65,7 +65,8 @@ def _here(frame):
 def _plain(frame):
     "A frame as pandas, its sums as plain floats."
     table = _here(frame).to_pandas()
-    return table.astype({name: float for name in table if name.startswith('_')})
+    others = [name for name in table if name.startswith('_') and table[name].dtype != float]
+    return table.astype(dict.fromkeys(others, float))
 
 def _check_columns(what, frame, needed):
     "ValueError for columns that a table must have."

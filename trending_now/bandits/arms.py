@@ -6,6 +6,7 @@
 __all__ = ['EpsilonGreedy', 'UCB1', 'Thompson', 'GaussianThompson']
 
 # %% ../../nbs/4_adapting/01_arms.ipynb #8928182b
+import math
 from collections import deque
 import numpy as np
 from fastcore.basics import patch
@@ -100,14 +101,22 @@ class EpsilonGreedy(_Counts):
         return np.minimum(self.epsilon, self.decay/np.maximum(self._seen(), 1))
 
     def _choose(self, rng, context=None, n=None):
+        if n is None and self._repeats is None: return self._choose_one(*rng.random(2).tolist())
         live, rows = self._live(), self._repeats or 1
         leading = self._leading(self._means().reshape(rows, -1))
         picks = self._repeats or (1 if n is None else n)
         chance, which = rng.random((picks, 2)).T
         any_arm = live[(which*len(live)).astype(int)]
         leader = self._one_of(leading, which)
-        chosen = np.where(chance < self._now(), any_arm, leader)
-        return chosen[0] if n is None and self._repeats is None else chosen
+        return np.where(chance < self._now(), any_arm, leader)
+
+    def _choose_one(self, chance, which):
+        "The same for one pick."
+        if chance < self._now():
+            live = [arm for arm, gone in enumerate(self._gone.tolist()) if not gone]
+            return live[int(which*len(live))]
+        seen = zip(self.s.tolist(), self.n.tolist())
+        return self._one_leader([s/n if n > 0 else math.inf for s, n in seen], lambda: which)
 
 # %% ../../nbs/4_adapting/01_arms.ipynb #9b9c9d7e
 class UCB1(_Counts):
@@ -135,6 +144,19 @@ class UCB1(_Counts):
         self.scale = checks.positive('scale', scale)
 
     def _bonus(self, log_t): return self.scale*np.sqrt(2*log_t/self.n)
+
+    def _choose(self, rng, context=None, n=None):
+        single = n is None and self._repeats is None
+        own_scores = type(self)._scores is not UCB1._scores   # of a policy built upon this one
+        if not single or own_scores: return super()._choose(rng, context, n)
+        return self._one_leader(self._scores_of_one(), rng.random)
+
+    def _scores_of_one(self):
+        "What `_scores` gives for one pick, as a list."
+        counts = self.n.tolist()
+        double = 2*math.log(max(sum(counts), 1))
+        return [s/n + self.scale*math.sqrt(double/n) if n > 0 else math.inf
+                for s, n in zip(self.s.tolist(), counts)]
 
     def _scores(self, rng=None, context=None, n=None):
         seen = self.n.reshape(self._repeats or 1, -1).sum(1)

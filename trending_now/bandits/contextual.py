@@ -91,7 +91,7 @@ def _variances(x, roots, models):
     projected = (x @ roots).reshape(len(x), models, -1)
     return np.einsum('nkd,nkd->nk', projected, projected)
 
-def _terms_of_many(theta, root, x, block=256):
+def _terms_of_many(theta, root, x, block=2048):
     "Means and variances for contexts (n, dim), (n, models) each."
     models, dim = theta.shape
     roots = root.transpose(1, 0, 2).reshape(dim, models*dim)
@@ -125,6 +125,30 @@ def _learn(self:_Linear, i, r, x):
 def _fit(self:_Linear, r, predicted, doubt):
     "(step along u, evidence) for a reward, its prediction and x' A^-1 x."
     return (r - predicted)/(1 + doubt), 1.
+
+@patch
+def _learn_many(self:_Linear, i, r, x):
+    "All rows of a model at once, where their order makes no difference."
+    in_turn = self.shared or type(self)._fit is not _Linear._fit
+    if in_turn: return super(_Linear, self)._learn_many(i, r, x)
+    arms, rewards = np.array(i, int), np.array(r)
+    used = self._used(x, arms)
+    for arm in np.unique(arms):
+        rows = np.flatnonzero(arms == arm)
+        self._learn_rows(arm, rewards[rows], used[rows])
+
+@patch
+def _learn_rows(self:_Linear, arm, rewards, x):
+    "Many rows for one arm: with F = x root = QR beside ones, A + x'x has the inverse root root/R."
+    root, theta = self.root[arm], self.theta[arm]
+    projected = x @ root
+    if np.abs(projected).max() > 1e6:   # digits would be lost among numbers so far apart
+        for row, reward in zip(x, rewards): self._learn(arm, reward, row)
+        return
+    upper = np.linalg.qr(np.vstack([np.eye(self.dim), projected]), mode='r')
+    root = root @ np.linalg.inv(upper)
+    self.theta[arm] = theta + root @ (root.T @ (x.T @ (rewards - x @ theta)))
+    self.root[arm] = root
 
 # %% ../../nbs/4_adapting/06_contextual.ipynb #6b522847
 class LinUCB(_Linear):

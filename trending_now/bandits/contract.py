@@ -6,7 +6,7 @@
 __all__ = ['Policy', 'Uniform']
 
 # %% ../../nbs/4_adapting/02_contract.ipynb #c77cef7b
-import importlib, importlib.util, re, sys
+import importlib, importlib.util, math, re, sys
 import numpy as np
 from fastcore.basics import patch
 from .. import checks
@@ -103,12 +103,25 @@ def see_many(self:Policy,
     rewards,       # (rows,) what they earned
     contexts=None, # (rows, ...) as for `see`
 ):
-    "`see` row by row; ValueError, with nothing learnt, if any row is wrong."
+    "As `see` row by row; ValueError, with nothing learnt, if any row is wrong."
     if len(arms) != len(rewards):
         raise ValueError(f'{len(arms)} arms, {len(rewards)} rewards: expected one of each a row')
-    places = [self._index(arm) for arm in arms]
-    earned = [self._reward(reward) for reward in rewards]
-    self._learn_many(places, earned, self._rows_of(contexts, len(places)))
+    self._learn_many(self._indices(arms), self._rewards(rewards),
+                     self._rows_of(contexts, len(arms)))
+
+@patch
+def _indices(self:Policy, arms):
+    "Places of many arms."
+    try: return [self._where[arm] for arm in arms]
+    except (KeyError, TypeError): return [self._index(arm) for arm in arms]   # says which
+
+@patch
+def _rewards(self:Policy, rewards):
+    "Many rewards as floats; plain numbers within the bounds are seen at a glance."
+    try: x = np.asarray(rewards)
+    except ValueError: x = np.array(None)   # rows of several lengths: told below
+    plain = x.ndim == 1 and x.dtype.kind in 'if' and ((x >= self._low) & (x <= self._high)).all()
+    return x.astype(float).tolist() if plain else [self._reward(reward) for reward in rewards]
 
 @patch
 def _learn_many(self:Policy, i, r, contexts):
@@ -130,6 +143,7 @@ def _choose(self:Policy, rng, context=None, n=None):
 @patch
 def _any_best(self:Policy, scores, rng):
     "Index of the best score of each row; chance is needed only where scores are equal."
+    if scores.ndim == 1: return self._one_leader(scores.tolist(), rng.random)
     leading = self._leading(scores)
     rows = leading.size // len(self.arms)
     if np.count_nonzero(leading) == rows: return leading.argmax(-1)
@@ -142,6 +156,16 @@ def _leading(self:Policy, scores):
     if self._gone.any(): scores = np.where(self._gone, -np.inf, scores)
     best = scores.max(-1, keepdims=True)
     return scores >= best - 1e-14*np.abs(best)
+
+@patch
+def _one_leader(self:Policy, scores, chance):
+    "The same for one row, as a list: for a handful of arms, Python is faster than NumPy."
+    scores = [-math.inf if gone else min(score, _MAX)
+              for score, gone in zip(scores, self._gone.tolist())]
+    best = max(scores)
+    least = best - 1e-14*abs(best)
+    leaders = [arm for arm, score in enumerate(scores) if score >= least]
+    return leaders[0] if len(leaders) == 1 else leaders[int(chance()*len(leaders))]
 
 @patch
 def _one_of(self:Policy, leading, chance):

@@ -33,11 +33,12 @@ def normal_estimate(
 
     ValueError for rows whose squares no float holds.
     """
-    n, largest = len(rows), np.abs(rows).max()
+    n, least, most = len(rows), rows.min(), rows.max()
+    largest = max(-least, most)
     if not largest < 1e150:
         raise ValueError(f'a decision counts {largest:.4g}: expected weighted rewards below 1e150')
     se = rows.std(ddof=1)/math.sqrt(n) if n > 1 else math.inf
-    alike = np.ptp(rows) <= 1e-13*largest   # rounding is no spread
+    alike = most - least <= 1e-13*largest   # rounding is no spread
     width = math.inf if alike else -special.ndtri(checks.share('alpha', alpha)/2)*se
     return Estimate(float(value), float(se), float(value - width), float(value + width))
 
@@ -50,9 +51,9 @@ def _columns(**columns):
 
 def _refuse(name, values, wrong, expected):
     "ValueError for the first value that is wrong."
-    at = np.flatnonzero(wrong)
-    if not at.size: return
-    raise ValueError(f'{name}[{at[0]}] = {values[at[0]]}: expected {expected}')
+    if not wrong.any(): return
+    at = wrong.argmax()
+    raise ValueError(f'{name}[{at}] = {values[at]}: expected {expected}')
 
 def importance_weights(
     rewards, # (rows,) what each logged decision earned
@@ -73,7 +74,7 @@ def importance_weights(
 # %% ../../nbs/4_adapting/04_off_policy.ipynb #op-bounded
 def _bounds(rewards, bounds):
     "(least, greatest) reward, None where that is not known, or ValueError."
-    if bounds is None: return (0., 1.) if np.isin(rewards, (0, 1)).all() else None
+    if bounds is None: return (0., 1.) if ((rewards == 0) | (rewards == 1)).all() else None
     low, high = (checks.number('bounds', end) for end in checks.pair('bounds', bounds))
     if low >= high: raise ValueError(f'bounds = {bounds!r}: expected the lower one first')
     outside = (rewards < low) | (rewards > high)
@@ -82,18 +83,21 @@ def _bounds(rewards, bounds):
 
 def _end(rows, low, high, more, quantile):
     "End of an interval for the mean of rows from low to high: a beta quantile with one row more."
-    shares = np.clip((np.append(rows, more) - low)/(high - low), 0, 1)
-    mean, variance = shares.mean(), shares.var()
+    n, width, before = len(rows) + 1, high - low, rows.mean()
+    after = before + (more - before)/n
+    variance = rows.var()*(n - 1)/n + (more - before)*(more - after)/n
+    mean, variance = min(max((after - low)/width, 0), 1), variance/width**2
     if not variance: return more
-    trials = len(shares)*mean*(1 - mean)/variance   # 0/1 rows that would know as much
-    return low + (high - low)*quantile(mean*trials, (1 - mean)*trials)
+    trials = n*mean*(1 - mean)/variance   # 0/1 rows that would know as much
+    share = quantile(mean*trials, (1 - mean)*trials)
+    return more if math.isnan(share) else low + width*share   # beyond what SciPy can find
 
 def _estimate(value, terms, rewards, alpha, bounds):
     "An Estimate from terms(rewards), one a decision; `bounds` as for `ips`."
     rows, known = terms(rewards), _bounds(rewards, bounds)
     estimate = normal_estimate(value, rows, alpha)
     if known is None: return estimate
-    low, high = (terms(np.full(len(rows), end)) for end in known)
+    low, high = (terms(np.float64(end)) for end in known)   # as if all had earned this
     ends = low.min(), high.max()
     below = _end(rows, *ends, ends[0], lambda a, b: special.betaincinv(a, b, alpha/2))
     above = _end(rows, *ends, ends[1], lambda a, b: special.betainccinv(a, b, alpha/2))

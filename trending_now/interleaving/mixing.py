@@ -8,7 +8,9 @@ __all__ = ['Interleaved', 'balanced', 'credit', 'team_draft', 'probabilistic', '
 
 # %% ../../nbs/3_testing/24_mixing.ipynb #117bf406
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 import numpy as np
 from .. import checks
 from ..show import markdown_table
@@ -45,8 +47,6 @@ class Interleaved:
 def _refusal(name, what):
     return ValueError(f'{name}: {what}; expected a list of items, best first, each once')
 
-def _missing(item): return item is None or (isinstance(item, float) and math.isnan(item))
-
 def _double(items):
     "The first item that was there before; None if each is there once."
     seen = set()
@@ -59,8 +59,9 @@ def _ranking(name, ranking):
     if isinstance(ranking, (set, frozenset, dict)) or not hasattr(ranking, '__iter__'):
         raise _refusal(name, f'{ranking!r} has no order')
     items = ranking.tolist() if hasattr(ranking, 'tolist') else list(ranking)
-    if any(_missing(item) for item in items): raise _refusal(name, 'an item is missing')
-    try: double = _double(items)
+    if any(item is None or item != item for item in items):   # NaN differs from itself
+        raise _refusal(name, 'an item is missing')
+    try: double = _double(items) if len(set(items)) < len(items) else None
     except TypeError: raise _refusal(name, f'{items[0]!r} cannot be an item') from None
     if double is not None: raise _refusal(name, f'{double!r} is there twice')
     return items
@@ -118,11 +119,11 @@ def _within_depth(mixed, seen):
     return len(in_a), len(in_b)
 
 # %% ../../nbs/3_testing/24_mixing.ipynb #26dd3d63
-def _higher(item, a, b):
-    "The list that ranks an item higher; None where both rank it alike."
-    in_a, in_b = _rank(a, item), _rank(b, item)
-    if in_a == in_b: return None
-    return 'a' if in_a < in_b else 'b'
+def _higher(items, a, b):
+    "The list that ranks each item higher; None where both rank it alike."
+    ranks = [{item: rank for rank, item in enumerate(ranking)} for ranking in (a, b)]
+    pairs = [[in_list.get(item, math.inf) for in_list in ranks] for item in items]
+    return [None if in_a == in_b else 'a' if in_a < in_b else 'b' for in_a, in_b in pairs]
 
 def balanced(
     a, b,   # Two rankings: items, best first, each once
@@ -140,9 +141,9 @@ def balanced(
     """
     rng = checks.generator(rng)
     (a, b), k, rng = _inputs({'a': a, 'b': b}, k, rng)
-    lists = [a, b] if rng.random() < .5 else [b, a]
+    lists = [a[:k], b[:k]] if rng.random() < .5 else [b[:k], a[:k]]
     items = _by_turns(lists)[:k]
-    teams = [_higher(item, a, b) for item in items]
+    teams = _higher(items, a, b)
     return Interleaved(items, teams, 'balanced', (tuple(a), tuple(b)))
 
 # %% ../../nbs/3_testing/24_mixing.ipynb #43d89983
@@ -228,10 +229,16 @@ def _softmax(ranking, taken, tau):
     return {item: weight/total for item, weight in weights.items()}
 
 def _draw(odds, rng):
-    "One item of {item: probability}."
-    items, edges = list(odds), np.cumsum(list(odds.values()))
-    drawn = np.searchsorted(edges, rng.random()*edges[-1], side='right')
-    return items[min(int(drawn), len(items) - 1)]
+    "One item of {item: odds}."
+    edges = list(accumulate(odds.values()))
+    drawn = bisect_right(edges, rng.random()*edges[-1])
+    return list(odds)[min(drawn, len(odds) - 1)]
+
+def _left(odds, ranking, taken, tau):
+    "The odds of the items that are left, made anew where steep ones have become too small to add."
+    for item in taken[-1:]: odds.pop(item, None)
+    if odds and sum(odds.values()) < 1e-200: return _softmax(ranking, taken, tau)
+    return odds
 
 # %% ../../nbs/3_testing/24_mixing.ipynb #4363cd54
 def probabilistic(
@@ -252,12 +259,12 @@ def probabilistic(
     rng = checks.generator(rng)
     lists, k, rng = _inputs({'a': a, 'b': b}, k, rng)
     tau = checks.number('tau', tau, least=0)
-    items, teams = [], []
+    items, teams, odds = [], [], [_softmax(ranking, (), tau) for ranking in lists]
     for _ in range(min(k, len(set(lists[0] + lists[1])))):
-        odds_a, odds_b = (_softmax(ranking, items, tau) for ranking in lists)
-        both = odds_a and odds_b
-        from_b = rng.random() < .5 if both else not odds_a
-        items.append(_draw(odds_b if from_b else odds_a, rng))
+        odds = [_left(own, ranking, items, tau) for own, ranking in zip(odds, lists)]
+        both = odds[0] and odds[1]
+        from_b = rng.random() < .5 if both else not odds[0]
+        items.append(_draw(odds[from_b], rng))
         teams.append(None if not both else 'b' if from_b else 'a')
     return Interleaved(items, teams, 'probabilistic', tuple(map(tuple, lists)), tau)
 
@@ -294,8 +301,8 @@ def marginal_credit(
 # %% ../../nbs/3_testing/24_mixing.ipynb #8ec97235
 def _enough_left(lists, taken, picks):
     "Whether each list has so many items left."
-    left = [sum(item not in taken for item in ranking) for ranking in lists]
-    return picks > 0 and min(left) >= picks
+    if picks < 1: return False
+    return all(len(set(ranking).difference(taken)) >= picks for ranking in lists)
 
 def multileave(
     rankings, # Two or more rankings: items, best first, each once

@@ -94,6 +94,15 @@ def _text(name, value):
         raise ValueError(f'{name} = {value!r}: expected whole characters') from None
     return value
 
+def _short_texts(event):
+    "The texts of an event: seen together, and one by one where that finds anything."
+    texts = [event.get(name, '') for name in _TEXTS]
+    try: together = ' '.join(texts)
+    except TypeError: together = '\x00'
+    plain = len(together) <= 500 and together.isascii() and '\x00' not in together
+    if plain and '\\u0000' not in together: return dict(zip(_TEXTS, texts))
+    return {name: _text(name, text) for name, text in zip(_TEXTS, texts)}
+
 def _known_fields(event):
     "ValueError for what is no event, or has a field that no event has."
     if not isinstance(event, dict): raise ValueError(f'event = {event!r}: expected a dictionary')
@@ -119,10 +128,10 @@ def check_event(
         if not event.get(name): checks.text(name, event.get(name))
     kind, ts = event.get('kind'), _moment(event.get('ts'))
     if kind not in KINDS_LOGGED: checks.one_of('kind', kind, KINDS_LOGGED)
-    row = {name: _text(name, event.get(name, '')) for name in _TEXTS}
-    return row | {'ts': ts, 'day': ts//DAY, 'kind': kind, 'value': _value(event.get('value')),
-                  'position': _place(event.get('position')),
-                  'payload': _text('payload', _payload(event.get('payload', '{}')))}
+    return _short_texts(event) | {
+        'ts': ts, 'day': ts//DAY, 'kind': kind, 'value': _value(event.get('value')),
+        'position': _place(event.get('position')),
+        'payload': _text('payload', _payload(event.get('payload', '{}')))}
 
 # %% ../../nbs/6_product/02_event_log.ipynb #el-mig-1
 _EVENTS_TABLE = '''"The table of events."
@@ -432,7 +441,9 @@ def _records(table):
 def _unique(rows, ignore):
     "The rows, each id once; ConflictError for two contents."
     found = {}
-    for row in rows: _compare(found.setdefault(row['event_id'], row), row, ignore)
+    for row in rows:
+        kept = found.setdefault(row['event_id'], row)
+        if kept is not row: _compare(kept, row, ignore)
     return list(found.values())
 
 def _compare(kept, came, ignore):

@@ -57,6 +57,12 @@ class Alarm:
         knobs = ', '.join(f'{name}={getattr(self, name)!r}' for name in self._args)
         return f'{type(self).__name__}({knobs}: {self.seen:,} seen, {self.alarms:,} alarms)'
 
+def _number(value, **bounds):
+    "A value of a stream as a float, or ValueError; plain numbers are checked fast."
+    if type(value) is float and not bounds and math.isfinite(value): return value
+    if isinstance(value, (bool, np.bool_)): value = float(value)
+    return checks.number('value', value, **bounds)
+
 def _first(alarm, values):
     "Place of the first alarm in a whole stream; None without one."
     stream = plain_numbers('values', values)
@@ -97,14 +103,16 @@ class PageHinkley(Alarm):
         value, # The next one, a finite number; or True and False
     )->bool:   # Whether to ring
         "One value more; ValueError, with nothing learnt, for what is no number."
-        x = float(value) if isinstance(value, (bool, np.bool_)) else checks.number('value', value)
+        x = _number(value)
         self.seen, self.since = self.seen + 1, self.since + 1
         self.mean += (x - self.mean)/self.since
-        self.up = self.alpha*self.up + x - self.mean - self.delta
-        self.down = self.alpha*self.down + x - self.mean + self.delta
-        self.low, self.high = min(self.low, self.up), max(self.high, self.down)
-        far = max(self.up - self.low, self.high - self.down) > self.threshold
-        if self.since < self.min_instances or not far: return False
+        away = x - self.mean
+        self.up = up = self.alpha*self.up + away - self.delta
+        self.down = down = self.alpha*self.down + away + self.delta
+        if up < self.low: self.low = up
+        if down > self.high: self.high = down
+        far = up - self.low > self.threshold or self.high - down > self.threshold
+        if not far or self.since < self.min_instances: return False
         self.alarms += 1
         self._begin()
         return True
@@ -164,8 +172,7 @@ class Adwin(Alarm):
         value, # The next one, from 0 to 1; or True and False
     )->bool:   # Whether the window was cut
         "One value more; ValueError, with nothing learnt, for what is no number from 0 to 1."
-        x = float(value) if isinstance(value, (bool, np.bool_)) else value
-        x = checks.number('value', x, least=0, most=1)
+        x = value if type(value) is float and 0 <= value <= 1 else _number(value, least=0, most=1)
         self.seen += 1
         self.buckets.append([1, x, 0.])
         self._compress()
@@ -186,20 +193,20 @@ def _merged(a, b):
 @patch
 def _compress(self:Adwin):
     "Merge the two oldest of a size wherever there are more than `rows`, small sizes first."
-    size, end = 1, len(self.buckets)   # buckets of this size end here
-    while True:
-        first = end
-        while first and self.buckets[first - 1][0] == size: first -= 1
-        if end - first <= self.rows: return
-        self.buckets[first:first + 2] = [_merged(*self.buckets[first:first + 2])]
+    buckets, rows = self.buckets, self.rows
+    size, end = 1, len(buckets)   # buckets of this size end here
+    while end > rows and buckets[end - rows - 1][0] == size:
+        first = end - rows - 1
+        while first and buckets[first - 1][0] == size: first -= 1
+        buckets[first:first + 2] = [_merged(*buckets[first:first + 2])]
         size, end = 2*size, first + 1
 
 @patch
 def _differs(self:Adwin):
     "Whether some cut between two buckets parts the window."
-    n, total, spread = 0, 0., 0.
-    for bucket in self.buckets:
-        n, total, spread = _merged([n, total, spread], bucket) if n else bucket
+    n, total = self.window, sum(part for _, part, _ in self.buckets)
+    mean = total/n
+    spread = sum(v + size*(part/size - mean)**2 for size, part, v in self.buckets)
     width = math.log(2*math.log(n)/self.delta)
     n0, sum0 = 0, 0.
     for size, part, _ in self.buckets[:-1]:
