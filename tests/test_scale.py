@@ -1,14 +1,16 @@
 """The same functions on a real Spark: equal numbers, functions in parts, training on workers, and
 what is said where Java or Spark are missing."""
 
-import subprocess, sys
+import os, shutil, subprocess, sys
 from dataclasses import replace
+from pathlib import Path
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from conftest import ROOT
 from trending_now import ab
 from trending_now.ab.logs import period_tables, seconds_between
 from trending_now.catalogue import labels, load_films
@@ -327,3 +329,20 @@ def test_parts_of_arrow_may_wait_for_each_other(spark):
 
     found = map_arrow(frame, counted, "rows long", barrier=True).collect()
     assert sum(row.rows for row in found) == 10
+
+
+ELSEWHERE = """
+import pyarrow as pa
+from trending_now.scale import in_parts, spark_session
+session = spark_session()
+doubled = in_parts(session.createDataFrame(pa.table({"a": [1, 2]})), lambda table: 2*table)
+print(sorted(doubled.toArrow()["a"].to_pylist()))
+"""
+
+
+def test_workers_run_the_same_python_though_the_path_leads_to_another():
+    env = {name: value for name, value in os.environ.items() if name != "PYSPARK_PYTHON"}
+    env["PATH"] = ":".join(["/usr/bin", "/bin", str(Path(shutil.which("java")).parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], env=env, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[2, 4]", done.stderr[-600:]

@@ -7,7 +7,7 @@ __all__ = ['LOG_VARIANTS', 'LOG_LIFTS', 'write_events', 'ScaleError', 'spark_ses
            'select_window']
 
 # %% ../../nbs/7_operating/41_scale.ipynb #sc-imp
-import os, shutil, tempfile, warnings
+import os, shutil, sys, tempfile, warnings
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -139,7 +139,9 @@ def spark_session(
     if running is not None: return _same_master(running, master)
     conf = SparkConf().setMaster(master).setAppName('trending-now').setAll(wanted.items())
     gateway = _with_java(lambda log: launch_gateway(conf, {'stdout': log, 'stderr': log}))
-    with _without_pandas(): return SparkSession(SparkContext(conf=conf, gateway=gateway))
+    with _without_pandas(): context = SparkContext(conf=conf, gateway=gateway)
+    if local: context.pythonExec = os.environ.get('PYSPARK_PYTHON', sys.executable)
+    return SparkSession(context)
 
 # %% ../../nbs/7_operating/41_scale.ipynb #sc-session-code3
 def _with_java(start):
