@@ -63,8 +63,8 @@ lab: .venv/.all .venv/.kubeflow ## open the pages in JupyterLab, trusted, beginn
 docs: .venv/.all ## build the docs site into _docs/
 	$(BIN)/python tools/build_docs.py
 
-bench: .venv/.all ## measure speed, side by side
-	for f in bench/*.py; do $(BIN)/python "$$f" || exit 1; done
+bench: .venv/.all ## measure speed side by side with other packages, into bench/results.md
+	$(BIN)/python bench/run.py $(ARGS)
 
 clean: ## remove what was built; workspaces stay
 	rm -rf .venv _docs _proc build
