@@ -8,7 +8,7 @@ from conftest import ROOT
 from notebooks import load, notebooks, options, path_in_book, source
 
 # About how the book is made, or a table of what other pages found
-WITHOUT = {"14_checks", "15_show", "16_lab", "45_ledger"}
+WITHOUT = {"14_checks", "15_show", "16_lab", "46_ledger"}
 LESSONS = [
     p for p in notebooks(ROOT) if re.match(r"[0-7]_", p.parent.name) and p.stem not in WITHOUT
 ]
