@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 # llama-cpp-python is compiled: for any processor of this kind, and without what reads pictures
 export CMAKE_ARGS ?= -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF
 .DEFAULT_GOAL := help
-.PHONY: help run test check lab docs bench clean
+.PHONY: help run test pages check lab docs bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1	/'
@@ -49,9 +49,12 @@ test: .venv/.all .venv/.kubeflow ## everything that must hold: generated files, 
 	for part in postgres balancer; do bash tools/install_system.sh $$part || exit 1; done
 	$(BIN)/python tools/check_generated.py
 	$(BIN)/python tools/style.py
-	$(BIN)/python tools/run_pages.py
-	$(BIN)/python tools/build_docs.py
+	$(MAKE) --no-print-directory -j 2 pages docs
 	$(BIN)/python -m pytest -q tests
+
+# beside each other: much of the second keeps one processor busy
+pages: .venv/.all .venv/.kubeflow
+	$(BIN)/python tools/run_pages.py
 
 check: .venv/.all .venv/.kubeflow ## before a commit, in under a minute: what has changed, and its style
 	$(BIN)/python tools/check.py $(REV)

@@ -211,7 +211,8 @@ KINDS = ["index", "mismatch", "lanes", "spending", "ab_testing", "prompts", "app
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", [f"{kind}.html" for kind in KINDS])
 def test_all_of_a_page_of_each_kind_can_be_read_in_both_schemes(visit, name, scheme):
-    assert barriers(visit(name, scheme=scheme)) == []
+    only = {} if scheme == "light" else {"runOnly": ["color-contrast"]}  # all that a scheme changes
+    assert barriers(visit(name, scheme=scheme), **only) == []
 
 
 def test_paper_shows_all_code_on_white(visit):
