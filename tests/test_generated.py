@@ -35,6 +35,12 @@ def change(path, old="", new="\n# changed by hand\n"):
     path.write_text(text.replace(old, new, 1) if old else text + new)
 
 
+def test_everything_generated_is_current(writing):
+    with writing:
+        done = tool("check_generated.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_each_stale_file_is_named_with_its_command_and_nothing_is_changed(copy):
     current = snapshot(copy)
     for name in ("settings.ini", "trending_now/claims.py", "nbs/sidebar.yml", "README.md"):
